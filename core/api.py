@@ -1,0 +1,424 @@
+"""The data that crosses the one small door between people's side and the kernel.
+
+pydantic where a request or an answer is checked, NamedTuple where a thousand rows a second are
+built. Times are wall-clock seconds, sizes bytes, money USD. ``None`` means: not known.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .agents.spec import AgentSpec, Text
+from .agents.states import Pause
+
+WINDOWS = ("run", "hour", "today", "total")
+"""What IN, CACHE, OUT and $ of a row, and the sums in the header, cover."""
+
+Window = Literal["run", "hour", "today", "total"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+class RunRequest(_Model):
+    """Start one agent. ``spec.name`` may be a proposal: see ``name_given``."""
+
+    spec: AgentSpec
+    name_given: bool = True
+    """False: the name was made up; a taken name gets a number instead of an error."""
+    environ: dict[str, str] = Field(default_factory=dict)
+    """The caller's environment; the kernel drops provider keys and keeps the rest in a 0600 file."""
+
+
+class FleetRequest(_Model):
+    """Bring a declared fleet up. ``fleet`` names it (the file's absolute path)."""
+
+    fleet: str
+    specs: list[AgentSpec]
+    environ: dict[str, str] = Field(default_factory=dict)
+    prune: bool = False
+    """Also stop and remove agents this fleet declared before and does not any more."""
+
+
+class Target(_Model):
+    """Which agents a verb acts on: names, ids or id prefixes; or all of them."""
+
+    refs: list[Text] = Field(default_factory=list, max_length=20_000)
+    all: bool = False
+    children: bool = False
+    """Also the agents' children, grandchildren and so on."""
+
+
+class PauseRequest(Target):
+    """Freeze or hold."""
+
+    how: Pause = Pause.FREEZE
+
+
+class StopRequest(Target):
+    """Stop (TERM, grace, KILL) or kill. ``grace`` of ``None`` is the spec's own; 0 is KILL at once."""
+
+    how: Literal["stop", "kill"] = "stop"
+    grace: float | None = Field(default=None, ge=0, le=86_400)
+
+
+class SignalRequest(Target):
+    """Send one signal to the main program."""
+
+    signal: int = Field(ge=1, le=64)
+
+
+class NiceRequest(Target):
+    """Set nice, or change it by ``delta``."""
+
+    nice: int | None = Field(default=None, ge=-20, le=19)
+    delta: int | None = Field(default=None, ge=-39, le=39)
+
+
+class RemoveRequest(Target):
+    """Take ended agents off the table, with their output; ``force`` kills live ones first."""
+
+    force: bool = False
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+class Tokens(_Model):
+    """Disjoint buckets of a meter."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
+class AgentInfo(_Model):
+    """One agent as ``ps --json`` and ``inspect`` print it. Field names do not move."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    name: str
+    state: str
+    reason: str | None = None
+    backend: str
+    template: str | None = None
+    owner: str
+    parent: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    nice: int = 0
+    model: str | None = None
+    pid: int | None = None
+    pids: list[int] = Field(default_factory=list)
+    tokens: Tokens = Tokens()
+    cost_usd: float | None = None
+    cost_exact: bool = True
+    """False where a part was estimated."""
+    unpriced: bool = False
+    """True where a part has no known price: ``cost_usd`` is then a lower bound."""
+    calls: int = 0
+    context_tokens: int | None = None
+    context_limit: int | None = None
+    run: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    observed: bool = False
+    detail: str = ""
+    since: float | None = None
+    frozen: list[int] | None = None
+    """``[frozen, total]`` while frozen."""
+    held_calls: int = 0
+    cpu_percent: float | None = None
+    memory: int | None = None
+    task: str | None = None
+    command: list[str] = Field(default_factory=list)
+    cwd: str | None = None
+    fleet: str | None = None
+    restarts: int = 0
+
+
+class Outcome(_Model):
+    """What a verb did to one agent: one line of output, or one error."""
+
+    ref: str
+    id: str | None = None
+    name: str | None = None
+    done: str = ""
+    """Past tense, for a person: ``frozen 5/5``, ``killed 3/3``, ``unchanged``."""
+    error: dict[str, str] | None = None
+    exit_code: int = 0
+    """The exit status this outcome asks for on a command line."""
+    proof: dict[str, Any] | None = None
+
+
+class CallInfo(_Model):
+    """One model call, for the details pane and later ``agenttop calls``."""
+
+    call: str
+    started: float
+    provider: str
+    model: str | None = None
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    seconds: float | None = None
+    first_token_seconds: float | None = None
+    queued_seconds: float = 0.0
+    cost_usd: float | None = None
+    exact: bool = True
+    state: Literal["held", "running", "settled"] = "settled"
+    outcome: str = ""
+    status: int | None = None
+    ended_in: str = ""
+    error: str = ""
+
+
+class ProcessInfo(_Model):
+    """One process of a tree, for the details pane and the kill preview."""
+
+    pid: int
+    ppid: int
+    state: str
+    cpu_seconds: float
+    memory: int
+    command: str
+
+
+class AgentDetail(_Model):
+    """Everything ``inspect`` and the details pane show."""
+
+    info: AgentInfo
+    spec: AgentSpec
+    children: list[str] = Field(default_factory=list)
+    processes: list[ProcessInfo] = Field(default_factory=list)
+    calls: list[CallInfo] = Field(default_factory=list)
+    calls_today: int = 0
+    calls_hour: int = 0
+    runs: list[dict[str, Any]] = Field(default_factory=list)
+    mechanism: str = ""
+    """How this run would be frozen: ``cgroup2``, ``cgroup1``, ``signal``, ``docker``."""
+    folder: str = ""
+
+
+class KillPlan(_Model):
+    """What a kill of some agents would end and what it would leave; nothing has been sent."""
+
+    agents: list[AgentInfo]
+    processes: dict[str, list[ProcessInfo]]
+    containers: dict[str, str] = Field(default_factory=dict)
+    calls_in_flight: int = 0
+    waiting_for_it: list[str] = Field(default_factory=list)
+    untouched: int = 0
+    grace: float = 10.0
+    impossible: dict[str, str] = Field(default_factory=dict)
+    """Choices that cannot be taken now, each with the reason."""
+
+
+class KernelStatus(_Model):
+    """``kernel status --json``."""
+
+    pid: int
+    version: str
+    port: int
+    agents: int
+    started_at: float
+    state_dir: str
+    boot_id: str = ""
+    embedded: bool = False
+    seq: int = 0
+    healthy: bool = True
+    problem: str = ""
+    cpu_seconds: float = 0.0
+    memory: int = 0
+
+
+class EventInfo(NamedTuple):
+    """One journal row as people's side sees it: the stored body, decoded, plus a line to read."""
+
+    seq: int
+    ts: float
+    kind: str
+    agent: str | None
+    name: str | None
+    body: dict[str, Any]
+    text: str
+
+
+class CheckInfo(_Model):
+    """One line of ``doctor``."""
+
+    group: str
+    name: str
+    level: Literal["ok", "warn", "missing"]
+    found: str
+    hint: str = ""
+
+
+class TemplateInfo(_Model):
+    """A template the launch dialog offers."""
+
+    name: str
+    title: str
+    ready: bool
+    found: str = ""
+    hint: str = ""
+    backends: list[str] = Field(default_factory=list)
+    model: str | None = None
+
+
+# --- the live table ----------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One agent in the live table: plain values, equal when nothing visible changed.
+
+    No ages are in here, only the times they count from, so that a row stays equal to itself while
+    the clock runs. Sums cover the watch's window.
+    """
+
+    id: str
+    name: str
+    state: str
+    """``State`` beneath; ``pause`` lies over it."""
+    pause: str | None
+    reason: str | None
+    detail: str
+    """A tool's name, ``exit 1``, ``frozen 14/14``, …: the WHY column without its age."""
+    since: float
+    needs: bool
+    """Whether it waits for a person, or ended in error."""
+    backend: str
+    template: str | None
+    owner: str
+    parent: str | None
+    labels: str
+    nice: int
+    model: str | None
+    context: int | None
+    context_limit: int | None
+    rate: int
+    """Tokens in the last minute, all buckets."""
+    rate_exact: bool
+    spark: tuple[int, ...]
+    """Tokens in each of the last 20 minutes, oldest first."""
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    cost: float | None
+    cost_exact: bool
+    unpriced: bool
+    budget: int | None
+    """Per cent of the tightest budget."""
+    unread: int | None
+    dead_letters: int
+    cpu: float | None
+    """Per cent of one core, the whole tree."""
+    memory: int | None
+    pids: int | None
+    started: float | None
+    ended: float | None
+    exit_code: int | None
+    run: int
+    task: str
+    observed: bool
+    stale: float | None
+    """Since when state, CPU and memory are only as last seen."""
+    tiers: tuple[int, int, int] | None
+
+
+class ProviderGauge(NamedTuple):
+    """Last minute's tokens of one provider, for the header."""
+
+    name: str
+    label: str
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    limit: int | None
+    peak: int
+    """The highest minute of the last hour: the scale where there is no limit."""
+
+
+class Header(NamedTuple):
+    """The sums over the table, computed from the same books as the rows."""
+
+    providers: tuple[ProviderGauge, ...]
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    cost: float
+    cost_exact: bool
+    unpriced: int
+    """How many agents have calls without a known price in the window."""
+    spend_hour: float
+    """USD per hour at the pace of the last ten minutes."""
+    context: int
+    context_cached: int
+    context_limit: int
+    held: int
+    load: tuple[float, float, float] | None
+    """Token load 1/5/15 min: demand over the tightest limit; ``None`` without any limit."""
+    rates: tuple[int, int, int]
+    """Tokens per minute averaged over 1/5/15 minutes."""
+    agents_cpu: float
+    agents_memory: int
+    host_cores: int
+    host_memory: int
+    kernel_cpu: float
+    """Per cent of one core."""
+    kernel_memory: int
+    kernel_started: float
+    budget_spent: float | None
+    budget_reserved: float
+    budget_limit: float | None
+    problem: str
+    """What ails the kernel (full disk, …), or empty."""
+
+
+class Snapshot(NamedTuple):
+    """The whole table at journal position ``seq``."""
+
+    seq: int
+    time: float
+    window: str
+    header: Header
+    rows: tuple[Row, ...]
+
+
+class Delta(NamedTuple):
+    """What changed since the last one: whole rows, ids that are gone, the header if it changed."""
+
+    seq: int
+    time: float
+    header: Header | None
+    rows: tuple[Row, ...]
+    gone: tuple[str, ...]
+
+
+def row_from_json(values: list[Any]) -> Row:
+    """Rebuild a row from its JSON array (tuples travel as lists)."""
+    row = Row._make(values)
+    return row._replace(spark=tuple(row.spark), tiers=tuple(row.tiers) if row.tiers else None)  # type: ignore[arg-type]
+
+
+def header_from_json(values: list[Any]) -> Header:
+    """Rebuild a header from its JSON array."""
+    header = Header._make(values)
+    return header._replace(
+        providers=tuple(ProviderGauge._make(p) for p in header.providers),
+        load=tuple(header.load) if header.load else None,  # type: ignore[arg-type]
+        rates=tuple(header.rates),  # type: ignore[arg-type]
+    )

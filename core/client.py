@@ -1,0 +1,167 @@
+"""``KernelClient``: the only way screens and commands reach a kernel.
+
+Two implementations, ``LocalClient`` (the kernel in this process, ``agenttop.core.local``) and
+``SocketClient`` (HTTP over the control socket, ``agenttop.core.remote``), pass one contract test.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from .api import (
+    AgentDetail,
+    AgentInfo,
+    CheckInfo,
+    Delta,
+    EventInfo,
+    FleetRequest,
+    KernelStatus,
+    KillPlan,
+    NiceRequest,
+    Outcome,
+    PauseRequest,
+    RemoveRequest,
+    RunRequest,
+    SignalRequest,
+    Snapshot,
+    StopRequest,
+    Target,
+    TemplateInfo,
+    Window,
+)
+from .backend import Chunk
+
+
+class KernelClient(ABC):
+    """One connection to one kernel. Every verb raises ``AgentTopError`` subclasses only.
+
+    Verbs on several agents return one ``Outcome`` per agent and never stop half-way: an unknown
+    reference is an outcome with an error, and the others are still done.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release the connection. The kernel and its agents run on."""
+
+    @abstractmethod
+    async def status(self) -> KernelStatus:
+        """Who this kernel is and how it fares."""
+
+    @abstractmethod
+    async def agents(self, *, all: bool = False, pids: bool = True) -> list[AgentInfo]:
+        """The live agents, or with ``all`` the ended ones too. ``pids=False`` saves the scan."""
+
+    @abstractmethod
+    async def inspect(self, ref: str) -> AgentDetail:
+        """Everything about one agent.
+
+        Raises:
+            NoSuchAgent: Unknown reference.
+            AmbiguousAgent: A prefix of several ids.
+        """
+
+    @abstractmethod
+    async def run(self, request: RunRequest) -> AgentInfo:
+        """Create and start one agent; durable and started when this returns."""
+
+    @abstractmethod
+    async def up(self, request: FleetRequest) -> list[Outcome]:
+        """Bring a fleet up, idempotently: each agent was created, changed or unchanged."""
+
+    @abstractmethod
+    async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
+        """Stop and remove the agents a fleet file declared."""
+
+    @abstractmethod
+    async def pause(self, request: PauseRequest) -> list[Outcome]:
+        """Freeze (verified) or hold."""
+
+    @abstractmethod
+    async def resume(self, request: Target) -> list[Outcome]:
+        """Undo freeze and hold."""
+
+    @abstractmethod
+    async def stop(self, request: StopRequest) -> list[Outcome]:
+        """Stop or kill, with the proof in each outcome."""
+
+    @abstractmethod
+    async def signal(self, request: SignalRequest) -> list[Outcome]:
+        """Send one signal to the main programs."""
+
+    @abstractmethod
+    async def restart(self, request: Target) -> list[Outcome]:
+        """Stop what runs, then start a new run of each agent."""
+
+    @abstractmethod
+    async def nice(self, request: NiceRequest) -> list[Outcome]:
+        """Set the scheduling priority."""
+
+    @abstractmethod
+    async def remove(self, request: RemoveRequest) -> list[Outcome]:
+        """Take ended agents off the table."""
+
+    @abstractmethod
+    async def prune(self) -> list[Outcome]:
+        """Take all ended agents off the table and their output off the disk."""
+
+    @abstractmethod
+    async def kill_plan(self, request: Target) -> KillPlan:
+        """What a kill would end; sends nothing."""
+
+    @abstractmethod
+    async def write(self, ref: str, data: bytes | None) -> None:
+        """Write to an agent's stdin; ``None`` closes it."""
+
+    @abstractmethod
+    async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
+        """Return when all of these agents have ended for good (no restart pending).
+
+        Raises:
+            TimeoutError: ``timeout`` seconds passed first.
+        """
+
+    @abstractmethod
+    def output(
+        self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
+    ) -> AsyncIterator[Chunk]:
+        """The raw output of a run (default: the last), both streams; ``tail`` bytes from the end.
+
+        Following goes on into the next runs of the same agent until it has ended for good.
+        """
+
+    @abstractmethod
+    def events(
+        self, *, since: int = 0, follow: bool = False, refs: Sequence[str] = (), kinds: Sequence[str] = ()
+    ) -> AsyncIterator[EventInfo]:
+        """Journal rows with ``seq > since``, in order, without loss or repeat."""
+
+    @abstractmethod
+    async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
+        """The newest ``count`` rows worth a person's look, oldest first."""
+
+    @abstractmethod
+    def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
+        """One snapshot, then deltas, at most ten a second, coalesced for slow readers."""
+
+    @abstractmethod
+    async def templates(self) -> list[TemplateInfo]:
+        """The templates ``run --template`` knows, and whether they could start here."""
+
+    @abstractmethod
+    async def checks(self) -> list[CheckInfo]:
+        """What ``doctor`` can only learn inside the kernel: backends, gateway, providers."""
+
+    @abstractmethod
+    async def shutdown(self, *, restart: bool = False) -> None:
+        """End the kernel; agents run on. With ``restart`` the caller starts a new one."""

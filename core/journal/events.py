@@ -1,0 +1,303 @@
+"""Every fact the kernel must not forget, one class each.
+
+An event is what is stored: adding a field needs a default (old rows lack it), renaming or removing
+one needs a migration. Times inside events are wall-clock seconds; the journal adds ``seq`` and
+``ts``. No secret and no prompt, reply or mail text is ever put into an event.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..agents.spec import AgentSpec
+from ..agents.states import Pause, Waiting
+
+
+class Usage(NamedTuple):
+    """Tokens of one call or a sum of calls, in disjoint buckets.
+
+    ``reasoning`` is the part of ``output`` that was spent thinking, not a further bucket.
+    """
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def cache_write(self) -> int:
+        """Tokens written to the provider's cache, whatever their lifetime."""
+        return self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def total(self) -> int:
+        """All tokens; reasoning is inside output already."""
+        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.output
+
+    @property
+    def context(self) -> int:
+        """Tokens that stand in the model's context after this call."""
+        return self.total
+
+    def plus(self, other: Usage) -> Usage:
+        """The bucket-wise sum."""
+        return Usage(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Event(BaseModel):
+    """Base of all events. ``agent`` is the id of the agent concerned, if there is one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    kind: ClassVar[str]
+    agent: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.kind = cls.__name__
+
+
+class AgentEvent(Event):
+    """An event that concerns one agent."""
+
+    agent: str
+
+
+# --- the kernel itself -------------------------------------------------------------------------
+
+
+class KernelStarted(Event):
+    """A kernel took this state directory. ``boot_id`` tells reboots apart."""
+
+    version: str
+    pid: int
+    boot_id: str
+
+
+class KernelStopped(Event):
+    """The kernel left in an orderly way."""
+
+    reason: str = ""
+
+
+# --- agents ------------------------------------------------------------------------------------
+
+
+class AgentCreated(AgentEvent):
+    """A new agent. Its environment lies beside the journal in a 0600 file, not in here."""
+
+    spec: AgentSpec
+    owner: str
+    fleet: str | None = None
+    """The fleet file that declared it, if one did."""
+
+
+class AgentChanged(AgentEvent):
+    """The declaration of an agent was replaced; its next run uses it."""
+
+    spec: AgentSpec
+    by: str = ""
+
+
+class AgentRemoved(AgentEvent):
+    """An ended agent was taken off the table."""
+
+    by: str = ""
+
+
+class NiceChanged(AgentEvent):
+    """The scheduling priority was set."""
+
+    nice: int
+    by: str = ""
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+class RunStarting(AgentEvent):
+    """Durable before anything is spawned, so that no crash can lose or double a run."""
+
+    run: int
+    reason: Literal["start", "restart", "policy", "boot"] = "start"
+    by: str = ""
+
+
+class RunStarted(AgentEvent):
+    """The run exists. ``ref`` is the backend's own durable handle (never a bare pid)."""
+
+    run: int
+    ref: dict[str, Any]
+
+
+class RunReady(AgentEvent):
+    """The run outlived ``start_seconds``; its start counts and failures are forgotten."""
+
+    run: int
+
+
+class RunExited(AgentEvent):
+    """The run ended.
+
+    ``code`` is the exit status as far as it is known (a shell's 137 stays 137); ``signal`` only
+    where the signal itself was seen; both ``None`` when nobody could tell.
+    """
+
+    run: int
+    code: int | None = None
+    signal: int | None = None
+    cause: Literal["exit", "stopped", "killed", "start_failed", "reboot", "lost", "backend"] = "exit"
+    detail: str = ""
+    failed: bool = False
+    seconds: float = 0.0
+
+
+class RestartScheduled(AgentEvent):
+    """Another run follows at ``at`` (wall clock), after ``failures`` failures in a row."""
+
+    at: float
+    failures: int
+
+
+class RestartGivenUp(AgentEvent):
+    """``max_restarts`` failures in a row; the agent stays in ``error``."""
+
+    failures: int
+
+
+class StopRequested(AgentEvent):
+    """Somebody wants the agent ended; no restart policy acts against it."""
+
+    by: str = ""
+    how: Literal["stop", "kill"] = "stop"
+
+
+class KillProven(AgentEvent):
+    """What a stop or kill did, checked process by process."""
+
+    run: int
+    processes: int
+    ended: int
+    survivors: list[int] = Field(default_factory=list)
+    mechanism: str = ""
+    seconds: float = 0.0
+
+
+# --- pause -------------------------------------------------------------------------------------
+
+
+class AgentPaused(AgentEvent):
+    """The agent was frozen or held. ``frozen``/``total`` is the proof of a freeze."""
+
+    how: Pause
+    by: str = ""
+    frozen: int = 0
+    total: int = 0
+    mechanism: str = ""
+    seconds: float = 0.0
+
+
+class AgentResumed(AgentEvent):
+    """A pause was lifted; both are when ``how`` is ``None``."""
+
+    how: Pause | None = None
+    by: str = ""
+
+
+# --- model calls -------------------------------------------------------------------------------
+
+
+class CallStarted(AgentEvent):
+    """Durable before the request is forwarded."""
+
+    call: str
+    run: int
+    provider: str
+    protocol: str
+    operation: str = ""
+    model: str | None = None
+    stream: bool = False
+    reserved_usd: float | None = None
+    reserved_tokens: int | None = None
+    client: dict[str, str] = Field(default_factory=dict)
+    """Facts the client's headers tell (session, subagent), never credentials."""
+
+
+class CallProgressed(AgentEvent):
+    """Usage seen so far in a call that is still running; noted each second."""
+
+    call: str
+    usage: Usage
+
+
+class CallSettled(AgentEvent):
+    """The truth of a call. Durable before its last chunk is passed on to the client.
+
+    ``cost_usd`` is ``None`` where no price is known. ``exact`` is false where the provider's final
+    figure was not seen (the stream was cut, the kernel crashed) and the usage is what was seen.
+    """
+
+    call: str
+    run: int
+    provider: str
+    model: str | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    exact: bool = True
+    status: int | None = None
+    outcome: Literal["ok", "error", "client_cut", "upstream_cut", "unreachable", "crash", "refused"] = "ok"
+    error: str = ""
+    stop_reason: str | None = None
+    tools: list[str] = Field(default_factory=list)
+    context_limit: int | None = None
+    context_used: int | None = None
+    """Tokens in the model's context after the call; ``None`` for calls that are not the main loop."""
+    queued_seconds: float = 0.0
+    first_token_seconds: float | None = None
+    seconds: float = 0.0
+    request_id: str | None = None
+
+
+class CallHeld(AgentEvent):
+    """The gateway keeps a call; ``reason`` is why the agent waits, ``None`` for a hold by a person."""
+
+    call: str
+    reason: Waiting | None = None
+    detail: str = ""
+
+
+class CallReleased(AgentEvent):
+    """A held call goes on."""
+
+    call: str
+
+
+EVENTS: dict[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        KernelStarted, KernelStopped, AgentCreated, AgentChanged, AgentRemoved, NiceChanged,
+        RunStarting, RunStarted, RunReady, RunExited, RestartScheduled, RestartGivenUp, StopRequested,
+        KillProven, AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,
+        CallReleased,
+    )
+}  # fmt: skip
+"""Every stored kind by name. A kind that is not here (a newer kernel wrote it) is kept but not folded."""
+
+
+class Record(NamedTuple):
+    """One stored row: what was written, byte for byte, and its place in the chain."""
+
+    seq: int
+    ts: float
+    kind: str
+    agent: str | None
+    body: bytes
+    hash: bytes
+
+    def event(self) -> Event | None:
+        """The typed event, or ``None`` for a kind this version does not know."""
+        cls = EVENTS.get(self.kind)
+        return cls.model_validate_json(self.body) if cls else None
