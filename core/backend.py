@@ -297,6 +297,14 @@ class Backend(ABC):
     async def forget(self, launch: Launch, ref: RunRef | None) -> None:
         """Remove what is left of an ended run outside its folder: cgroups, container, door."""
 
+    async def run(self) -> None:
+        """The backend's own background work, for as long as the kernel lives.
+
+        The kernel runs this in its task group from the moment the backend is first used and cancels
+        it before ``close``. Most backends have none and return at once.
+        """
+        return
+
     async def close(self) -> None:
         """The kernel leaves; runs go on."""
 
