@@ -240,6 +240,8 @@ class KernelStatus(_Model):
     problem: str = ""
     cpu_seconds: float = 0.0
     memory: int = 0
+    missing_keys: list[str] = Field(default_factory=list)
+    """Environment variables with provider keys that calls wait for."""
 
 
 class EventInfo(NamedTuple):

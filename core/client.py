@@ -7,7 +7,7 @@ Two implementations, ``LocalClient`` (the kernel in this process, ``agenttop.cor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -161,6 +161,10 @@ class KernelClient(ABC):
     @abstractmethod
     async def checks(self) -> list[CheckInfo]:
         """What ``doctor`` can only learn inside the kernel: backends, gateway, providers."""
+
+    @abstractmethod
+    async def supply(self, keys: Mapping[str, str]) -> None:
+        """Give the kernel provider keys (variable → key) that its calls wait for; never stored."""
 
     @abstractmethod
     async def shutdown(self, *, restart: bool = False) -> None:

@@ -1,0 +1,153 @@
+"""What the kernel knows of its agents: plain records that the fold fills and everyone else reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..journal.events import Usage
+from .spec import AgentSpec
+from .states import ENDED, Pause, State, Waiting
+
+#: How many past runs an agent remembers; the journal has all of them.
+PAST_RUNS = 10
+
+
+@dataclass(slots=True)
+class Meter:
+    """Tokens and money counted. ``cost`` sums what has a price; ``unpriced`` counts calls without."""
+
+    usage: Usage = Usage()
+    cost: float = 0.0
+    calls: int = 0
+    estimated: int = 0
+    unpriced: int = 0
+
+    def add(self, usage: Usage, cost: float | None, *, exact: bool) -> None:
+        """Count one settled call."""
+        self.usage = self.usage.plus(usage)
+        self.cost += cost or 0.0
+        self.calls += 1
+        self.estimated += not exact
+        self.unpriced += cost is None and usage.total > 0
+
+
+@dataclass(slots=True)
+class Call:
+    """A model call that has not been settled."""
+
+    id: str
+    run: int
+    provider: str
+    model: str | None
+    started: float
+    usage: Usage = Usage()
+    state: Literal["held", "running"] = "running"
+    reason: Waiting | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Run:
+    """One OS-level life of an agent."""
+
+    number: int
+    starting: float
+    ref: dict[str, Any] | None = None
+    ready: bool = False
+    ended: float | None = None
+    code: int | None = None
+    signal: int | None = None
+    cause: str = ""
+    detail: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether the run has not ended as far as the journal knows."""
+        return self.ended is None
+
+
+@dataclass(slots=True)
+class Freeze:
+    """Proof of a freeze; ``total`` is 0 while it is asked for and not yet proven."""
+
+    since: float
+    frozen: int = 0
+    total: int = 0
+    mechanism: str = ""
+
+
+@dataclass(slots=True)
+class Agent:
+    """One agent. ``state`` is the state beneath a pause; ``shown`` is what people see."""
+
+    id: str
+    spec: AgentSpec
+    owner: str
+    created: float
+    fleet: str | None = None
+    nice: int = 0
+    state: State = State.INITIALIZING
+    reason: Waiting | None = None
+    detail: str = ""
+    since: float = 0.0
+    freeze: Freeze | None = None
+    hold: float | None = None
+    run: Run | None = None
+    past: list[Run] = field(default_factory=list)
+    failures: int = 0
+    restart_at: float | None = None
+    stopping: Literal["stop", "kill"] | None = None
+    calls: dict[str, Call] = field(default_factory=dict)
+    total: Meter = field(default_factory=Meter)
+    last: Meter = field(default_factory=Meter)
+    """What the current (or last) run used."""
+    provider: str | None = None
+    model: str | None = None
+    context: int | None = None
+    context_cached: int = 0
+    context_limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The unique name."""
+        return self.spec.name
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause that shows: a freeze covers a hold."""
+        if self.freeze is not None:
+            return Pause.FREEZE
+        return Pause.HOLD if self.hold is not None else None
+
+    @property
+    def live(self) -> bool:
+        """Whether it has a run that has not ended."""
+        return self.run is not None and self.run.live
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended for good: no run and no restart to come."""
+        return self.state in ENDED and self.restart_at is None and not self.live
+
+    @property
+    def shown(self) -> State:
+        """The state people see."""
+        return State.PAUSED if self.pause is not None and self.live else self.state
+
+    @property
+    def held_calls(self) -> int:
+        """How many of its calls the gateway keeps."""
+        return sum(call.state == "held" for call in self.calls.values())
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The fold's state: everything the journal says of this kernel's agents, up to ``seq``."""
+
+    seq: int = 0
+    agents: dict[str, Agent] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """Name → id."""
+    boot_id: str = ""
+    kernels: int = 0

@@ -1,0 +1,226 @@
+"""What people do to agents that exist: pause, resume, stop, restart, nice, remove."""
+
+from __future__ import annotations
+
+import shutil
+import signal as signals
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from ..api import Outcome
+from ..backend import Killed
+from ..errors import AgentTopError, BackendError, Conflict
+from ..journal import events as ev
+from ..journal.books import Books
+from ..paths import Paths
+from . import registry
+from .agent import Agent
+from .states import Pause
+from .supervisor import Supervisor, Watched
+
+Act = Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]
+
+
+def failed(ref: str, error: AgentTopError, agent: Agent | None = None) -> Outcome:
+    """The outcome of a verb that could not be done."""
+    return Outcome(
+        ref=ref,
+        id=agent.id if agent else None,
+        name=agent.name if agent else None,
+        error=error.to_dict(),
+        exit_code=error.exit_code,
+    )
+
+
+class Control:
+    """The verbs. Each acts on one agent; ``each`` runs one over many and never stops half-way."""
+
+    def __init__(self, books: Books, supervisor: Supervisor, paths: Paths) -> None:
+        self._books = books
+        self._supervisor = supervisor
+        self._paths = paths
+
+    async def each(self, refs: Sequence[str], act: Act, *, all: bool = False, children: bool = False) -> list[Outcome]:
+        """Run ``act`` on every selected agent at once; one outcome each, in the order asked."""
+        chosen = registry.select(self._books.committed, refs, all=all, children=children)
+        outcomes: list[Outcome | None] = [None] * len(chosen)
+
+        async def one(index: int, ref: str, agent: Agent) -> None:
+            try:
+                done, proof = await act(agent)
+            except AgentTopError as error:
+                outcomes[index] = failed(ref, error, agent)
+            else:
+                survivors = bool(proof and proof.get("survivors"))
+                outcomes[index] = Outcome(
+                    ref=ref, id=agent.id, name=agent.name, done=done, proof=proof, exit_code=int(survivors)
+                )
+
+        async with anyio.create_task_group() as tasks:
+            for index, (ref, found) in enumerate(chosen):
+                if isinstance(found, AgentTopError):
+                    outcomes[index] = failed(ref, found)
+                else:
+                    tasks.start_soon(one, index, ref, found)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _live(self, agent: Agent, verb: str) -> Watched:
+        run = self._supervisor.runs.get(agent.id)
+        if run is None:
+            state = agent.shown if agent.over else "being started or looked for"
+            raise Conflict(f"{agent.name} cannot be {verb}", f"it has no running process ({state})")
+        return run
+
+    # --- pause -----------------------------------------------------------------------------------
+
+    async def freeze(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Stop the whole tree in RAM, with proof.
+
+        Raises:
+            Conflict: It has no run, or is being stopped.
+            BackendError: Not every process could be stopped; those that were run on again.
+        """
+        async with self._supervisor.lock(agent.id):
+            run = self._live(agent, "frozen")
+            record = self._books.pending.agents[agent.id]
+            if record.stopping:
+                raise Conflict(f"{agent.name} cannot be frozen", "it is being stopped")
+            await self._books.commit(ev.AgentPaused(agent=agent.id, how=Pause.FREEZE, by=by))
+            try:
+                frozen = await run.backend.freeze(run.ref)
+                if not frozen.complete:
+                    await run.backend.thaw(run.ref)
+                    raise BackendError(
+                        f"{agent.name} is not frozen",
+                        f"only {frozen.frozen} of {frozen.total} processes stopped, so all were let go again",
+                    )
+            except BackendError:
+                await self._books.record(ev.AgentResumed(agent=agent.id, how=Pause.FREEZE, by="kernel"))
+                raise
+            await self._books.commit(
+                ev.AgentPaused(
+                    agent=agent.id, how=Pause.FREEZE, by=by, frozen=frozen.frozen, total=frozen.total,
+                    mechanism=frozen.mechanism, seconds=frozen.seconds,
+                )
+            )  # fmt: skip
+        return f"frozen {frozen.frozen}/{frozen.total}", frozen._asdict()
+
+    async def hold(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Let the gateway keep the agent's next model call.
+
+        Raises:
+            Conflict: It has ended, or its calls do not pass the gateway.
+        """
+        record = self._books.pending.agents.get(agent.id)
+        if record is None or record.over:
+            raise Conflict(f"{agent.name} cannot be held", f"it is {agent.shown}")
+        if record.hold is None:
+            await self._books.commit(ev.AgentPaused(agent=agent.id, how=Pause.HOLD, by=by))
+        return "held", None
+
+    async def resume(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Undo freeze and hold."""
+        async with self._supervisor.lock(agent.id):
+            record = self._books.pending.agents.get(agent.id)
+            if record is None or record.pause is None:
+                return "not paused", None
+            if record.freeze is not None and (run := self._supervisor.runs.get(agent.id)):
+                await run.backend.thaw(run.ref)
+            await self._books.commit(ev.AgentResumed(agent=agent.id, by=by))
+        return "resumed", None
+
+    # --- ending ----------------------------------------------------------------------------------
+
+    async def stop(
+        self, agent: Agent, how: Literal["stop", "kill"], grace: float | None, by: str
+    ) -> tuple[str, dict[str, Any] | None]:
+        """End the whole tree, with proof.
+
+        Raises:
+            Conflict: Nothing of it runs and no restart was pending (``kill`` only).
+        """
+        if grace is None:
+            grace = agent.spec.stop_grace if how == "stop" else 0.0
+        first = self._books.journal.last_seq + 1
+        pending_restart = agent.restart_at is not None
+        killed = await self._supervisor.stop(agent.id, how=how, grace=grace, by=by)
+        if killed is None:
+            if pending_restart:
+                return "restart called off", None
+            if how == "kill":
+                raise Conflict(f"{agent.name} cannot be killed", f"it is {agent.shown}")
+            return "not running", None
+        return _ended(how, killed), _proof(killed, first, self._books.journal.last_seq)
+
+    async def restart(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Stop what runs, then start a new run."""
+        killed = await self._supervisor.stop(agent.id, how="stop", grace=agent.spec.stop_grace, by=by)
+        if killed is not None and killed.survivors:
+            raise BackendError(
+                f"{agent.name} was not restarted", f"{len(killed.survivors)} of its processes survived the stop"
+            )
+        await self._supervisor.start(agent.id, "restart", by)
+        run = self._books.pending.agents[agent.id].run
+        return f"restarted, run {run.number if run else '?'}", None
+
+    async def signal(self, agent: Agent, signum: int) -> tuple[str, dict[str, Any] | None]:
+        """Send one signal to the main program."""
+        run = self._live(agent, "signalled")
+        count = await run.backend.signal(run.ref, signum)
+        return f"{signals.Signals(signum).name} sent to {count}", None
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    async def nice(self, agent: Agent, value: int | None, delta: int | None, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Set nice, or move it by ``delta`` within -20..19."""
+        record = self._books.pending.agents.get(agent.id, agent)
+        wanted = value if value is not None else max(-20, min(19, record.nice + (delta or 0)))
+        if wanted != record.nice:
+            await self._books.commit(ev.NiceChanged(agent=agent.id, nice=wanted, by=by))
+            if run := self._supervisor.runs.get(agent.id):
+                await run.backend.renice(run.ref, wanted)
+        return f"nice {wanted}", None
+
+    async def remove(self, agent: Agent, by: str, *, force: bool = False) -> tuple[str, dict[str, Any] | None]:
+        """Take an ended agent off the table and its output off the disk.
+
+        Raises:
+            Conflict: It runs, or will be restarted, and ``force`` was not given.
+        """
+        if not agent.over and not force:
+            raise Conflict(
+                f"{agent.name} cannot be removed",
+                f"it is {agent.shown}" if agent.live else "it will be restarted",
+                "Stop it first, or remove it with --force",
+            )
+        if not agent.over:
+            killed = await self._supervisor.stop(agent.id, how="kill", grace=0.0, by=by)
+            if killed is not None and killed.survivors:
+                raise BackendError(
+                    f"{agent.name} was not removed", f"{len(killed.survivors)} of its processes survived the kill"
+                )
+        await self._supervisor.forget([self._books.pending.agents.get(agent.id, agent)])
+        await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))
+        # After the journal: a crash in between leaves files, which the next start sweeps, not a
+        # row whose output is gone.
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._paths.agent_dir(agent.id), ignore_errors=True))
+        return "removed", None
+
+
+def _ended(how: str, killed: Killed) -> str:
+    verb = "killed" if how == "kill" else "stopped"
+    if killed.survivors:
+        pids = " ".join(map(str, killed.survivors[:8]))
+        return f"not {verb}: {len(killed.survivors)} of {killed.processes} processes survive ({pids})"
+    return f"{verb} {killed.ended}/{killed.processes} processes, 0 survivors, {killed.mechanism}"
+
+
+def _proof(killed: Killed, first: int, last: int) -> dict[str, Any]:
+    proof = killed._asdict()
+    proof["survivors"] = list(killed.survivors)
+    proof["steps"] = [step._asdict() for step in killed.steps]
+    proof["events"] = [first, last]
+    return proof

@@ -1,0 +1,243 @@
+"""Bringing agents into being: one by ``run``, many by ``up``; and taking a declared fleet down."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from .. import backend
+from ..api import FleetRequest, Outcome, RunRequest
+from ..errors import AgentTopError, BackendError, Conflict, UsageError
+from ..journal import events as ev
+from ..journal.books import Books
+from ..paths import Paths
+from . import environ, registry
+from .agent import Agent
+from .control import Control, failed
+from .spec import AgentSpec
+from .supervisor import Supervisor
+
+#: Applies the spec's template, if it names one. Raises AgentTopError subclasses.
+Expand = Callable[[AgentSpec], AgentSpec]
+
+#: What a change of does not need a new run.
+_SOFT = frozenset({"nice", "labels", "output", "restart", "stop_grace"})
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """One declared agent on its way into the books."""
+
+    spec: AgentSpec
+    id: str
+    existing: Agent | None = None
+
+
+class Creation:
+    """Creates agents. What the journal gets has no environment values in it (``environ.veil``)."""
+
+    def __init__(
+        self, books: Books, supervisor: Supervisor, control: Control, paths: Paths, key: bytes,
+        expand: Expand, key_names: Callable[[], frozenset[str]],
+    ) -> None:  # fmt: skip
+        self._books = books
+        self._supervisor = supervisor
+        self._control = control
+        self._paths = paths
+        self._key = key
+        self._expand = expand
+        self._key_names = key_names
+
+    # --- one -------------------------------------------------------------------------------------
+
+    async def run(self, request: RunRequest, owner: str) -> Agent:
+        """Create and start one agent; durable and running on return.
+
+        Raises:
+            Conflict: The name is taken.
+            UsageError: The spec cannot be started anywhere.
+            BackendError: It could not be started; nothing of it is left.
+        """
+        spec = await self._ready(request.spec)
+        agent_id = registry.new_id(self._books.pending.agents)
+        await self._keep_environment(agent_id, spec, request.environ)
+        try:
+            if not request.name_given:
+                spec = spec.model_copy(update={"name": registry.free_name(self._books.pending, spec.name)})
+            elif (taken := self._books.pending.names.get(spec.name)) is not None:
+                raise _taken(spec.name, self._books.pending.agents[taken])
+            created = self._created(agent_id, spec, owner, None)
+            # No await between the look at the names and the post: nobody can take it in between.
+            ticket = self._books.post(created, ev.RunStarting(agent=agent_id, run=1, by=owner))
+            await ticket
+        except AgentTopError:
+            await self._sweep(agent_id)
+            raise
+        await self._start_created(agent_id)
+        return self._books.committed.agents[agent_id]
+
+    async def _start_created(self, agent_id: str) -> None:
+        try:
+            async with self._supervisor.lock(agent_id):
+                await self._supervisor.launch(self._books.pending.agents[agent_id], 1)
+        except BackendError:
+            # It never was: a name blocked by something that could not start helps nobody.
+            await self._books.record(ev.AgentRemoved(agent=agent_id, by="kernel"))
+            await self._sweep(agent_id)
+            raise
+
+    async def _ready(self, spec: AgentSpec) -> AgentSpec:
+        spec = await anyio.to_thread.run_sync(self._expand, spec)
+        backend.load(spec.backend)
+        if not spec.command and spec.backend != "docker":
+            raise UsageError(f"{spec.name} has no command", "", "Put it after --, or name a --template")
+        if spec.parent is not None:
+            parent = registry.resolve(self._books.pending, spec.parent)
+            spec = spec.model_copy(update={"parent": parent.id})
+        return spec
+
+    def _created(self, agent_id: str, spec: AgentSpec, owner: str, fleet: str | None) -> ev.AgentCreated:
+        return ev.AgentCreated(agent=agent_id, spec=environ.veil(spec, self._key), owner=owner, fleet=fleet)
+
+    async def _keep_environment(self, agent_id: str, spec: AgentSpec, caller: Mapping[str, str]) -> None:
+        kept = environ.strip(caller, self._key_names(), spec.pass_keys)
+        folder = self._paths.agent_dir(agent_id)
+        try:
+            await anyio.to_thread.run_sync(environ.store, folder, kept, spec.env)
+        except OSError as error:
+            raise BackendError(
+                f"cannot keep the environment of {spec.name}", f"{folder}: {error.strerror}", "Is the disk full?"
+            ) from error
+
+    async def _sweep(self, agent_id: str) -> None:
+        folder = self._paths.agent_dir(agent_id)
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+    # --- a fleet ---------------------------------------------------------------------------------
+
+    async def up(self, request: FleetRequest, owner: str) -> list[Outcome]:
+        """Create what is missing, change what differs, leave the rest alone.
+
+        One commit makes all new agents durable; then they start at once, parents before children.
+        """
+        outcomes: list[Outcome] = []
+        wanted: list[_Wanted] = []
+        ids: dict[str, str] = {}
+        for spec in request.specs:
+            try:
+                item = await self._plan(spec, request.fleet, ids)
+            except AgentTopError as error:
+                outcomes.append(failed(spec.name, error))
+            else:
+                wanted.append(item)
+                ids[spec.name] = item.id
+        outcomes += await self._create(wanted, request, owner)
+        outcomes += await self._adjust(wanted, request, owner)
+        if request.prune:
+            declared = {spec.name for spec in request.specs}
+            gone = [a for a in self._of_fleet(request.fleet) if a.name not in declared]
+            outcomes += await self._end(gone, owner, grace=None)
+        order = {spec.name: index for index, spec in enumerate(request.specs)}
+        return sorted(outcomes, key=lambda outcome: order.get(outcome.name or outcome.ref, len(order)))
+
+    async def _plan(self, spec: AgentSpec, fleet: str, ids: Mapping[str, str]) -> _Wanted:
+        if spec.parent in ids:
+            spec = spec.model_copy(update={"parent": ids[spec.parent]})
+            parented = await self._ready_declared(spec)
+        else:
+            parented = await self._ready(spec)
+        existing_id = self._books.pending.names.get(spec.name)
+        existing = self._books.pending.agents[existing_id] if existing_id else None
+        if existing is not None and existing.fleet != fleet:
+            raise _taken(spec.name, existing)
+        if existing is not None:
+            return _Wanted(parented, existing.id, existing)
+        while (agent_id := registry.new_id(self._books.pending.agents)) in ids.values():
+            pass
+        return _Wanted(parented, agent_id)
+
+    async def _ready_declared(self, spec: AgentSpec) -> AgentSpec:
+        """As ``_ready`` for a spec whose parent is an id that is not in the books yet."""
+        ready = await self._ready(spec.model_copy(update={"parent": None}))
+        return ready.model_copy(update={"parent": spec.parent})
+
+    async def _create(self, wanted: Sequence[_Wanted], request: FleetRequest, owner: str) -> list[Outcome]:
+        new = [item for item in wanted if item.existing is None]
+        if not new:
+            return []
+        for item in new:
+            await self._keep_environment(item.id, item.spec, request.environ)
+        clashes = [item for item in new if item.spec.name in self._books.pending.names]
+        if clashes:
+            for item in new:
+                await self._sweep(item.id)
+            raise Conflict(f"the name {clashes[0].spec.name} was taken meanwhile", "", "Run it again")
+        events: list[ev.Event] = []
+        for item in new:
+            events.append(self._created(item.id, item.spec, owner, request.fleet))
+            events.append(ev.RunStarting(agent=item.id, run=1, by=owner))
+        await self._books.post(*events)
+        outcomes: list[Outcome] = []
+
+        async def start(item: _Wanted) -> None:
+            try:
+                await self._start_created(item.id)
+            except AgentTopError as error:
+                outcomes.append(failed(item.spec.name, error))
+            else:
+                outcomes.append(Outcome(ref=item.spec.name, id=item.id, name=item.spec.name, done="created"))
+
+        async with anyio.create_task_group() as tasks:
+            for item in new:
+                tasks.start_soon(start, item)
+        return outcomes
+
+    async def _adjust(self, wanted: Sequence[_Wanted], request: FleetRequest, owner: str) -> list[Outcome]:
+        specs = {item.id: item.spec for item in wanted if item.existing is not None}
+
+        async def adjust(agent: Agent) -> tuple[str, None]:
+            spec = environ.veil(specs[agent.id], self._key)
+            if spec == agent.spec:
+                if agent.live or agent.restart_at is not None:
+                    return "unchanged", None
+                await self._supervisor.start(agent.id, "start", owner)
+                return "started", None
+            await self._keep_environment(agent.id, specs[agent.id], request.environ)
+            await self._books.commit(ev.AgentChanged(agent=agent.id, spec=spec, by=owner))
+            hard = spec.model_dump(exclude=set(_SOFT)) != agent_before[agent.id].model_dump(exclude=set(_SOFT))
+            if hard or not agent.live:
+                await self._control.restart(agent, owner)
+            elif run := self._supervisor.runs.get(agent.id):
+                await run.backend.renice(run.ref, spec.nice)
+            return "changed", None
+
+        agent_before = {key: self._books.committed.agents[key].spec for key in specs}
+        return await self._control.each(list(specs), adjust)
+
+    def _of_fleet(self, fleet: str) -> list[Agent]:
+        return [agent for agent in self._books.pending.agents.values() if agent.fleet == fleet]
+
+    async def down(self, fleet: str, owner: str, grace: float | None) -> list[Outcome]:
+        """Stop and remove what a fleet file declared, children before parents."""
+        agents = self._of_fleet(fleet)
+        return await self._end(agents, owner, grace)
+
+    async def _end(self, agents: Sequence[Agent], owner: str, grace: float | None) -> list[Outcome]:
+        async def end(agent: Agent) -> tuple[str, None]:
+            await self._control.stop(agent, "stop", grace, owner)
+            await self._control.remove(self._books.pending.agents[agent.id], owner)
+            return "removed", None
+
+        return await self._control.each([agent.id for agent in reversed(agents)], end)
+
+
+def _taken(name: str, agent: Agent) -> Conflict:
+    return Conflict(
+        f"the name {name} is taken",
+        f"agent {agent.id} has it and is {agent.shown}",
+        "Choose another name, or remove that agent with agenttop rm",
+    )

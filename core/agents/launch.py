@@ -1,0 +1,90 @@
+"""From a spec to a ``Launch``: the folder, the full environment and the command of one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..backend import MARKER, Launch
+from ..paths import Paths
+from . import environ
+from .agent import Agent
+
+#: Clients refuse to start without a key; the gateway replaces this one by the provider's.
+PLACEHOLDER_KEY = "agenttop"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How agents reach their gateway."""
+
+    port: int
+    secret: Callable[[str], str]
+    """Agent id → its secret."""
+    passthrough: frozenset[str] = frozenset()
+    """Providers whose clients bring their own credentials."""
+
+    def url(self, agent: str) -> str:
+        """The agent's own base URL; a provider's name follows."""
+        return f"http://127.0.0.1:{self.port}/a/{self.secret(agent)}"
+
+
+#: Adds a template's own environment: (agent, base URL, agent folder) → variables.
+TemplateEnv = Callable[[Agent, str, str], Mapping[str, str]]
+
+
+class Launcher:
+    """Prepares runs. Blocking (folders, a small file): call it in a worker thread."""
+
+    def __init__(self, paths: Paths, door: Door, template_env: TemplateEnv) -> None:
+        self._paths = paths
+        self._door = door
+        self._template_env = template_env
+
+    def prepare(self, agent: Agent, run: int) -> Launch:
+        """Everything the backend needs; creates the run's folder (0700)."""
+        launch = self.describe(agent, run)
+        launch.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return launch
+
+    def describe(self, agent: Agent, run: int) -> Launch:
+        """The same without touching the disk beyond reading the environment."""
+        spec = agent.spec
+        kept, declared = environ.load(self._paths.agent_dir(agent.id))
+        base = {} if spec.backend == "docker" else kept or environ.bare()
+        env = {**base, **self._gateway_env(agent, base), **self._template(agent), **declared}
+        env[MARKER] = f"{agent.id}.{run}"
+        return Launch(
+            agent=agent.id,
+            run=run,
+            spec=spec,
+            folder=self._paths.run_dir(agent.id, run),
+            command=tuple(spec.command),
+            cwd=spec.cwd or kept.get("PWD") or os.path.expanduser("~"),
+            env=env,
+        )
+
+    def _template(self, agent: Agent) -> Mapping[str, str]:
+        return self._template_env(agent, self._door.url(agent.id), str(self._paths.agent_dir(agent.id)))
+
+    def _gateway_env(self, agent: Agent, base: Mapping[str, str]) -> dict[str, str]:
+        url = self._door.url(agent.id)
+        env = {
+            "AGENTTOP_AGENT": agent.id,
+            "AGENTTOP_URL": url,
+            "ANTHROPIC_BASE_URL": f"{url}/anthropic",
+            "OPENAI_BASE_URL": f"{url}/openai/v1",
+            "OPENAI_API_BASE": f"{url}/openai/v1",
+            "GOOGLE_GEMINI_BASE_URL": f"{url}/gemini",
+        }
+        if agent.spec.backend != "docker" and self._paths.config == self._paths.state.parent:
+            env["AGENTTOP_HOME"] = str(self._paths.config)
+        for provider, name in (
+            ("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY"), ("gemini", "GEMINI_API_KEY"),
+        ):  # fmt: skip
+            if provider not in self._door.passthrough and name not in agent.spec.pass_keys:
+                env[name] = PLACEHOLDER_KEY
+        proxies = [part for key in ("NO_PROXY", "no_proxy") if (part := base.get(key))]
+        env["NO_PROXY"] = env["no_proxy"] = ",".join(dict.fromkeys([*proxies, "127.0.0.1", "localhost"]))
+        return env

@@ -1,0 +1,145 @@
+"""The live table for screens: one snapshot, then coalesced deltas, after each commit.
+
+A slow reader never makes the kernel's memory grow: what it has not read yet is a set of agent ids,
+and the rows are built when it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+
+from .agents.sampler import Sampler
+from .agents.supervisor import Supervisor
+from .api import Delta, Header, Row, Snapshot
+from .clock import Clock
+from .gateway.meters import Meters
+from .journal.books import Books
+from .journal.events import Event, Record
+from .rows import HeaderBuilder, build
+
+#: Seconds between two deltas to one reader: at most ten a second.
+SPACING = 0.1
+
+
+class _Reader:
+    """One open watch: which agents it has not seen the newest of."""
+
+    def __init__(self) -> None:
+        self.dirty: set[str] = set()
+        self.header = False
+        self._wake = anyio.Event()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def wait(self) -> None:
+        await self._wake.wait()
+        self._wake = anyio.Event()
+
+    def take(self) -> tuple[set[str], bool]:
+        dirty, header = self.dirty, self.header
+        self.dirty, self.header = set(), False
+        return dirty, header
+
+
+class Feed:
+    """Builds rows from the committed books and hands them to every open watch."""
+
+    def __init__(self, books: Books, meters: Meters, supervisor: Supervisor, clock: Clock, started: float) -> None:
+        self._books = books
+        self._meters = meters
+        self._supervisor = supervisor
+        self._clock = clock
+        self._readers: set[_Reader] = set()
+        self._headers = HeaderBuilder(clock, started)
+        self.sampler = Sampler(supervisor, clock, self.touch)
+        supervisor.touched = self.touch
+        books.listen(self._committed)
+
+    @property
+    def readers(self) -> int:
+        """How many watches are open."""
+        return len(self._readers)
+
+    def touch(self, agent: str) -> None:
+        """Something visible of this agent changed that is not in the journal."""
+        for reader in self._readers:
+            reader.dirty.add(agent)
+
+    def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
+        if not self._readers:
+            return
+        touched = {record.agent for record, event in batch if record.agent is not None}
+        for reader in self._readers:
+            reader.dirty |= touched
+            reader.header = True
+            reader.wake()
+
+    async def run(self) -> None:
+        """Once a second: sample, let rates fall, wake the readers."""
+        while True:
+            await anyio.sleep(1.0)
+            if not self._readers:
+                continue
+            await self.sampler.tick()
+            self._headers.tick()
+            active = [agent for agent, gauge in self._meters.agents.items() if gauge.hour.slots]
+            for reader in self._readers:
+                reader.dirty.update(active)
+                reader.header = True
+                reader.wake()
+
+    def row(self, agent_id: str, window: str, now: float) -> Row | None:
+        """The agent's row now, or ``None`` if it is gone."""
+        agent = self._books.committed.agents.get(agent_id)
+        if agent is None:
+            return None
+        run = self._supervisor.runs.get(agent_id)
+        return build(agent, self._meters, self.sampler.loads.get(agent_id), window, now, run.stale if run else None)
+
+    def header(self, window: str) -> Header:
+        """The header now."""
+        return self._headers.build(
+            self._books.committed.agents, self._meters, self.sampler.loads, window, self._books.problem
+        )
+
+    async def watch(self, window: str) -> AsyncIterator[Snapshot | Delta]:
+        """One snapshot, then deltas; ends only with its reader."""
+        reader = _Reader()
+        if not self._readers:
+            await self.sampler.tick()
+        self._readers.add(reader)
+        try:
+            now = self._clock.time()
+            sent: dict[str, Row] = {}
+            for agent_id in self._books.committed.agents:
+                if (row := self.row(agent_id, window, now)) is not None:
+                    sent[agent_id] = row
+            header = self.header(window)
+            yield Snapshot(self._books.committed.seq, now, window, header, tuple(sent.values()))
+            while True:
+                await reader.wait()
+                dirty, _ = reader.take()
+                now = self._clock.time()
+                rows: list[Row] = []
+                gone: list[str] = []
+                for agent_id in dirty:
+                    row = self.row(agent_id, window, now)
+                    if row is None:
+                        if sent.pop(agent_id, None) is not None:
+                            gone.append(agent_id)
+                    elif sent.get(agent_id) != row:
+                        sent[agent_id] = row
+                        rows.append(row)
+                fresh = self.header(window)
+                if rows or gone or fresh != header:
+                    delta = Delta(
+                        self._books.committed.seq, now, fresh if fresh != header else None, tuple(rows), tuple(gone)
+                    )
+                    header = fresh
+                    yield delta
+                await anyio.sleep(SPACING)
+        finally:
+            self._readers.discard(reader)

@@ -1,0 +1,144 @@
+"""The kernel's books: the journal, the fold decisions are made on, and the fold people see.
+
+``pending`` is ahead of the disk by the commits under way; decisions are made on it, so that two
+requests a millisecond apart cannot both take the last name. ``committed`` trails the disk; screens,
+answers and forwarding use it. Both are the same fold over the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.to_thread
+
+from ..agents.agent import Fleet
+from ..errors import JournalUnavailable
+from . import fold
+from .events import Event, Record
+from .journal import Journal, Ticket
+
+Listener = Callable[[Sequence[tuple[Record, Event]]], None]
+
+#: Events between checkpoints: folding this many at start takes well under 0.1 s.
+CHECKPOINT_EVERY = 5_000
+
+#: Rows read at once while folding.
+_PAGE = 5_000
+
+
+class Books:
+    """The one place that writes facts. Everything here runs on the kernel's event loop."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.pending = Fleet()
+        self.committed = Fleet()
+        self._listeners: list[Listener] = []
+        self._healthy = anyio.Event()
+        self._healthy.set()
+        self._news = anyio.Event()
+        self._checkpoint = 0
+        journal.on_commit(self._committed)
+
+    async def open(self) -> None:
+        """Fold the journal from the last usable checkpoint; again after a failure."""
+        saved = await self.journal.load_checkpoint()
+        self.committed = (fold.load(saved.body) if saved else None) or Fleet()
+        self._checkpoint = self.committed.seq
+        await self._catch_up(self.committed)
+        self.pending = _copy(self.committed)
+
+    async def _catch_up(self, fleet: Fleet) -> None:
+        while records := await self.journal.read(fleet.seq, limit=_PAGE):
+            for record in records:
+                if (event := record.event()) is not None:
+                    fold.apply(fleet, record.seq, event, record.ts)
+                fleet.seq = record.seq
+            # A long history must not starve the loop of whoever already talks to this kernel.
+            await anyio.sleep(0)
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` after each group commit, when ``committed`` has the events folded in."""
+        self._listeners.append(listener)
+
+    @property
+    def problem(self) -> str:
+        """Why the journal takes nothing now, or empty."""
+        return self.journal.problem
+
+    def post(self, *events: Event) -> Ticket:
+        """Append and fold into ``pending``; durable when the ticket has been awaited.
+
+        Raises:
+            JournalUnavailable: The journal takes nothing now; nothing was folded.
+        """
+        ticket = self.journal.append(*events)
+        for record, event in zip(ticket.records, events, strict=True):
+            fold.apply(self.pending, record.seq, event, record.ts)
+        return ticket
+
+    async def commit(self, *events: Event) -> None:
+        """Append, and return when durable.
+
+        Raises:
+            JournalUnavailable: The events are not in the journal.
+        """
+        try:
+            await self.post(*events)
+        except JournalUnavailable:
+            self._sicken()
+            raise
+
+    async def record(self, *events: Event) -> None:
+        """Commit facts that happened whether or not the disk has room; wait until it has."""
+        while True:
+            try:
+                await self.commit(*events)
+            except JournalUnavailable:
+                await self._healthy.wait()
+            else:
+                return
+
+    def _sicken(self) -> None:
+        if self._healthy.is_set():
+            self._healthy = anyio.Event()
+
+    async def heal(self) -> bool:
+        """Try to take work again after a failed commit: fold again from what is on disk."""
+        if not self.journal.problem:
+            if not self._healthy.is_set():
+                self._healthy.set()
+            return True
+        self._sicken()
+        if not await self.journal.recover(self.open):
+            return False
+        self._healthy.set()
+        return True
+
+    def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
+        for record, event in batch:
+            fold.apply(self.committed, record.seq, event, record.ts)
+        for listener in self._listeners:
+            listener(batch)
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def next_commit(self) -> None:
+        """Return after the next group commit."""
+        await self._news.wait()
+
+    async def checkpoint(self, *, force: bool = False) -> None:
+        """Write the fold down if enough happened since the last time."""
+        seq = self.committed.seq
+        if seq - self._checkpoint < (1 if force else CHECKPOINT_EVERY) or self.journal.problem:
+            return
+        blob = fold.dump(self.committed)
+        await self.journal.save_checkpoint(seq, blob)
+        self._checkpoint = seq
+
+
+def _copy(fleet: Fleet) -> Fleet:
+    copy = fold.load(fold.dump(fleet))
+    assert copy is not None  # the same version wrote it a line above
+    return copy

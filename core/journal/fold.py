@@ -1,0 +1,286 @@
+"""The fold: current state as a function of the journal, event by event.
+
+``apply`` is pure in its arguments: no clock, no disk, no configuration. The same events give the
+same ``Fleet`` wherever they are replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..agents.agent import PAST_RUNS, Agent, Call, Fleet, Freeze, Meter, Run
+from ..agents.states import ENDED, Pause, State, Waiting, may
+from . import events as ev
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+#: Version of the checkpoint's form; another one is ignored and the journal folded from the start.
+FORMAT = 1
+
+E = TypeVar("E", bound=ev.Event)
+_handlers: dict[type[ev.Event], Callable[[Fleet, Any, float], None]] = {}
+
+
+def _on(kind: type[E]) -> Callable[[Callable[[Fleet, E, float], None]], Callable[[Fleet, E, float], None]]:
+    def register(handler: Callable[[Fleet, E, float], None]) -> Callable[[Fleet, E, float], None]:
+        _handlers[kind] = handler
+        return handler
+
+    return register
+
+
+def apply(fleet: Fleet, seq: int, event: ev.Event, ts: float) -> None:
+    """Fold one event in. Events of agents that are gone are ignored: facts about them come late."""
+    fleet.seq = seq
+    handler = _handlers.get(type(event))
+    if handler is not None:
+        handler(fleet, event, ts)
+
+
+def _move(agent: Agent, state: State, ts: float, detail: str = "", reason: Waiting | None = None) -> None:
+    """Change the state beneath if the table allows it; ``since`` moves only on a visible change."""
+    if not may(agent.state, state):
+        return
+    if (agent.state, agent.detail, agent.reason) != (state, detail, reason):
+        agent.state, agent.detail, agent.reason, agent.since = state, detail, reason, ts
+
+
+def _program(agent: Agent) -> str:
+    """What an agent that makes no calls is shown to execute: its program's own name."""
+    return agent.spec.command[0].rsplit("/", 1)[-1] if agent.spec.command else ""
+
+
+@_on(ev.KernelStarted)
+def _kernel_started(fleet: Fleet, event: ev.KernelStarted, ts: float) -> None:
+    fleet.boot_id = event.boot_id
+    fleet.kernels += 1
+
+
+@_on(ev.AgentCreated)
+def _created(fleet: Fleet, event: ev.AgentCreated, ts: float) -> None:
+    fleet.agents[event.agent] = Agent(
+        id=event.agent,
+        spec=event.spec,
+        owner=event.owner,
+        created=ts,
+        fleet=event.fleet,
+        nice=event.spec.nice,
+        since=ts,
+        model=event.spec.model,
+    )
+    fleet.names[event.spec.name] = event.agent
+
+
+@_on(ev.AgentChanged)
+def _changed(fleet: Fleet, event: ev.AgentChanged, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.spec, agent.nice = event.spec, event.spec.nice
+
+
+@_on(ev.AgentRemoved)
+def _removed(fleet: Fleet, event: ev.AgentRemoved, ts: float) -> None:
+    if agent := fleet.agents.pop(event.agent, None):
+        fleet.names.pop(agent.name, None)
+
+
+@_on(ev.NiceChanged)
+def _nice(fleet: Fleet, event: ev.NiceChanged, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.nice = event.nice
+
+
+@_on(ev.RunStarting)
+def _starting(fleet: Fleet, event: ev.RunStarting, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        if agent.run is not None:
+            agent.past = [*agent.past, agent.run][-PAST_RUNS:]
+        if event.reason in ("start", "restart"):
+            agent.failures = 0
+        agent.run = Run(event.run, ts)
+        agent.last = Meter()
+        agent.restart_at = agent.stopping = agent.freeze = None
+        _move(agent, State.INITIALIZING, ts)
+
+
+@_on(ev.RunStarted)
+def _started(fleet: Fleet, event: ev.RunStarted, ts: float) -> None:
+    if (agent := fleet.agents.get(event.agent)) and agent.run and agent.run.number == event.run:
+        agent.run.ref = event.ref
+
+
+@_on(ev.RunReady)
+def _ready(fleet: Fleet, event: ev.RunReady, ts: float) -> None:
+    if (agent := fleet.agents.get(event.agent)) and agent.run and agent.run.number == event.run:
+        agent.run.ready = True
+        agent.failures = 0
+        if agent.state is State.INITIALIZING:
+            _move(agent, State.EXECUTING, ts, _program(agent))
+
+
+def _ending(event: ev.RunExited) -> str:
+    if event.cause in ("reboot", "lost", "start_failed", "backend"):
+        return event.cause.replace("_", " ")
+    if event.signal is not None:
+        return f"signal {event.signal}"
+    return "exit ?" if event.code is None else f"exit {event.code}"
+
+
+@_on(ev.RunExited)
+def _exited(fleet: Fleet, event: ev.RunExited, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is None or agent.run is None or agent.run.number != event.run or not agent.run.live:
+        return
+    run = agent.run
+    run.ended, run.code, run.signal = ts, event.code, event.signal
+    run.cause, run.detail = event.cause, event.detail
+    agent.freeze = None
+    if event.failed:
+        agent.failures += 1
+    ended = event.cause in ("stopped", "killed") or not event.failed
+    detail = event.cause if event.cause in ("stopped", "killed") else _ending(event)
+    _move(agent, State.TERMINATED if ended else State.ERROR, ts, detail)
+
+
+@_on(ev.RestartScheduled)
+def _scheduled(fleet: Fleet, event: ev.RestartScheduled, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.restart_at = event.at
+        agent.failures = event.failures
+
+
+@_on(ev.RestartGivenUp)
+def _given_up(fleet: Fleet, event: ev.RestartGivenUp, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.restart_at = None
+        agent.failures = event.failures
+        agent.state = State.ERROR
+
+
+@_on(ev.StopRequested)
+def _stop(fleet: Fleet, event: ev.StopRequested, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.restart_at = None
+        if agent.live:
+            agent.stopping = event.how
+
+
+@_on(ev.AgentPaused)
+def _paused(fleet: Fleet, event: ev.AgentPaused, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is None:
+        return
+    if event.how is Pause.HOLD:
+        agent.hold = agent.hold or ts
+    elif agent.live:
+        since = agent.freeze.since if agent.freeze else ts
+        agent.freeze = Freeze(since, event.frozen, event.total, event.mechanism)
+
+
+@_on(ev.AgentResumed)
+def _resumed(fleet: Fleet, event: ev.AgentResumed, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        if event.how in (None, Pause.FREEZE):
+            agent.freeze = None
+        if event.how in (None, Pause.HOLD):
+            agent.hold = None
+
+
+@_on(ev.CallHeld)
+def _held(fleet: Fleet, event: ev.CallHeld, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is None or agent.run is None:
+        return
+    call = agent.calls.get(event.call)
+    if call is None:
+        call = agent.calls[event.call] = Call(event.call, agent.run.number, "", None, ts)
+    call.state, call.reason, call.detail = "held", event.reason, event.detail
+    if event.reason is not None and agent.live:
+        _move(agent, State.WAITING, ts, event.detail, event.reason)
+
+
+@_on(ev.CallReleased)
+def _released(fleet: Fleet, event: ev.CallReleased, ts: float) -> None:
+    if (agent := fleet.agents.get(event.agent)) and (call := agent.calls.get(event.call)):
+        call.state, call.reason = "running", None
+        _settle_state(agent, ts)
+
+
+@_on(ev.CallStarted)
+def _call_started(fleet: Fleet, event: ev.CallStarted, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is None:
+        return
+    agent.calls[event.call] = Call(event.call, event.run, event.provider, event.model, ts)
+    agent.provider = event.provider
+    if event.model and not event.client.get("agent"):
+        agent.model = event.model
+    if agent.live:
+        _move(agent, State.PLANNING, ts, "call")
+
+
+@_on(ev.CallProgressed)
+def _progressed(fleet: Fleet, event: ev.CallProgressed, ts: float) -> None:
+    if (agent := fleet.agents.get(event.agent)) and (call := agent.calls.get(event.call)):
+        call.usage = event.usage
+
+
+@_on(ev.CallSettled)
+def _settled(fleet: Fleet, event: ev.CallSettled, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is None:
+        return
+    agent.calls.pop(event.call, None)
+    agent.total.add(event.usage, event.cost_usd, exact=event.exact)
+    if agent.run is not None and agent.run.number == event.run:
+        agent.last.add(event.usage, event.cost_usd, exact=event.exact)
+    if event.context_used:
+        agent.context = event.context_used
+        agent.context_cached = event.usage.cache_read
+        agent.context_limit = event.context_limit or agent.context_limit
+    if agent.live:
+        _settle_state(agent, ts, event)
+
+
+def _settle_state(agent: Agent, ts: float, settled: ev.CallSettled | None = None) -> None:
+    """The state between calls: what is still in flight, else what the last reply asked for."""
+    if agent.state in ENDED:
+        return
+    waiting = next((c for c in agent.calls.values() if c.state == "held" and c.reason), None)
+    if waiting is not None:
+        _move(agent, State.WAITING, ts, waiting.detail, waiting.reason)
+    elif any(call.state == "running" for call in agent.calls.values()):
+        _move(agent, State.PLANNING, ts, "call")
+    elif settled is None or settled.outcome != "ok":
+        # Clients retry or give up by themselves; until they do, the program runs.
+        _move(agent, State.EXECUTING, ts, _program(agent))
+    elif settled.stop_reason in ("tool_use", "tool_calls", "pause_turn"):
+        _move(agent, State.EXECUTING, ts, settled.tools[-1] if settled.tools else "tool")
+    else:
+        _move(agent, State.IDLE, ts)
+
+
+_adapter: TypeAdapter[Fleet] | None = None
+
+
+def _fleet_adapter() -> TypeAdapter[Fleet]:
+    global _adapter
+    if _adapter is None:
+        from pydantic import TypeAdapter
+
+        _adapter = TypeAdapter(Fleet)
+    return _adapter
+
+
+def dump(fleet: Fleet) -> bytes:
+    """A checkpoint of the fold (JSON, prefixed with its form's version)."""
+    return b"%d\n" % FORMAT + _fleet_adapter().dump_json(fleet)
+
+
+def load(blob: bytes) -> Fleet | None:
+    """The fold of a checkpoint, or ``None`` where its form is another version's."""
+    version, _, body = blob.partition(b"\n")
+    if version != b"%d" % FORMAT:
+        return None
+    return _fleet_adapter().validate_json(body)

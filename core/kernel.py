@@ -1,0 +1,304 @@
+"""The kernel: composes the subsystems, owns their task group, and is what clients talk to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import resource
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from . import __version__, statekey
+from .agents import launch, templates
+from .agents.agent import Agent
+from .agents.backends import Backends
+from .agents.control import Control
+from .agents.creation import Creation
+from .agents.environ import PROVIDER_KEYS
+from .agents.launch import Launcher
+from .agents.spec import AgentSpec
+from .agents.supervisor import Supervisor
+from .api import CheckInfo, KernelStatus, TemplateInfo
+from .budget import prices
+from .clock import Clock, SystemClock
+from .config import Config
+from .doors import GatewayDoors
+from .errors import AgentTopError
+from .feed import Feed
+from .gateway.calls import CallDesk
+from .gateway.gateway import Gateway
+from .gateway.identity import Identity
+from .gateway.meters import Meters
+from .gateway.providers import KeyRing
+from .journal import events as ev
+from .journal.books import Books
+from .journal.journal import Journal
+from .local import LocalClient
+from .paths import Paths
+
+log = logging.getLogger(__name__)
+
+#: How long clients wait at start for runs to be adopted; backends that answer later go on meanwhile.
+ADOPTION = 0.5
+
+#: Seconds between looks at the journal's health, the output's size and the checkpoint.
+HOUSEKEEPING = 1.0
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """The machine's boot id; another one means that every run has ended."""
+    return _BOOT_ID.read_text().strip()
+
+
+class Kernel:
+    """One kernel on one state directory. Whoever makes it holds the lock (``core.lock``).
+
+    Args:
+        environ: Where provider keys are read from; nothing else of it is used.
+        boot: The boot id; tests give another one to simulate a reboot.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
+        boot: str | None = None,
+        embedded: bool = False,
+    ) -> None:
+        self.paths = paths
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.embedded = embedded
+        self.boot = boot or boot_id()
+        self.keys = KeyRing(dict(os.environ if environ is None else environ))
+        self.meters = Meters()
+        self.started = self.clock.time()
+        self.finished = anyio.Event()
+        self.ending = ""
+        self.journal: Journal
+        self.books: Books
+        self.doors: GatewayDoors
+        self.gateway: Gateway
+        self.desk: CallDesk
+        self.backends: Backends
+        self.supervisor: Supervisor
+        self.launcher: Launcher
+        self.control: Control
+        self.creation: Creation
+        self.feed: Feed
+
+    # --- life ------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Kernel]:
+        """Open the books, adopt what runs, serve agents; on exit agents run on.
+
+        Raises:
+            AgentTopError: The state folder, the journal or the gateway's port cannot be used.
+        """
+        self.paths.make_state()
+        key = await anyio.to_thread.run_sync(statekey.load, self.paths.key)
+        self.journal = await Journal.open(self.paths.journal, self.clock)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.journal.close)
+            self.books = Books(self.journal)
+            await self.books.open()
+            self._compose_gateway(key)
+            await stack.enter_async_context(self.gateway.running())
+            await stack.enter_async_context(self.doors.running())
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._compose_agents(key, tasks)
+            await self._begin()
+            tasks.start_soon(self._housekeeping, name="housekeeping")
+            tasks.start_soon(self.feed.run, name="feed")
+            tasks.start_soon(self.desk.rebuild, name="gauges")
+            tasks.start_soon(anyio.to_thread.run_sync, prices.warm, name="prices")
+            try:
+                await self._adopt(tasks)
+                yield self
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._end()
+                tasks.cancel_scope.cancel()
+
+    def _compose_gateway(self, key: bytes) -> None:
+        self.identity = Identity(key)
+        self.desk = CallDesk(self.books, self.meters, self.identity, self.clock, self.keys)
+        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock)
+        self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
+
+    def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
+        passthrough = frozenset(n for n, p in self.config.providers.items() if p.auth == "passthrough")
+        door = launch.Door(self.doors.port, self.identity.secret, passthrough)
+        self.launcher = Launcher(self.paths, door, self._template_env)
+        self.backends = Backends(self.paths.state, self.clock, self.doors, self.config.backends, tasks)
+        self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
+        self.control = Control(self.books, self.supervisor, self.paths)
+        self.creation = Creation(
+            self.books, self.supervisor, self.control, self.paths, key, self._expand, self._key_names
+        )
+        self.feed = Feed(self.books, self.meters, self.supervisor, self.clock, self.started)
+
+    async def _begin(self) -> None:
+        """What must be in the journal before any agent can make a call."""
+        self.rebooted = self.books.committed.boot_id not in ("", self.boot)
+        cut = await self.desk.settle_crashed()
+        await self.books.commit(ev.KernelStarted(version=__version__, pid=os.getpid(), boot_id=self.boot))
+        if cut:
+            log.warning("%d calls were cut by the last kernel's end; settled from what was seen", cut)
+        await self.doors.open()
+
+    async def _adopt(self, tasks: anyio.abc.TaskGroup) -> None:
+        done = anyio.Event()
+
+        async def adopt() -> None:
+            await self.supervisor.adopt_all(self.rebooted)
+            await self._sweep()
+            done.set()
+
+        tasks.start_soon(adopt, name="adoption")
+        with anyio.move_on_after(ADOPTION):
+            await done.wait()
+
+    async def _sweep(self) -> None:
+        """Remove the folders of agents that are not in the journal: a crash was between the two."""
+        known = set(self.books.pending.agents)
+
+        def sweep() -> None:
+            for folder in self.paths.agents.iterdir():
+                if folder.name not in known and folder.stat().st_mtime < self.started - 60:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+        await anyio.to_thread.run_sync(sweep)
+
+    async def _end(self) -> None:
+        await self.doors.close()
+        await self.gateway.close(grace=0.0)
+        try:
+            await self.books.commit(ev.KernelStopped(reason=self.ending))
+            await self.books.checkpoint(force=True)
+        except AgentTopError as error:
+            log.warning("the journal did not take the kernel's end: %s", error)
+        await self.backends.close()
+
+    def finish(self, reason: str) -> None:
+        """Ask whoever runs this kernel to leave ``running``."""
+        self.ending = self.ending or reason
+        self.finished.set()
+
+    async def _housekeeping(self) -> None:
+        trims: dict[str, float] = {}
+        while True:
+            await anyio.sleep(HOUSEKEEPING)
+            if not await self.books.heal():
+                continue
+            await self._trim(trims)
+            try:
+                await self.books.checkpoint()
+            except AgentTopError as error:
+                log.warning("no checkpoint: %s", error)
+
+    async def _trim(self, due: dict[str, float]) -> None:
+        """Hold outputs to their size; quiet ones are looked at less often."""
+        now = self.clock.monotonic()
+        for agent, run in list(self.supervisor.runs.items()):
+            if due.get(agent, 0.0) <= now:
+                try:
+                    await run.backend.trim(run.launch)
+                except (AgentTopError, OSError) as error:
+                    log.warning("output of %s cannot be trimmed: %s", agent, error)
+                due[agent] = now + 1.0
+        for agent in due.keys() - self.supervisor.runs.keys():
+            del due[agent]
+
+    # --- what clients ask ------------------------------------------------------------------------
+
+    def client(self, owner: str | None = None) -> LocalClient:
+        """A client in this process; ``owner`` stands in the journal as who did it."""
+        return LocalClient(self, owner or user())
+
+    def take_keys(self, environ: Mapping[str, str]) -> None:
+        """Keep the provider keys among a caller's variables, for calls that wait for them."""
+        names = {p.key_env for p in self.config.providers.values() if p.key_env}
+        keys = {
+            name: environ[name] for name in names if environ.get(name) and environ[name] != launch.PLACEHOLDER_KEY
+        }
+        if keys:
+            self.desk.supply(keys)
+
+    def _key_names(self) -> frozenset[str]:
+        return PROVIDER_KEYS | {p.key_env for p in self.config.providers.values() if p.key_env}
+
+    def _expand(self, spec: AgentSpec) -> AgentSpec:
+        return templates.expand(spec, self.paths)
+
+    def _template_env(self, agent: Agent, url: str, folder: str) -> Mapping[str, str]:
+        return templates.environment(agent.spec, self.paths, url=url, folder=folder)
+
+    async def templates(self) -> list[TemplateInfo]:
+        """The templates that ``run --template`` knows."""
+        return await anyio.to_thread.run_sync(templates.offered, self.paths)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing left to look after: no live run, no restart pending, nobody watching."""
+        if self.feed.readers or self.gateway.in_flight:
+            return False
+        return all(agent.over for agent in self.books.pending.agents.values())
+
+    def status(self) -> KernelStatus:
+        """Who this kernel is and how it fares."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return KernelStatus(
+            pid=os.getpid(),
+            version=__version__,
+            port=self.doors.port,
+            agents=sum(not agent.over for agent in self.books.committed.agents.values()),
+            started_at=self.started,
+            state_dir=str(self.paths.state),
+            boot_id=self.boot,
+            embedded=self.embedded,
+            seq=self.journal.last_seq,
+            healthy=not self.books.problem,
+            problem=self.books.problem,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            memory=self.feed.header("run").kernel_memory,
+            missing_keys=sorted(self.desk.missing_keys),
+        )
+
+    def checks(self) -> list[CheckInfo]:
+        """The kernel's own lines of ``doctor``."""
+        checks = [CheckInfo(group="kernel", name="gateway", level="ok", found=f"127.0.0.1:{self.doors.port}")]
+        for name, provider in self.config.providers.items():
+            try:
+                key = self.keys.get(provider)
+            except AgentTopError as error:
+                checks.append(CheckInfo(group="providers", name=name, level="warn", found=str(error)))
+                continue
+            if provider.auth == "passthrough":
+                checks.append(CheckInfo(group="providers", name=name, level="ok", found="the clients' own credentials"))
+            elif key is None:
+                hint = f"Set {provider.key_name} where agenttop is started"
+                checks.append(CheckInfo(group="providers", name=name, level="warn", found="no key", hint=hint))
+            else:
+                checks.append(CheckInfo(group="providers", name=name, level="ok", found=f"key in {provider.key_name}"))
+        return checks
+
+
+def user() -> str:
+    """The name of the user this process belongs to."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,280 @@
+"""``LocalClient``: a ``KernelClient`` on a kernel in this process and event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from . import backend, views
+from .agents import registry
+from .agents.agent import Agent
+from .agents.states import Pause
+from .api import (
+    AgentDetail,
+    AgentInfo,
+    CheckInfo,
+    Delta,
+    EventInfo,
+    FleetRequest,
+    KernelStatus,
+    KillPlan,
+    NiceRequest,
+    Outcome,
+    PauseRequest,
+    RemoveRequest,
+    RunRequest,
+    SignalRequest,
+    Snapshot,
+    StopRequest,
+    Target,
+    TemplateInfo,
+    Window,
+)
+from .backend import Chunk
+from .client import KernelClient
+from .errors import AgentTopError, BackendError, Conflict
+from .journal import describe
+from .journal.events import Record
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+#: Rows read from the journal at once.
+_PAGE = 1_000
+
+
+class LocalClient(KernelClient):
+    """Every verb, directly on the kernel's parts. ``owner`` is written into the journal as ``by``."""
+
+    def __init__(self, kernel: Kernel, owner: str) -> None:
+        self._kernel = kernel
+        self._owner = owner
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def _agent(self, ref: str) -> Agent:
+        return registry.resolve(self._kernel.books.committed, ref)
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    async def status(self) -> KernelStatus:
+        """Who this kernel is and how it fares."""
+        return self._kernel.status()
+
+    async def agents(self, *, all: bool = False, pids: bool = True) -> list[AgentInfo]:
+        """The live agents, or all; process ids are asked from each backend at once."""
+        kernel = self._kernel
+        chosen = [agent for agent in kernel.books.committed.agents.values() if all or not agent.over]
+        trees = await views.trees(kernel.supervisor, [agent.id for agent in chosen]) if pids else {}
+        return [views.info(agent, kernel, trees.get(agent.id)) for agent in chosen]
+
+    async def inspect(self, ref: str) -> AgentDetail:
+        """Everything about one agent."""
+        return await views.detail(self._agent(ref), self._kernel)
+
+    async def kill_plan(self, request: Target) -> KillPlan:
+        """What a kill would end; sends nothing."""
+        return await views.kill_plan(request, self._kernel)
+
+    async def templates(self) -> list[TemplateInfo]:
+        """The templates, and whether they could start here."""
+        return await self._kernel.templates()
+
+    async def checks(self) -> list[CheckInfo]:
+        """What doctor can only learn in here."""
+        kernel = self._kernel
+        found: list[CheckInfo] = []
+        for name in backend.names():
+            try:
+                checks = await kernel.backends.get(name).check()
+            except AgentTopError as error:
+                found.append(CheckInfo(group=name, name=name, level="missing", found=str(error)))
+                continue
+            found += [CheckInfo(group=name, **check._asdict()) for check in checks]
+        return [*found, *kernel.checks()]
+
+    # --- acting ----------------------------------------------------------------------------------
+
+    async def run(self, request: RunRequest) -> AgentInfo:
+        """Create and start one agent."""
+        self._kernel.take_keys(request.environ)
+        agent = await self._kernel.creation.run(request, self._owner)
+        return views.info(agent, self._kernel, None)
+
+    async def up(self, request: FleetRequest) -> list[Outcome]:
+        """Bring a fleet up, idempotently."""
+        self._kernel.take_keys(request.environ)
+        return await self._kernel.creation.up(request, self._owner)
+
+    async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
+        """Stop and remove what a fleet file declared."""
+        return await self._kernel.creation.down(fleet, self._owner, grace)
+
+    async def _each(
+        self, target: Target, act: Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]
+    ) -> list[Outcome]:
+        return await self._kernel.control.each(target.refs, act, all=target.all, children=target.children)
+
+    async def pause(self, request: PauseRequest) -> list[Outcome]:
+        """Freeze (verified) or hold."""
+        verb = self._kernel.control.freeze if request.how is Pause.FREEZE else self._kernel.control.hold
+        return await self._each(request, lambda agent: verb(agent, self._owner))
+
+    async def resume(self, request: Target) -> list[Outcome]:
+        """Undo freeze and hold."""
+        return await self._each(request, lambda agent: self._kernel.control.resume(agent, self._owner))
+
+    async def stop(self, request: StopRequest) -> list[Outcome]:
+        """Stop or kill, with proof."""
+        return await self._each(
+            request, lambda agent: self._kernel.control.stop(agent, request.how, request.grace, self._owner)
+        )
+
+    async def signal(self, request: SignalRequest) -> list[Outcome]:
+        """Send one signal to the main programs."""
+        return await self._each(request, lambda agent: self._kernel.control.signal(agent, request.signal))
+
+    async def restart(self, request: Target) -> list[Outcome]:
+        """Stop what runs, then start new runs."""
+        return await self._each(request, lambda agent: self._kernel.control.restart(agent, self._owner))
+
+    async def nice(self, request: NiceRequest) -> list[Outcome]:
+        """Set or move nice."""
+        return await self._each(
+            request, lambda agent: self._kernel.control.nice(agent, request.nice, request.delta, self._owner)
+        )
+
+    async def remove(self, request: RemoveRequest) -> list[Outcome]:
+        """Take ended agents off the table."""
+        return await self._each(
+            request, lambda agent: self._kernel.control.remove(agent, self._owner, force=request.force)
+        )
+
+    async def prune(self) -> list[Outcome]:
+        """Remove all ended agents."""
+        ended = [agent.id for agent in self._kernel.books.committed.agents.values() if agent.over]
+        return await self.remove(RemoveRequest(refs=ended))
+
+    async def write(self, ref: str, data: bytes | None) -> None:
+        """Write to an agent's stdin; ``None`` closes it."""
+        agent = self._agent(ref)
+        run = self._kernel.supervisor.runs.get(agent.id)
+        if run is None:
+            raise Conflict(f"cannot write to {agent.name}", f"it is {agent.shown}")
+        if not agent.spec.stdin:
+            raise BackendError(f"cannot write to {agent.name}", "it has no stdin", "Start it with --stdin")
+        await run.backend.write(run.ref, data)
+
+    async def supply(self, keys: Mapping[str, str]) -> None:
+        """Give the kernel provider keys that its calls wait for."""
+        self._kernel.take_keys(keys)
+
+    async def shutdown(self, *, restart: bool = False) -> None:
+        """End the kernel; agents run on."""
+        self._kernel.finish("restart" if restart else "asked to stop")
+
+    # --- following -------------------------------------------------------------------------------
+
+    async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
+        """Return when all of these have ended for good."""
+        agents = {self._agent(ref).id for ref in refs}
+        books = self._kernel.books
+        last: dict[str, AgentInfo] = {}
+        with anyio.fail_after(timeout):
+            while True:
+                for agent_id in agents - last.keys():
+                    agent = books.committed.agents.get(agent_id)
+                    if agent is None:  # removed meanwhile: it has ended, and nobody knows how
+                        last[agent_id] = AgentInfo(id=agent_id, name=agent_id, state="terminated", backend="", owner="")
+                    elif agent.over:
+                        last[agent_id] = views.info(agent, self._kernel, None)
+                if len(last) == len(agents):
+                    return [last[agent_id] for agent_id in dict.fromkeys(self._id_of(ref, last) for ref in refs)]
+                await books.next_commit()
+
+    def _id_of(self, ref: str, known: Mapping[str, AgentInfo]) -> str:
+        for agent_id, info in known.items():
+            if ref in (agent_id, info.name) or agent_id.startswith(ref):
+                return agent_id
+        return ref
+
+    async def output(
+        self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
+    ) -> AsyncIterator[Chunk]:
+        """The raw output of a run; following goes on into the next runs."""
+        agent = self._agent(ref)
+        number = run or (agent.run.number if agent.run else 0)
+        kernel = self._kernel
+        while number:
+            launch = kernel.launcher.describe(agent, number)
+            offsets = None
+            if tail is not None:
+                offsets = {name: max(0, _size(launch.folder / name) - tail) for name in ("out", "err")}
+                tail = None
+            async with contextlib.aclosing(
+                kernel.backends.get(agent.spec.backend).output(launch, offsets, follow=follow)  # type: ignore[type-var]
+            ) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if not follow or run is not None:
+                return
+            while True:
+                current = kernel.books.committed.agents.get(agent.id)
+                if current is None or current.run is None:
+                    return
+                if current.run.number > number:
+                    agent, number = current, current.run.number
+                    break
+                if current.over:
+                    return
+                await kernel.books.next_commit()
+
+    async def events(
+        self, *, since: int = 0, follow: bool = False, refs: Sequence[str] = (), kinds: Sequence[str] = ()
+    ) -> AsyncIterator[EventInfo]:
+        """Journal rows after ``since``, in order, without loss or repeat."""
+        wanted = {self._agent(ref).id for ref in refs}
+        journal = self._kernel.journal
+        while True:
+            last = journal.last_seq
+            rows = await journal.read(since, limit=_PAGE, kinds=list(kinds) or None)
+            for record in rows:
+                since = record.seq
+                if not wanted or record.agent in wanted:
+                    yield self._info(record)
+            if len(rows) < _PAGE:
+                since = max(since, last)
+                if not follow:
+                    return
+                if journal.last_seq <= since:
+                    await self._kernel.books.next_commit()
+
+    async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
+        """The newest rows worth a person's look, oldest first."""
+        agents = [self._agent(ref).id for ref in refs] or None
+        kinds = [kind for kind in describe.EVENTS if kind not in describe.QUIET]
+        return [self._info(record) for record in await self._kernel.journal.tail(count, kinds=kinds, agents=agents)]
+
+    def _info(self, record: Record) -> EventInfo:
+        agent = self._kernel.books.committed.agents.get(record.agent) if record.agent else None
+        return describe.info(record, agent.name if agent else None)
+
+    async def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
+        """One snapshot, then deltas."""
+        async with contextlib.aclosing(self._kernel.feed.watch(window)) as changes:  # type: ignore[type-var]
+            async for change in changes:
+                yield change
+
+
+def _size(path: os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+

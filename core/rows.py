@@ -1,0 +1,214 @@
+"""From the books to the live table: one ``Row`` per agent, and the ``Header`` that sums them."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+
+from .agents.agent import Agent, Meter
+from .agents.sampler import Load
+from .agents.states import NEEDS_PERSON, Pause, State
+from .api import Header, ProviderGauge, Row
+from .clock import Clock
+from .gateway.meters import Gauge, Meters
+
+_LABELS = {"anthropic": "ANT", "openai": "OAI", "gemini": "GEM"}
+_SPARK = 20
+_NO_SPARK = (0,) * _SPARK
+_IDLE = Load()
+
+
+def window_meter(agent: Agent, meters: Meters, window: str, now: float) -> Meter:
+    """The agent's sums over one of ``api.WINDOWS``."""
+    if window == "run":
+        return agent.last
+    if window == "hour":
+        return meters.hour(agent.id, now)
+    if window == "today":
+        return meters.today(agent.id, now)
+    return agent.total
+
+
+def _why(agent: Agent) -> tuple[str, float]:
+    """The WHY column without its age, and what the age counts from."""
+    if agent.live and agent.freeze is not None:
+        frozen = agent.freeze
+        return (f"frozen {frozen.frozen}/{frozen.total}" if frozen.total else "freezing"), frozen.since
+    if agent.live and agent.hold is not None:
+        return "held", agent.hold
+    if agent.stopping and agent.live:
+        return "stopping", agent.since
+    if agent.restart_at is not None:
+        return f"{agent.detail}, restarts", agent.since
+    return agent.reason or agent.detail, agent.since
+
+
+def build(
+    agent: Agent, meters: Meters, load: Load | None, window: str, now: float, stale: float | None = None
+) -> Row:
+    """The row of one agent at ``now``."""
+    meter = window_meter(agent, meters, window, now)
+    gauge: Gauge | None = meters.agents.get(agent.id)
+    usage = meter.usage
+    detail, since = _why(agent)
+    load = load or _IDLE
+    run = agent.run
+    live = agent.live
+    needs = (agent.reason in NEEDS_PERSON and agent.state is State.WAITING and live) or (
+        agent.state is State.ERROR and agent.restart_at is None
+    )
+    return Row(
+        id=agent.id,
+        name=agent.name,
+        state=agent.state.value,
+        pause=agent.pause.value if agent.pause and live else None,
+        reason=agent.reason.value if agent.reason and agent.state is State.WAITING else None,
+        detail=detail,
+        since=since,
+        needs=needs,
+        backend=agent.spec.backend,
+        template=agent.spec.template,
+        owner=agent.owner,
+        parent=agent.spec.parent,
+        labels=",".join(f"{key}={value}" for key, value in agent.spec.labels.items()),
+        nice=agent.nice,
+        model=agent.model,
+        context=agent.context,
+        context_limit=agent.context_limit,
+        rate=sum(gauge.rate(now)) if gauge else 0,
+        rate_exact=not any(call.usage.total for call in agent.calls.values()),
+        spark=gauge.hour.series(now, _SPARK) if gauge else _NO_SPARK,
+        input=usage.input,
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        output=usage.output,
+        cost=None if meter.unpriced and not meter.cost else meter.cost,
+        cost_exact=not meter.estimated,
+        unpriced=meter.unpriced > 0,
+        budget=None,
+        unread=None,
+        dead_letters=0,
+        cpu=load.cpu if live else None,
+        memory=load.memory if live else None,
+        pids=load.pids if live else None,
+        started=run.starting if run else None,
+        ended=run.ended if run else None,
+        exit_code=run.code if run else None,
+        run=run.number if run else None,
+        task=agent.spec.prompt or " ".join(agent.spec.command),
+        observed=False,
+        stale=stale,
+        tiers=None,
+    )
+
+
+class HeaderBuilder:
+    """Sums for the header. Reads the machine's size once and its own use each time."""
+
+    def __init__(self, clock: Clock, started: float) -> None:
+        self._clock = clock
+        self._started = started
+        self._cores = len(os.sched_getaffinity(0))
+        self._page = os.sysconf("SC_PAGE_SIZE")
+        self._memory = self._page * os.sysconf("SC_PHYS_PAGES")
+        self._cpu = (clock.monotonic(), _cpu_seconds())
+        self._cpu_percent = 0.0
+
+    def tick(self) -> None:
+        """Measure the kernel's own CPU since the last tick (once a second)."""
+        now, used = self._clock.monotonic(), _cpu_seconds()
+        before, used_before = self._cpu
+        if now > before:
+            self._cpu_percent = round(100 * (used - used_before) / (now - before), 1)
+        self._cpu = (now, used)
+
+    def build(
+        self, agents: Mapping[str, Agent], meters: Meters, loads: Mapping[str, Load], window: str, problem: str
+    ) -> Header:
+        """The header over ``agents`` at the clock's now."""
+        now = self._clock.time()
+        total = Meter()
+        unpriced = context = cached = limit = held = memory = 0
+        cpu = 0.0
+        for agent in agents.values():
+            meter = window_meter(agent, meters, window, now)
+            if meter.calls:
+                total.usage = total.usage.plus(meter.usage)
+                total.cost += meter.cost
+                total.estimated += meter.estimated
+                unpriced += meter.unpriced > 0
+            if agent.live:
+                context += agent.context or 0
+                cached += agent.context_cached if agent.context else 0
+                limit += agent.context_limit or 0
+                held += agent.held_calls
+        for load in loads.values():
+            cpu += load.cpu or 0.0
+            memory += load.memory or 0
+        hour = meters.fleet.hour
+        return Header(
+            providers=tuple(self._providers(meters, now)),
+            input=total.usage.input,
+            cache_read=total.usage.cache_read,
+            cache_write=total.usage.cache_write,
+            output=total.usage.output,
+            cost=total.cost,
+            cost_exact=not total.estimated,
+            unpriced=unpriced,
+            spend_hour=hour.cost_since(now, 10) * 6,
+            context=context,
+            context_cached=cached,
+            context_limit=limit,
+            held=held,
+            load=None,
+            rates=_averages(meters.fleet, now),
+            agents_cpu=round(cpu, 1),
+            agents_memory=memory,
+            host_cores=self._cores,
+            host_memory=self._memory,
+            kernel_cpu=self._cpu_percent,
+            kernel_memory=_resident(self._page),
+            kernel_started=self._started,
+            budget_spent=None,
+            budget_reserved=0.0,
+            budget_limit=None,
+            problem=problem,
+        )
+
+    @staticmethod
+    def _providers(meters: Meters, now: float) -> list[ProviderGauge]:
+        gauges = []
+        for name, gauge in meters.providers.items():
+            rate = gauge.rate(now)
+            label = _LABELS.get(name, name[:3].upper())
+            gauges.append(ProviderGauge(name, label, *rate, None, max(gauge.hour.peak(), sum(rate))))
+        gauges.sort(key=lambda g: (-(g.input + g.cache_read + g.cache_write + g.output), g.name))
+        return gauges
+
+
+def _averages(gauge: Gauge, now: float) -> tuple[int, int, int]:
+    series = gauge.hour.series(now, 15)
+    return sum(gauge.rate(now)), sum(series[-5:]) // 5, sum(series) // 15
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _resident(page: int) -> int:
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * page // (1 << 20) * (1 << 20)
+
+
+def shown_state(agent: Agent) -> str:
+    """The state as ``ps`` prints it, pause included."""
+    return agent.shown.value
+
+
+def shown_reason(agent: Agent) -> str | None:
+    """The reason of a wait, or how a paused agent is paused."""
+    if agent.live and agent.pause is not None:
+        return Pause(agent.pause).value
+    return agent.reason.value if agent.reason and agent.state is State.WAITING else None
