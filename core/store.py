@@ -24,6 +24,7 @@ from typing import ClassVar, NamedTuple
 from .errors import JournalUnavailable
 
 BUSY_SECONDS = 5.0
+STATEMENTS = 128
 _WAL_LIMIT = 16 << 20
 
 
@@ -116,8 +117,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         mode = "ro" if read_only else "rw"
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
-        )  # fmt: skip
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS,
+        )
         try:
             if not read_only:
                 _set_wal(db, path)

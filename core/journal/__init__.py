@@ -1,0 +1,1 @@
+"""The journal: events, the chain, the writer, the fold."""

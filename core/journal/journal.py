@@ -15,7 +15,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError
 
 from ..clock import Clock
 from ..errors import JournalUnavailable
@@ -30,6 +30,9 @@ Observer = Callable[[list[tuple[Record, Event]]], None]
 
 #: Events that may wait for the disk before ``commit`` and ``room`` wait themselves.
 QUEUE = 20_000
+
+#: A NamedTuple's own constructor takes twice as long, and this is paid for every event.
+_tuple = tuple.__new__
 
 
 class Ticket:
@@ -154,21 +157,25 @@ class Journal:
             raise JournalUnavailable(self._problem.what, self._problem.why, self._problem.hint)
         if self._closed:
             raise JournalUnavailable(f"the journal {self.path} is closed")
-        previous, ts = self._head.hash, max(self._head.ts, self._clock.time())
-        seq = self._head.seq
+        seq, ts, previous = self._head
+        ts = max(ts, self._clock.time())
         records = []
         stored = []
-        for given in events:
-            event, body = _encode(given)
+        for event in events:
             seq += 1
-            previous = link(previous, seq, ts, event.kind, event.agent, body)
-            records.append(Record(seq, ts, event.kind, event.agent, body, previous))
+            try:
+                body = event.__pydantic_serializer__.to_json(event)
+            except PydanticSerializationError:
+                event, body = _repaired(event)
+            kind, agent = event.kind, event.agent
+            previous = link(previous, seq, ts, kind, agent, body)
+            records.append(_tuple(Record, (seq, ts, kind, agent, body, previous)))
             stored.append(event)
         ticket = Ticket(records, stored)
         if not records:
             ticket.settle()
             return ticket
-        self._head = Head(seq, ts, previous)
+        self._head = _tuple(Head, (seq, ts, previous))
         self._waiting += len(records)
         self._writer.put(ticket)
         return ticket
@@ -290,13 +297,10 @@ class Journal:
                     waiter.set_result(None)
 
 
-def _encode(event: Event) -> tuple[Event, bytes]:
-    """The event and its bytes. Text that is not Unicode (lone surrogates) is made so, in both."""
-    try:
-        return event, type(event).__pydantic_serializer__.to_json(event)
-    except PydanticSerializationError:
-        clean = type(event).model_validate(_clean(event.model_dump()))
-        return clean, to_json(clean)
+def _repaired(event: Event) -> tuple[Event, bytes]:
+    """An event that cannot be stored because its text is not Unicode (lone surrogates): made so."""
+    clean = type(event).model_validate(_clean(event.model_dump()))
+    return clean, clean.__pydantic_serializer__.to_json(clean)
 
 
 def _clean(value: Any) -> Any:
