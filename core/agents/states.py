@@ -63,7 +63,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.EXECUTING: frozenset((_WORK | _END) - {State.EXECUTING}),
     State.WAITING: frozenset(_WORK | _END | {State.INITIALIZING}),
     State.ERROR: frozenset({State.INITIALIZING, State.TERMINATED}),
-    State.TERMINATED: frozenset({State.INITIALIZING}),
+    State.TERMINATED: frozenset({State.INITIALIZING, State.ERROR}),
 }
 
 #: One letter per state on screen (a paused agent shows F or H instead).

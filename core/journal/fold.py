@@ -145,17 +145,20 @@ def _exited(fleet: Fleet, event: ev.RunExited, ts: float) -> None:
 
 @_on(ev.RestartScheduled)
 def _scheduled(fleet: Fleet, event: ev.RestartScheduled, ts: float) -> None:
-    if agent := fleet.agents.get(event.agent):
+    agent = fleet.agents.get(event.agent)
+    if agent is not None and not agent.live:
         agent.restart_at = event.at
         agent.failures = event.failures
 
 
 @_on(ev.RestartGivenUp)
 def _given_up(fleet: Fleet, event: ev.RestartGivenUp, ts: float) -> None:
-    if agent := fleet.agents.get(event.agent):
+    agent = fleet.agents.get(event.agent)
+    if agent is not None and not agent.live:
         agent.restart_at = None
         agent.failures = event.failures
-        agent.state = State.ERROR
+        if agent.state is State.TERMINATED:  # policy "always": it kept ending, if without an error
+            agent.state, agent.since = State.ERROR, ts
 
 
 @_on(ev.StopRequested)
