@@ -51,7 +51,8 @@ class Usage(NamedTuple):
 class Event(BaseModel):
     """Base of all events. ``agent`` is the id of the agent concerned, if there is one."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # JSON has no NaN: a row that holds one could not be read back.
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
     kind: ClassVar[str]
     agent: str | None = None
 

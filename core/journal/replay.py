@@ -120,7 +120,13 @@ class Reader:
         sql = query()
 
         def chunk(db: sqlite3.Connection) -> tuple[VerifyResult, bool]:
-            rows = [Record._make(row) for row in db.execute(sql, {"since": result.head.seq, "limit": CHUNK})]
+            db.text_factory = _any_text
+            try:
+                rows = [
+                    Record._make(row) for row in db.execute(sql, {"since": result.head.seq, "limit": CHUNK})
+                ]
+            finally:
+                db.text_factory = str
             return walk(result, rows), bool(rows)
 
         more = True
@@ -133,6 +139,11 @@ class Reader:
             return result
         why = f"a checkpoint was taken after event {lost}, but the journal ends before it"
         return result._replace(first_bad=result.head.seq + 1, why=why)
+
+
+def _any_text(raw: bytes) -> str:
+    # Damaged text must be found as a row that does not fit, not end the walk.
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _beyond(db: sqlite3.Connection, seq: int) -> int | None:
