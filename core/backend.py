@@ -307,6 +307,7 @@ class Backend(ABC):
 
     async def close(self) -> None:
         """The kernel leaves; runs go on."""
+        return
 
 
 def names() -> list[str]:

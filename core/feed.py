@@ -47,7 +47,9 @@ class _Reader:
 class Feed:
     """Builds rows from the committed books and hands them to every open watch."""
 
-    def __init__(self, books: Books, meters: Meters, supervisor: Supervisor, clock: Clock, started: float) -> None:
+    def __init__(
+        self, books: Books, meters: Meters, supervisor: Supervisor, clock: Clock, started: float
+    ) -> None:
         self._books = books
         self._meters = meters
         self._supervisor = supervisor
@@ -97,7 +99,9 @@ class Feed:
         if agent is None:
             return None
         run = self._supervisor.runs.get(agent_id)
-        return build(agent, self._meters, self.sampler.loads.get(agent_id), window, now, run.stale if run else None)
+        return build(
+            agent, self._meters, self.sampler.loads.get(agent_id), window, now, run.stale if run else None
+        )
 
     def header(self, window: str) -> Header:
         """The header now."""
@@ -136,7 +140,11 @@ class Feed:
                 fresh = self.header(window)
                 if rows or gone or fresh != header:
                     delta = Delta(
-                        self._books.committed.seq, now, fresh if fresh != header else None, tuple(rows), tuple(gone)
+                        self._books.committed.seq,
+                        now,
+                        fresh if fresh != header else None,
+                        tuple(rows),
+                        tuple(gone),
                     )
                     header = fresh
                     yield delta

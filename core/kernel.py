@@ -232,7 +232,9 @@ class Kernel:
         """Keep the provider keys among a caller's variables, for calls that wait for them."""
         names = {p.key_env for p in self.config.providers.values() if p.key_env}
         keys = {
-            name: environ[name] for name in names if environ.get(name) and environ[name] != launch.PLACEHOLDER_KEY
+            name: environ[name]
+            for name in names
+            if environ.get(name) and environ[name] != launch.PLACEHOLDER_KEY
         }
         if keys:
             self.desk.supply(keys)
@@ -287,12 +289,18 @@ class Kernel:
                 checks.append(CheckInfo(group="providers", name=name, level="warn", found=str(error)))
                 continue
             if provider.auth == "passthrough":
-                checks.append(CheckInfo(group="providers", name=name, level="ok", found="the clients' own credentials"))
+                checks.append(
+                    CheckInfo(group="providers", name=name, level="ok", found="the clients' own credentials")
+                )
             elif key is None:
                 hint = f"Set {provider.key_name} where agenttop is started"
-                checks.append(CheckInfo(group="providers", name=name, level="warn", found="no key", hint=hint))
+                checks.append(
+                    CheckInfo(group="providers", name=name, level="warn", found="no key", hint=hint)
+                )
             else:
-                checks.append(CheckInfo(group="providers", name=name, level="ok", found=f"key in {provider.key_name}"))
+                checks.append(
+                    CheckInfo(group="providers", name=name, level="ok", found=f"key in {provider.key_name}")
+                )
         return checks
 
 

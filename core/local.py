@@ -38,7 +38,7 @@ from .backend import Chunk
 from .client import KernelClient
 from .errors import AgentTopError, BackendError, Conflict
 from .journal import describe
-from .journal.events import Record
+from .journal.events import EVENTS, Record
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -190,11 +190,15 @@ class LocalClient(KernelClient):
                 for agent_id in agents - last.keys():
                     agent = books.committed.agents.get(agent_id)
                     if agent is None:  # removed meanwhile: it has ended, and nobody knows how
-                        last[agent_id] = AgentInfo(id=agent_id, name=agent_id, state="terminated", backend="", owner="")
+                        last[agent_id] = AgentInfo(
+                            id=agent_id, name=agent_id, state="terminated", backend="", owner=""
+                        )
                     elif agent.over:
                         last[agent_id] = views.info(agent, self._kernel, None)
                 if len(last) == len(agents):
-                    return [last[agent_id] for agent_id in dict.fromkeys(self._id_of(ref, last) for ref in refs)]
+                    return [
+                        last[agent_id] for agent_id in dict.fromkeys(self._id_of(ref, last) for ref in refs)
+                    ]
                 await books.next_commit()
 
     def _id_of(self, ref: str, known: Mapping[str, AgentInfo]) -> str:
@@ -257,8 +261,11 @@ class LocalClient(KernelClient):
     async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
         """The newest rows worth a person's look, oldest first."""
         agents = [self._agent(ref).id for ref in refs] or None
-        kinds = [kind for kind in describe.EVENTS if kind not in describe.QUIET]
-        return [self._info(record) for record in await self._kernel.journal.tail(count, kinds=kinds, agents=agents)]
+        kinds = [kind for kind in EVENTS if kind not in describe.QUIET]
+        return [
+            self._info(record)
+            for record in await self._kernel.journal.tail(count, kinds=kinds, agents=agents)
+        ]
 
     def _info(self, record: Record) -> EventInfo:
         agent = self._kernel.books.committed.agents.get(record.agent) if record.agent else None
@@ -276,5 +283,3 @@ def _size(path: os.PathLike[str]) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-

@@ -95,7 +95,7 @@ def build(
         started=run.starting if run else None,
         ended=run.ended if run else None,
         exit_code=run.code if run else None,
-        run=run.number if run else None,
+        run=run.number if run else 0,
         task=agent.spec.prompt or " ".join(agent.spec.command),
         observed=False,
         stale=stale,
@@ -124,7 +124,12 @@ class HeaderBuilder:
         self._cpu = (now, used)
 
     def build(
-        self, agents: Mapping[str, Agent], meters: Meters, loads: Mapping[str, Load], window: str, problem: str
+        self,
+        agents: Mapping[str, Agent],
+        meters: Meters,
+        loads: Mapping[str, Load],
+        window: str,
+        problem: str,
     ) -> Header:
         """The header over ``agents`` at the clock's now."""
         now = self._clock.time()

@@ -37,9 +37,10 @@ def _read(path: Path) -> bytes | None:
         return None
     if len(key) != SIZE:
         raise AgentTopError(
-            f"{path} is not a state key", f"it has {len(key)} bytes instead of {SIZE}",
+            f"{path} is not a state key",
+            f"it has {len(key)} bytes instead of {SIZE}",
             "Remove it; agents that run now will have to be started again",
-        )  # fmt: skip
+        )
     path.chmod(0o600)
     return key
 

@@ -97,9 +97,13 @@ def info(agent: Agent, kernel: Kernel, tree: list[Process] | None) -> AgentInfo:
 def process_info(process: Process) -> ProcessInfo:
     """A process as it crosses the door; its start time is the kernel's business."""
     return ProcessInfo(
-        pid=process.pid, ppid=process.ppid, state=process.state, cpu_seconds=process.cpu_seconds,
-        memory=process.memory, command=process.command,
-    )  # fmt: skip
+        pid=process.pid,
+        ppid=process.ppid,
+        state=process.state,
+        cpu_seconds=process.cpu_seconds,
+        memory=process.memory,
+        command=process.command,
+    )
 
 
 async def detail(agent: Agent, kernel: Kernel) -> AgentDetail:
@@ -139,12 +143,19 @@ async def calls(agent: Agent, kernel: Kernel, count: int = CALLS) -> list[CallIn
             settled.append(_settled(event, started.pop(event.call, record.ts - event.seconds)))
     running = [
         CallInfo(
-            call=call.id, started=call.started, provider=call.provider, model=call.model, input=call.usage.input,
-            cache_read=call.usage.cache_read, cache_write=call.usage.cache_write, output=call.usage.output,
-            exact=False, state=call.state,
+            call=call.id,
+            started=call.started,
+            provider=call.provider,
+            model=call.model,
+            input=call.usage.input,
+            cache_read=call.usage.cache_read,
+            cache_write=call.usage.cache_write,
+            output=call.usage.output,
+            exact=False,
+            state=call.state,
         )
         for call in agent.calls.values()
-    ]  # fmt: skip
+    ]
     return sorted([*running, *settled], key=lambda call: -call.started)[:count]
 
 
@@ -174,10 +185,10 @@ async def kill_plan(request: Target, kernel: Kernel) -> KillPlan:
     """What a kill of these agents would end, and what it would leave."""
     fleet = kernel.books.committed
     chosen: list[Agent] = []
-    for _, found in registry.select(fleet, request.refs, all=request.all, children=request.children):
-        if isinstance(found, AgentTopError):
-            raise found
-        chosen.append(found)
+    for _, member in registry.select(fleet, request.refs, all=request.all, children=request.children):
+        if isinstance(member, AgentTopError):
+            raise member
+        chosen.append(member)
     found = await trees(kernel.supervisor, [agent.id for agent in chosen])
     containers = {
         agent.id: str(agent.run.ref["name"])

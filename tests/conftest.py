@@ -28,7 +28,10 @@ def anyio_backend() -> str:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An AGENTTOP_HOME of the test's own, and no trace of the developer's."""
     for name in list(os.environ):
-        if name.startswith(("AGENTTOP_", "ANTHROPIC_", "OPENAI_", "CLAUDE")) and name != "AGENTTOP_TEST_REQUIRE":
+        if (
+            name.startswith(("AGENTTOP_", "ANTHROPIC_", "OPENAI_", "CLAUDE"))
+            and name != "AGENTTOP_TEST_REQUIRE"
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AGENTTOP_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

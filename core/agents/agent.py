@@ -9,6 +9,8 @@ from ..journal.events import Usage
 from .spec import AgentSpec
 from .states import ENDED, Pause, State, Waiting
 
+NOTHING = Usage()
+
 #: How many past runs an agent remembers; the journal has all of them.
 PAST_RUNS = 10
 
@@ -17,7 +19,7 @@ PAST_RUNS = 10
 class Meter:
     """Tokens and money counted. ``cost`` sums what has a price; ``unpriced`` counts calls without."""
 
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     cost: float = 0.0
     calls: int = 0
     estimated: int = 0
@@ -41,7 +43,7 @@ class Call:
     provider: str
     model: str | None
     started: float
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     state: Literal["held", "running"] = "running"
     reason: Waiting | None = None
     detail: str = ""

@@ -17,7 +17,12 @@ class Backends:
     """Name → backend. ``[backends.NAME]`` of the configuration goes to each when it is made."""
 
     def __init__(
-        self, state: Path, clock: Clock, doors: Doors, settings: Mapping[str, Mapping[str, Any]], tasks: TaskGroup
+        self,
+        state: Path,
+        clock: Clock,
+        doors: Doors,
+        settings: Mapping[str, Mapping[str, Any]],
+        tasks: TaskGroup,
     ) -> None:
         self._state = state
         self._clock = clock

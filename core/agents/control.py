@@ -43,7 +43,9 @@ class Control:
         self._supervisor = supervisor
         self._paths = paths
 
-    async def each(self, refs: Sequence[str], act: Act, *, all: bool = False, children: bool = False) -> list[Outcome]:
+    async def each(
+        self, refs: Sequence[str], act: Act, *, all: bool = False, children: bool = False
+    ) -> list[Outcome]:
         """Run ``act`` on every selected agent at once; one outcome each, in the order asked."""
         chosen = registry.select(self._books.committed, refs, all=all, children=children)
         outcomes: list[Outcome | None] = [None] * len(chosen)
@@ -102,10 +104,15 @@ class Control:
                 raise
             await self._books.commit(
                 ev.AgentPaused(
-                    agent=agent.id, how=Pause.FREEZE, by=by, frozen=frozen.frozen, total=frozen.total,
-                    mechanism=frozen.mechanism, seconds=frozen.seconds,
+                    agent=agent.id,
+                    how=Pause.FREEZE,
+                    by=by,
+                    frozen=frozen.frozen,
+                    total=frozen.total,
+                    mechanism=frozen.mechanism,
+                    seconds=frozen.seconds,
                 )
-            )  # fmt: skip
+            )
         return f"frozen {frozen.frozen}/{frozen.total}", frozen._asdict()
 
     async def hold(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
@@ -160,7 +167,8 @@ class Control:
         killed = await self._supervisor.stop(agent.id, how="stop", grace=agent.spec.stop_grace, by=by)
         if killed is not None and killed.survivors:
             raise BackendError(
-                f"{agent.name} was not restarted", f"{len(killed.survivors)} of its processes survived the stop"
+                f"{agent.name} was not restarted",
+                f"{len(killed.survivors)} of its processes survived the stop",
             )
         await self._supervisor.start(agent.id, "restart", by)
         run = self._books.pending.agents[agent.id].run
@@ -174,7 +182,9 @@ class Control:
 
     # --- the rest --------------------------------------------------------------------------------
 
-    async def nice(self, agent: Agent, value: int | None, delta: int | None, by: str) -> tuple[str, dict[str, Any] | None]:
+    async def nice(
+        self, agent: Agent, value: int | None, delta: int | None, by: str
+    ) -> tuple[str, dict[str, Any] | None]:
         """Set nice, or move it by ``delta`` within -20..19."""
         record = self._books.pending.agents.get(agent.id, agent)
         wanted = value if value is not None else max(-20, min(19, record.nice + (delta or 0)))
@@ -184,7 +194,9 @@ class Control:
                 await run.backend.renice(run.ref, wanted)
         return f"nice {wanted}", None
 
-    async def remove(self, agent: Agent, by: str, *, force: bool = False) -> tuple[str, dict[str, Any] | None]:
+    async def remove(
+        self, agent: Agent, by: str, *, force: bool = False
+    ) -> tuple[str, dict[str, Any] | None]:
         """Take an ended agent off the table and its output off the disk.
 
         Raises:
@@ -200,13 +212,16 @@ class Control:
             killed = await self._supervisor.stop(agent.id, how="kill", grace=0.0, by=by)
             if killed is not None and killed.survivors:
                 raise BackendError(
-                    f"{agent.name} was not removed", f"{len(killed.survivors)} of its processes survived the kill"
+                    f"{agent.name} was not removed",
+                    f"{len(killed.survivors)} of its processes survived the kill",
                 )
         await self._supervisor.forget([self._books.pending.agents.get(agent.id, agent)])
         await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))
         # After the journal: a crash in between leaves files, which the next start sweeps, not a
         # row whose output is gone.
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._paths.agent_dir(agent.id), ignore_errors=True))
+        await anyio.to_thread.run_sync(
+            lambda: shutil.rmtree(self._paths.agent_dir(agent.id), ignore_errors=True)
+        )
         return "removed", None
 
 

@@ -41,9 +41,15 @@ class Creation:
     """Creates agents. What the journal gets has no environment values in it (``environ.veil``)."""
 
     def __init__(
-        self, books: Books, supervisor: Supervisor, control: Control, paths: Paths, key: bytes,
-        expand: Expand, key_names: Callable[[], frozenset[str]],
-    ) -> None:  # fmt: skip
+        self,
+        books: Books,
+        supervisor: Supervisor,
+        control: Control,
+        paths: Paths,
+        key: bytes,
+        expand: Expand,
+        key_names: Callable[[], frozenset[str]],
+    ) -> None:
         self._books = books
         self._supervisor = supervisor
         self._control = control
@@ -110,7 +116,9 @@ class Creation:
             await anyio.to_thread.run_sync(environ.store, folder, kept, spec.env)
         except OSError as error:
             raise BackendError(
-                f"cannot keep the environment of {spec.name}", f"{folder}: {error.strerror}", "Is the disk full?"
+                f"cannot keep the environment of {spec.name}",
+                f"{folder}: {error.strerror}",
+                "Is the disk full?",
             ) from error
 
     async def _sweep(self, agent_id: str) -> None:
@@ -145,7 +153,7 @@ class Creation:
         return sorted(outcomes, key=lambda outcome: order.get(outcome.name or outcome.ref, len(order)))
 
     async def _plan(self, spec: AgentSpec, fleet: str, ids: Mapping[str, str]) -> _Wanted:
-        if spec.parent in ids:
+        if spec.parent is not None and spec.parent in ids:
             spec = spec.model_copy(update={"parent": ids[spec.parent]})
             parented = await self._ready_declared(spec)
         else:
@@ -208,7 +216,9 @@ class Creation:
                 return "started", None
             await self._keep_environment(agent.id, specs[agent.id], request.environ)
             await self._books.commit(ev.AgentChanged(agent=agent.id, spec=spec, by=owner))
-            hard = spec.model_dump(exclude=set(_SOFT)) != agent_before[agent.id].model_dump(exclude=set(_SOFT))
+            hard = spec.model_dump(exclude=set(_SOFT)) != agent_before[agent.id].model_dump(
+                exclude=set(_SOFT)
+            )
             if hard or not agent.live:
                 await self._control.restart(agent, owner)
             elif run := self._supervisor.runs.get(agent.id):

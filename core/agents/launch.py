@@ -81,8 +81,10 @@ class Launcher:
         if agent.spec.backend != "docker" and self._paths.config == self._paths.state.parent:
             env["AGENTTOP_HOME"] = str(self._paths.config)
         for provider, name in (
-            ("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY"), ("gemini", "GEMINI_API_KEY"),
-        ):  # fmt: skip
+            ("anthropic", "ANTHROPIC_API_KEY"),
+            ("openai", "OPENAI_API_KEY"),
+            ("gemini", "GEMINI_API_KEY"),
+        ):
             if provider not in self._door.passthrough and name not in agent.spec.pass_keys:
                 env[name] = PLACEHOLDER_KEY
         proxies = [part for key in ("NO_PROXY", "no_proxy") if (part := base.get(key))]

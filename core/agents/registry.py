@@ -62,7 +62,9 @@ def descendants(fleet: Fleet, parent: str) -> list[Agent]:
     seen = {parent}
     level = [parent]
     while level:
-        below = [agent for agent in fleet.agents.values() if agent.spec.parent in level and agent.id not in seen]
+        below = [
+            agent for agent in fleet.agents.values() if agent.spec.parent in level and agent.id not in seen
+        ]
         seen.update(agent.id for agent in below)
         found += below
         level = [agent.id for agent in below]

@@ -13,6 +13,7 @@ from .supervisor import Supervisor, Watched
 
 log = logging.getLogger(__name__)
 
+
 class Load(NamedTuple):
     """What a run uses, rounded so that rows stay equal while nothing visible changes."""
 

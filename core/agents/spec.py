@@ -29,7 +29,9 @@ def check_name(name: str) -> str:
         ValueError: With the rule, for anything else (newlines and escapes included).
     """
     if not NAME.fullmatch(name):
-        raise ValueError("a name has letters, digits, '_', '.' and '-', starts with a letter or digit, at most 63")
+        raise ValueError(
+            "a name has letters, digits, '_', '.' and '-', starts with a letter or digit, at most 63"
+        )
     return name
 
 

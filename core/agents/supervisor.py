@@ -29,6 +29,7 @@ from .agent import Agent, Run
 from .backends import Backends
 from .launch import Launcher
 from .spec import RestartMode
+from .states import Pause
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,16 @@ class Supervisor:
         """Held while an agent's run is being started, frozen or thawed."""
         return self._locks.setdefault(agent, anyio.Lock())
 
-    def starting(self, agent: Agent, reason: Literal["start", "restart", "policy", "boot"], by: str) -> ev.RunStarting:
+    def starting(
+        self, agent: Agent, reason: Literal["start", "restart", "policy", "boot"], by: str
+    ) -> ev.RunStarting:
         """The event that must be durable before ``launch`` may be called."""
         number = (agent.run.number if agent.run else 0) + 1
         return ev.RunStarting(agent=agent.id, run=number, reason=reason, by=by)
 
-    async def start(self, agent: str, reason: Literal["start", "restart", "policy", "boot"], by: str = "") -> None:
+    async def start(
+        self, agent: str, reason: Literal["start", "restart", "policy", "boot"], by: str = ""
+    ) -> None:
         """Start a new run of an agent that has none; durable and running on return.
 
         Raises:
@@ -110,9 +115,11 @@ class Supervisor:
                 backend = self._backends.get(agent.spec.backend)
                 ref = await backend.start(launch)
             except (AgentTopError, OSError) as error:
-                failure = error if isinstance(error, AgentTopError) else BackendError(
-                    f"cannot start {agent.name}", error.strerror or str(error)
-                )  # fmt: skip
+                failure = (
+                    error
+                    if isinstance(error, AgentTopError)
+                    else BackendError(f"cannot start {agent.name}", error.strerror or str(error))
+                )
                 await self._record_exit(agent.id, number, Exit(detail=str(failure)), cause="start_failed")
                 raise failure from error
         try:
@@ -152,7 +159,12 @@ class Supervisor:
         await self._after(run.agent, run.number)
 
     async def _record_exit(
-        self, agent: str, number: int, ended: Exit, *, cause: Literal["exit", "start_failed", "reboot", "lost"]
+        self,
+        agent: str,
+        number: int,
+        ended: Exit,
+        *,
+        cause: Literal["exit", "start_failed", "reboot", "lost"],
     ) -> None:
         record = self._books.pending.agents.get(agent)
         if record is None or record.run is None or record.run.number != number or not record.run.live:
@@ -325,9 +337,16 @@ class Supervisor:
                 log.warning("cannot finish the freeze of %s: %s", agent.id, error)
                 return
             await self._books.record(
-                ev.AgentPaused(agent=agent.id, how=ev.Pause.FREEZE, by="kernel", frozen=frozen.frozen,
-                               total=frozen.total, mechanism=frozen.mechanism, seconds=frozen.seconds)
-            )  # fmt: skip
+                ev.AgentPaused(
+                    agent=agent.id,
+                    how=Pause.FREEZE,
+                    by="kernel",
+                    frozen=frozen.frozen,
+                    total=frozen.total,
+                    mechanism=frozen.mechanism,
+                    seconds=frozen.seconds,
+                )
+            )
 
     async def _finish_stop(self, run: Watched, grace: float) -> None:
         try:
@@ -336,9 +355,16 @@ class Supervisor:
             log.warning("cannot finish the stop of %s: %s", run.agent, error)
             return
         await self._books.record(
-            ev.KillProven(agent=run.agent, run=run.number, processes=killed.processes, ended=killed.ended,
-                          survivors=list(killed.survivors), mechanism=killed.mechanism, seconds=killed.seconds)
-        )  # fmt: skip
+            ev.KillProven(
+                agent=run.agent,
+                run=run.number,
+                processes=killed.processes,
+                ended=killed.ended,
+                survivors=list(killed.survivors),
+                mechanism=killed.mechanism,
+                seconds=killed.seconds,
+            )
+        )
 
     async def forget(self, agents: Iterable[Agent]) -> None:
         """Remove what ended runs left outside their folders: cgroups, containers, doors."""

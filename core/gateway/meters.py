@@ -125,7 +125,15 @@ class Meters:
             gauge.add(now, tokens)
 
     def settled(
-        self, agent: str, provider: str, ts: float, usage: Usage, cost: float | None, *, exact: bool, seen: Usage
+        self,
+        agent: str,
+        provider: str,
+        ts: float,
+        usage: Usage,
+        cost: float | None,
+        *,
+        exact: bool,
+        seen: Usage,
     ) -> None:
         """A call's final figures; ``seen`` is what ``seen()`` counted of it already."""
         rest = tuple(max(0, a - b) for a, b in zip(buckets(usage), buckets(seen), strict=True))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ..agents.agent import Fleet
@@ -56,7 +57,7 @@ class Books:
                     fold.apply(fleet, record.seq, event, record.ts)
                 fleet.seq = record.seq
             # A long history must not starve the loop of whoever already talks to this kernel.
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` after each group commit, when ``committed`` has the events folded in."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..agents.states import Pause
 from ..api import EventInfo
 from . import events as ev
-from .events import EVENTS, Event, Record
+from .events import Event, Record
 
 #: Kinds that are noise to a person who looks at the fleet; ``events`` shows them all the same.
 QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased"})
@@ -18,7 +19,9 @@ def describe(event: Event) -> str:
         case ev.KernelStopped():
             return f"kernel stopped{_because(event.reason)}"
         case ev.AgentCreated():
-            return f"created, {event.spec.backend}" + (f", from {event.spec.template}" if event.spec.template else "")
+            return f"created, {event.spec.backend}" + (
+                f", from {event.spec.template}" if event.spec.template else ""
+            )
         case ev.AgentChanged():
             return "declaration changed"
         case ev.AgentRemoved():
@@ -41,8 +44,8 @@ def describe(event: Event) -> str:
         case ev.StopRequested():
             return f"{event.how} asked for{_by(event.by)}"
         case ev.KillProven():
-            survivors = f"{len(event.survivors)} survivors" if event.survivors else "0 survivors"
-            return f"{event.ended}/{event.processes} processes ended, {survivors}, {event.mechanism}, {event.seconds:.1f} s"
+            proof = f"{event.ended}/{event.processes} processes ended, {len(event.survivors)} survivors"
+            return f"{proof}, {event.mechanism}, {event.seconds:.1f} s"
         case ev.AgentPaused():
             return _paused(event)
         case ev.AgentResumed():
@@ -61,7 +64,7 @@ def _by(who: str) -> str:
 
 def _exited(event: ev.RunExited) -> str:
     if event.cause in ("stopped", "killed"):
-        how = event.cause
+        how: str = event.cause
     elif event.signal is not None:
         how = f"ended by signal {event.signal}"
     elif event.cause == "reboot":
@@ -74,7 +77,7 @@ def _exited(event: ev.RunExited) -> str:
 
 
 def _paused(event: ev.AgentPaused) -> str:
-    if event.how is ev.Pause.HOLD:
+    if event.how is Pause.HOLD:
         return f"held{_by(event.by)}: its next model call waits"
     if not event.total:
         return f"freezing{_by(event.by)}"
@@ -96,9 +99,14 @@ def _call(event: Event) -> str:
             usage = event.usage
             about = "" if event.exact else "~"
             money = "unpriced" if event.cost_usd is None else f"${about}{event.cost_usd:.3f}"
-            tokens = f"{usage.input} in, {usage.cache_read} read, {usage.cache_write} written, {usage.output} out"
-            ended = "" if event.outcome == "ok" else f", {event.outcome.replace('_', ' ')}" + (
-                f" {event.status}" if event.status and event.outcome == "error" else ""
+            tokens = (
+                f"{usage.input} in, {usage.cache_read} read, {usage.cache_write} written, {usage.output} out"
+            )
+            ended = (
+                ""
+                if event.outcome == "ok"
+                else f", {event.outcome.replace('_', ' ')}"
+                + (f" {event.status}" if event.status and event.outcome == "error" else "")
             )
             return f"call {event.model or event.provider}: {tokens}, {money}{ended}"
         case _:

@@ -116,12 +116,21 @@ def test_an_exit_of_another_run_changes_nothing() -> None:
 def test_tokens_and_money_add_up_per_agent_and_per_run() -> None:
     usage = ev.Usage(input=10, cache_read=5, cache_write_5m=2, output=3)
     agent = started(
-        call(), settled(usage=usage, cost_usd=0.5), call("c2"), settled("c2", usage=usage, cost_usd=None),
-        ev.RunExited(agent="a1", run=1, code=0), ev.RunStarting(agent="a1", run=2),
+        call(),
+        settled(usage=usage, cost_usd=0.5),
+        call("c2"),
+        settled("c2", usage=usage, cost_usd=None),
+        ev.RunExited(agent="a1", run=1, code=0),
+        ev.RunStarting(agent="a1", run=2),
         settled("late", usage=usage, cost_usd=0.25, exact=False),
-    )  # fmt: skip
+    )
     assert agent.total.usage == ev.Usage(30, 15, 6, 0, 9, 0)
-    assert (agent.total.cost, agent.total.calls, agent.total.estimated, agent.total.unpriced) == (0.75, 3, 1, 1)
+    assert (agent.total.cost, agent.total.calls, agent.total.estimated, agent.total.unpriced) == (
+        0.75,
+        3,
+        1,
+        1,
+    )
     assert agent.last.calls == 0
 
 
@@ -146,7 +155,11 @@ def _events() -> st.SearchStrategy[ev.Event]:
         st.builds(ev.RunStarted, agent=agents, run=runs, ref=st.just({"pid": 1})),
         st.builds(ev.RunReady, agent=agents, run=runs),
         st.builds(
-            ev.RunExited, agent=agents, run=runs, code=st.none() | st.integers(0, 255), failed=st.booleans(),
+            ev.RunExited,
+            agent=agents,
+            run=runs,
+            code=st.none() | st.integers(0, 255),
+            failed=st.booleans(),
             cause=st.sampled_from(["exit", "killed", "reboot", "lost"]),
         ),
         st.builds(ev.RestartScheduled, agent=agents, at=st.floats(0, 100), failures=st.integers(1, 5)),
@@ -154,16 +167,24 @@ def _events() -> st.SearchStrategy[ev.Event]:
         st.builds(ev.StopRequested, agent=agents, how=st.sampled_from(["stop", "kill"])),
         st.builds(ev.AgentPaused, agent=agents, how=st.sampled_from(list(Pause)), total=st.integers(0, 3)),
         st.builds(ev.AgentResumed, agent=agents, how=st.none() | st.sampled_from(list(Pause))),
-        st.builds(ev.CallStarted, agent=agents, call=calls, run=runs, provider=st.just("p"), protocol=st.just("x")),
+        st.builds(
+            ev.CallStarted, agent=agents, call=calls, run=runs, provider=st.just("p"), protocol=st.just("x")
+        ),
         st.builds(ev.CallProgressed, agent=agents, call=calls, usage=usage),
         st.builds(ev.CallHeld, agent=agents, call=calls, reason=st.none() | st.sampled_from(list(Waiting))),
         st.builds(ev.CallReleased, agent=agents, call=calls),
         st.builds(
-            ev.CallSettled, agent=agents, call=calls, run=runs, provider=st.just("p"), usage=usage,
-            cost_usd=st.none() | st.floats(0, 10), exact=st.booleans(),
+            ev.CallSettled,
+            agent=agents,
+            call=calls,
+            run=runs,
+            provider=st.just("p"),
+            usage=usage,
+            cost_usd=st.none() | st.floats(0, 10),
+            exact=st.booleans(),
             stop_reason=st.none() | st.sampled_from(["tool_use", "end_turn"]),
         ),
-    )  # fmt: skip
+    )
 
 
 @given(st.lists(_events(), max_size=40))
@@ -211,4 +232,4 @@ def test_every_kind_of_event_survives_being_stored() -> None:
 
 
 def test_live_and_ended_states_are_all_states_beneath() -> None:
-    assert LIVE | ENDED == set(State) - {State.PAUSED}
+    assert set(State) - {State.PAUSED} == LIVE | ENDED

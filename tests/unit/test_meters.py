@@ -11,10 +11,11 @@ from agenttop.core.gateway.meters import Meters, Ring, midnight
 from agenttop.core.journal.events import Usage
 
 NOON = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
+NOTHING = Usage()
 USAGE = Usage(input=10, cache_read=20, cache_write_5m=5, output=1)
 
 
-def settle(meters: Meters, ts: float, *, seen: Usage = Usage(), cost: float | None = 0.5) -> None:
+def settle(meters: Meters, ts: float, *, seen: Usage = NOTHING, cost: float | None = 0.5) -> None:
     meters.settled("a1", "anthropic", ts, USAGE, cost, exact=True, seen=seen)
 
 
