@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.backends.docker_rig import PrivateDockerd, Rig, docker_problem, free_port, private_dockerd, rig
 from tests.conftest import missing
 from tests.images import busybox, ensure, remove

@@ -20,7 +20,7 @@ import anyio
 
 from agenttop.backends.docker import DockerBackend
 from agenttop.core.agents.spec import AgentSpec
-from agenttop.core.backend import BackendContext, Chunk, Launch
+from agenttop.core.backend import BackendContext, Launch
 from agenttop.core.clock import SystemClock
 
 
@@ -109,7 +109,9 @@ class Rig:
     launches: list[Launch] = field(default_factory=list)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
-    def launch(self, *command: str, agent: str = "", run: int = 1, env: dict[str, str] | None = None, **spec: Any) -> Launch:
+    def launch(
+        self, *command: str, agent: str = "", run: int = 1, env: dict[str, str] | None = None, **spec: Any
+    ) -> Launch:
         agent = agent or f"a{len(self.launches)}{os.urandom(3).hex()}"
         folder = self.state / "agents" / agent / str(run)
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,9 @@ class Rig:
         self.begin()
 
     async def text(self, launch: Launch, *, follow: bool = False, stream: str = "out") -> str:
-        return b"".join([c.data async for c in self.backend.output(launch, follow=follow) if c.stream == stream]).decode()
+        return b"".join(
+            [c.data async for c in self.backend.output(launch, follow=follow) if c.stream == stream]
+        ).decode()
 
     async def until_output(self, launch: Launch, wanted: str, seconds: float = 20.0) -> str:
         """Follow until the text appeared; everything up to there."""
@@ -168,7 +172,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(folder: Path, image: str, port: int, settings: dict[str, Any] | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    folder: Path, image: str, port: int, settings: dict[str, Any] | None = None
+) -> AsyncIterator[Rig]:
     """A backend over a state folder; every container it made is removed at the end."""
     state = folder / "state"
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,7 +199,9 @@ def remove_containers(state: Path, env: dict[str, str]) -> list[str]:
 
     environ = {**os.environ, **env}
     label = f"label=agenttop.state={state_label(state)}"
-    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, env=environ)
+    listed = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, env=environ
+    )
     left = listed.stdout.split()
     if left:
         subprocess.run(["docker", "rm", "-f", *left], capture_output=True, env=environ, check=False)
@@ -202,7 +210,9 @@ def remove_containers(state: Path, env: dict[str, str]) -> list[str]:
 
 def docker(*args: str, env: dict[str, str] | None = None) -> str:
     """The docker command's output."""
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    done = subprocess.run(
+        ["docker", *args], capture_output=True, text=True, env={**os.environ, **(env or {})}
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -267,7 +277,9 @@ class PrivateDockerd:
         if self.process.poll() is not None:
             with contextlib.suppress(AssertionError):
                 self.start()
-        listed = subprocess.run(["docker", "ps", "-aq"], capture_output=True, text=True, env={**os.environ, **self.env})
+        listed = subprocess.run(
+            ["docker", "ps", "-aq"], capture_output=True, text=True, env={**os.environ, **self.env}
+        )
         if listed.stdout.split():
             command = ["docker", "rm", "-f", *listed.stdout.split()]
             subprocess.run(command, capture_output=True, env={**os.environ, **self.env}, check=False)
@@ -294,9 +306,16 @@ class PrivateDockerd:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
-                    if str(self.folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                    if (
+                        str(self.folder).encode() in (entry / "cmdline").read_bytes()
+                        and int(entry.name) != os.getpid()
+                    ):
                         found.append(int(entry.name))
-        return [pid for pid in found if Path(f"/proc/{pid}/exe").resolve().name.startswith(("containerd", "dockerd"))]
+        return [
+            pid
+            for pid in found
+            if Path(f"/proc/{pid}/exe").resolve().name.startswith(("containerd", "dockerd"))
+        ]
 
 
 @contextmanager
