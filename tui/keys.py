@@ -1,0 +1,173 @@
+"""The key table: what every key is called, does and where. Bindings, footer, help, palette and the
+user's ``[keys]`` are all made from it, so that they cannot disagree.
+
+An id (``agent.kill``) is stable; its action on a screen is the method ``do_`` + the id with dots as
+underscores (``do_agent_kill``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from agenttop.core.errors import UsageError
+
+#: The groups of the help screen, in its order.
+GROUPS = ("Look", "Act on the row or on tagged rows", "Tag", "Go", "Everything")
+LOOK, ACT, TAG, GO, ALL = GROUPS
+
+FLEET, EVENTS, DETAILS = "fleet", "events", "details"
+
+
+class Key(NamedTuple):
+    """One thing a person can do, and the keys for it (Textual's key names, the first is shown)."""
+
+    id: str
+    keys: tuple[str, ...]
+    label: str
+    """Short, for the footer."""
+    text: str
+    """A phrase, for help and palette."""
+    group: str
+    panes: tuple[str, ...] = (FLEET,)
+    footer: int = 0
+    """Place in the footer, from the left; 0 is not shown there."""
+    acts: bool = False
+    """Whether it changes the fleet, so that it is taken away while no kernel answers."""
+
+
+TABLE: tuple[Key, ...] = (
+    Key("app.help", ("f1", "question_mark"), "Help", "keys, states, how to read a row", ALL,
+        (FLEET, EVENTS, DETAILS), footer=1),
+    Key("app.setup", ("f2", "S"), "Setup", "setup: columns, colours", ALL, (FLEET,), footer=2),
+    Key("look.search", ("f3", "slash"), "Search", "search", LOOK, (FLEET, EVENTS, DETAILS), footer=3),
+    Key("look.filter", ("f4", "backslash"), "Filter", "filter", LOOK, (FLEET, EVENTS), footer=4),
+    Key("look.tree", ("f5", "t"), "Tree", "tree or list", LOOK, footer=5),
+    Key("look.sort", ("f6",), "SortBy", "sort by a column of your choice", LOOK, footer=6),
+    Key("agent.nice_down", ("f7", "left_square_bracket"), "Nice -", "less nice: higher priority", ACT,
+        (FLEET, DETAILS), footer=7, acts=True),
+    Key("agent.nice_up", ("f8", "right_square_bracket"), "Nice +", "nicer: lower priority", ACT,
+        (FLEET, DETAILS), footer=8, acts=True),
+    Key("agent.kill", ("f9", "x"), "Kill", "signal or kill: shows what dies first", ACT,
+        (FLEET, DETAILS), footer=9, acts=True),
+    Key("app.quit", ("f10", "q"), "Quit", "leave; agents run on", ALL, (FLEET, EVENTS), footer=10),
+    Key("agent.new", ("n",), "New", "new agent", GO, footer=11, acts=True),
+    Key("agent.pause", ("p",), "Pause", "pause (freeze), resume", ACT, (FLEET, DETAILS), footer=12, acts=True),
+    Key("agent.hold", ("h",), "Hold", "hold the next call, release", ACT, (FLEET, DETAILS), footer=13, acts=True),
+    Key("agent.logs", ("l",), "Logs", "full log", GO, (FLEET, DETAILS), footer=14),
+    Key("tag.toggle", ("space",), "Tag", "tag, next row", TAG, footer=15),
+    Key("look.needs", ("exclamation_mark",), "Need you", "only what needs you", LOOK, footer=16),
+    Key("look.split", ("v",), "Split", "split pane", LOOK, footer=17),
+    Key("app.command", ("colon",), "Command", "command", GO, (FLEET, EVENTS), footer=18),
+    Key("agent.details", ("enter",), "Details", "details", LOOK, footer=19),
+    Key("agent.freeze_all", ("ctrl+f",), "Freeze all", "kill switch: hold and freeze all, or resume all", ALL,
+        (FLEET, EVENTS), footer=20, acts=True),
+    Key("look.sort_left", ("less_than_sign", "comma"), "Sort <", "sort by the column to the left", LOOK),
+    Key("look.sort_right", ("greater_than_sign", "full_stop"), "Sort >", "sort by the column to the right", LOOK),
+    Key("look.reverse", ("I",), "Reverse", "reverse the order", LOOK),
+    Key("look.window", ("w",), "Window", "window of the sums: run, hour, today, total", LOOK),
+    Key("look.inspector", ("i",), "Inspector", "the row's dropped columns below the table", LOOK),
+    Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK),
+    Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, (FLEET, EVENTS, DETAILS)),
+    Key("agent.restart", ("r",), "Restart", "restart as a new run", ACT, (FLEET, DETAILS), acts=True),
+    Key("tag.children", ("c",), "Tag tree", "tag with children", TAG),
+    Key("tag.none", ("U",), "Untag", "untag all", TAG),
+    Key("pane.1", ("1",), "Fleet", "fleet", GO, (FLEET, EVENTS)),
+    Key("pane.2", ("2",), "Tasks", "tasks (a later version)", GO, (FLEET, EVENTS)),
+    Key("pane.3", ("3",), "Bus", "bus (a later version)", GO, (FLEET, EVENTS)),
+    Key("pane.4", ("4",), "Memory", "memory (a later version)", GO, (FLEET, EVENTS)),
+    Key("pane.5", ("5",), "Budgets", "budgets (a later version)", GO, (FLEET, EVENTS)),
+    Key("pane.6", ("6",), "Events", "events", GO, (FLEET, EVENTS)),
+    Key("pane.7", ("7",), "Metrics", "metrics (a later version)", GO, (FLEET, EVENTS)),
+    Key("app.palette", ("ctrl+p",), "Palette", "command palette", GO, (FLEET, EVENTS, DETAILS)),
+    Key("events.follow", ("f",), "Follow", "follow the newest", LOOK, (EVENTS, DETAILS), footer=12),
+    Key("move.up", ("up", "k"), "Up", "row up", GO, (FLEET, EVENTS)),
+    Key("move.down", ("down", "j"), "Down", "row down", GO, (FLEET, EVENTS)),
+    Key("move.page_up", ("pageup", "ctrl+b"), "Page up", "page up", GO, (FLEET, EVENTS)),
+    Key("move.page_down", ("pagedown", "ctrl+d"), "Page down", "page down", GO, (FLEET, EVENTS)),
+    Key("move.home", ("home", "g"), "First", "first row", GO, (FLEET, EVENTS)),
+    Key("move.end", ("end", "G"), "Last", "last row", GO, (FLEET, EVENTS)),
+)  # fmt: skip
+
+BY_ID: dict[str, Key] = {key.id: key for key in TABLE}
+
+_SHOWN = {
+    "question_mark": "?", "slash": "/", "backslash": "\\", "left_square_bracket": "[",
+    "right_square_bracket": "]", "exclamation_mark": "!", "colon": ":", "less_than_sign": "<",
+    "greater_than_sign": ">", "comma": ",", "full_stop": ".", "space": "Space", "enter": "Enter",
+    "escape": "Esc", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "up": "Up",
+    "down": "Down", "left": "Left", "right": "Right", "tab": "Tab", "backspace": "BkSp", "delete": "Del",
+}  # fmt: skip
+_TYPED = {shown: name for name, shown in _SHOWN.items()}
+
+
+def shown(key: str) -> str:
+    """A Textual key name as people write it: ``f1`` → ``F1``, ``ctrl+p`` → ``^P``."""
+    if key in _SHOWN:
+        return _SHOWN[key]
+    if key.startswith("ctrl+"):
+        return "^" + shown(key[5:]).upper()
+    return key.upper() if len(key) > 1 and key[0] == "f" and key[1:].isdigit() else key
+
+
+def named(text: str) -> str:
+    """What a person wrote in ``[keys]`` as a Textual key name; the inverse of ``shown``."""
+    if text in _TYPED:
+        return _TYPED[text]
+    if text.startswith("^") and len(text) > 1:
+        return "ctrl+" + named(text[1:]).lower()
+    return text.lower() if len(text) > 1 else text
+
+
+class KeyTable:
+    """The table with a person's own keys put in."""
+
+    def __init__(self, overrides: Mapping[str, str | Sequence[str]] | None = None) -> None:
+        """``overrides`` is the ``[keys]`` table: an id to one key or a list of keys.
+
+        Raises:
+            UsageError: An id that does not exist, or one key for two things in one pane.
+        """
+        own: dict[str, tuple[str, ...]] = {}
+        for name, given in (overrides or {}).items():
+            if name not in BY_ID:
+                raise UsageError(f"[keys]: unknown id {name}", "", f"The ids are {', '.join(sorted(BY_ID))}")
+            own[name] = tuple(named(key) for key in ((given,) if isinstance(given, str) else given))
+        taken = {key for keys in own.values() for key in keys}
+        self.keys: tuple[Key, ...] = tuple(
+            key._replace(keys=own[key.id] if key.id in own else tuple(k for k in key.keys if k not in taken))
+            for key in TABLE
+        )
+        self.by_id: dict[str, Key] = {key.id: key for key in self.keys}
+        self._check(own)
+
+    def _check(self, own: Mapping[str, tuple[str, ...]]) -> None:
+        seen: dict[tuple[str, str], str] = {}
+        for name, keys in own.items():
+            for key in keys:
+                for pane in self.by_id[name].panes:
+                    other = seen.setdefault((pane, key), name)
+                    if other != name:
+                        raise UsageError(f"[keys]: {shown(key)} is given to both {other} and {name}")
+
+    def pane(self, pane: str) -> list[Key]:
+        """What can be done in ``pane``, in the table's order."""
+        return [key for key in self.keys if pane in key.panes]
+
+    def lookup(self, pane: str) -> dict[str, Key]:
+        """Key name → entry, for one pane."""
+        return {name: key for key in self.pane(pane) for name in key.keys}
+
+    def footer(self, pane: str, *, acting: bool = True) -> list[Key]:
+        """The footer's entries in order; ``acting=False`` leaves out what needs a kernel."""
+        keys = [key for key in self.pane(pane) if key.footer and key.keys and (acting or not key.acts)]
+        return sorted(keys, key=lambda key: key.footer)
+
+    def help(self) -> list[tuple[str, list[Key]]]:
+        """The groups with their entries, for the help screen."""
+        return [(group, [key for key in self.keys if key.group == group]) for group in GROUPS]
+
+
+def labels(keys: Iterable[str]) -> str:
+    """Several keys as help shows them: ``F3 /``."""
+    return " ".join(shown(key) for key in keys)

@@ -1,0 +1,355 @@
+"""The fleet as the screen shows it: rows by id, their order, the cursor, tags, search and filter.
+
+It knows nothing of widgets. Updates go in (``apply``), a person's choices go in, and ``lines`` comes
+out: which agent stands on which line of the table, with which tree lines before its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .columns import BY_ID
+from .format import clean
+
+if TYPE_CHECKING:
+    from agenttop.core.api import Delta, Header, Row, Snapshot
+
+#: Seconds the order stands still after a key, as htop's five ticks do.
+HOLD = 3.0
+#: Seconds a new or an ended row stays highlighted.
+GLOW = 5.0
+
+WINDOWS = ("run", "hour", "today", "total")
+ENDED = frozenset(("error", "terminated"))
+
+
+class Line(NamedTuple):
+    """One line of the table: the agent, and the tree before its name (``"│ ├"``: one mark a level)."""
+
+    id: str
+    tree: str = ""
+
+
+class FleetModel:
+    """Rows, order, cursor and choices. ``now`` gives wall-clock seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.rows: dict[str, Row] = {}
+        self.header: Header | None = None
+        self.seq = 0
+        self.window = "today"
+        self.counts: dict[str, int] = {}
+        self.needing = 0
+        self.observed_cost = 0.0
+        self.stale: set[str] = set()
+
+        self.lines: list[Line] = []
+        self._index: dict[str, int] = {}
+        self.cursor: str | None = None
+        self.tags: set[str] = set()
+        self.tree = True
+        self.sort = "cost"
+        self.largest = True
+        self.filter = ""
+        self.search = ""
+        self.needs_only = False
+        self.show_ended = True
+        self.standing = False
+        """The display stands still (``Z``): updates are kept, the lines are not touched."""
+
+        self._new: dict[str, float] = {}
+        self._gone: dict[str, tuple[Row, float]] = {}
+        self._ending: dict[str, float] = {}
+        self._held_until = 0.0
+        self._order_dirty = True
+        self._kept: dict[str, Row] | None = None
+        self._kept_header: Header | None = None
+
+    # --- what comes in -------------------------------------------------------------------------
+
+    @property
+    def known(self) -> bool:
+        """Whether a snapshot has arrived."""
+        return self.header is not None
+
+    @property
+    def shown_header(self) -> Header | None:
+        """The header that belongs to the shown rows."""
+        return self._kept_header if self.standing else self.header
+
+    def apply(self, update: Snapshot | Delta) -> None:
+        """Take a snapshot (the whole table) or a delta (what changed)."""
+        self.seq = update.seq
+        if hasattr(update, "window"):
+            self._snapshot(update)  # type: ignore[arg-type]
+        else:
+            self._delta(update)  # type: ignore[arg-type]
+
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        old, first = self.rows, not self.known
+        self.header = snapshot.header
+        self.window = snapshot.window
+        self.rows = {row.id: row for row in snapshot.rows}
+        now = self.now()
+        if not first:
+            self._new |= {key: now + GLOW for key in self.rows.keys() - old.keys()}
+        self._gone = {key: gone for key, gone in self._gone.items() if key not in self.rows}
+        self._count()
+        self._order_dirty = True
+
+    def _count(self) -> None:
+        self.counts = {}
+        self.needing = 0
+        self.observed_cost = 0.0
+        self.stale = set()
+        for row in self.rows.values():
+            self._tally(row, 1)
+
+    def _tally(self, row: Row, sign: int) -> None:
+        state = "paused" if row.pause else row.state
+        self.counts[state] = self.counts.get(state, 0) + sign
+        self.needing += sign * row.needs
+        if row.observed and row.cost:
+            self.observed_cost += sign * row.cost
+        if row.stale is not None:
+            (self.stale.add if sign > 0 else self.stale.discard)(row.id)
+
+    def _delta(self, delta: Delta) -> None:
+        if delta.header is not None:
+            self.header = delta.header
+        now = self.now()
+        value = BY_ID[self.sort].sort
+        for row in delta.rows:
+            old = self.rows.get(row.id)
+            self.rows[row.id] = row
+            self._tally(row, 1)
+            if old is None:
+                self._new[row.id] = now + GLOW
+                self._gone.pop(row.id, None)
+                self._order_dirty = True
+                continue
+            self._tally(old, -1)
+            if row.state in ENDED and old.state not in ENDED:
+                self._ending[row.id] = now + GLOW
+            if not self._order_dirty:
+                self._order_dirty = (
+                    old.parent != row.parent
+                    or (value is not None and value(old) != value(row))
+                    or self._accepts(old) != self._accepts(row)
+                )
+        for key in delta.gone:
+            lost = self.rows.pop(key, None)
+            if lost is not None:
+                self._tally(lost, -1)
+                self._gone[key] = (lost, now + GLOW)
+                self.tags.discard(key)
+
+    # --- what is shown -------------------------------------------------------------------------
+
+    def row(self, key: str) -> Row | None:
+        """The row to show for an id: as it is, as it was when it went, or as the display stood."""
+        if self._kept is not None and key in self._kept:
+            return self._kept[key]
+        row = self.rows.get(key)
+        if row is None and key in self._gone:
+            return self._gone[key][0]
+        return row
+
+    @property
+    def current(self) -> Row | None:
+        """The row under the cursor."""
+        return self.row(self.cursor) if self.cursor is not None else None
+
+    def glow(self, key: str) -> str:
+        """``new``, ``gone`` or nothing: how a row is highlighted for some seconds."""
+        if not (self._new or self._gone or self._ending):
+            return ""
+        if key in self._gone or key in self._ending:
+            return "gone"
+        return "new" if key in self._new else ""
+
+    def _expire(self) -> None:
+        now = self.now()
+        for table in (self._new, self._ending):
+            for key in [key for key, until in table.items() if until <= now]:
+                del table[key]
+        for key in [key for key, (_, until) in self._gone.items() if until <= now]:
+            del self._gone[key]
+            self._order_dirty = True
+
+    def touch(self) -> None:
+        """A key was pressed: the order stands still for some seconds."""
+        self._held_until = self.now() + HOLD
+
+    def reorder(self) -> None:
+        """The person changed what orders or selects the rows: it acts at once."""
+        self._held_until = 0.0
+        self._order_dirty = True
+        self.refresh()
+
+    def stand(self, still: bool) -> None:
+        """Freeze or thaw the display; agents run on."""
+        self.standing = still
+        self._kept = dict(self.rows) if still else None
+        self._kept_header = self.header if still else None
+        if not still:
+            self.reorder()
+
+    def refresh(self) -> bool:
+        """Bring ``lines`` up to date if the order may change now. True if they changed."""
+        if self.standing:
+            return False
+        self._expire()
+        if not self._order_dirty:
+            return False
+        held = self.now() < self._held_until
+        lines = self._held_lines() if held else self._ordered()
+        self._order_dirty = held
+        changed = lines != self.lines
+        if changed:
+            self._place_cursor(lines)
+            self.lines = lines
+            self._index = {line.id: number for number, line in enumerate(lines)}
+        elif self.cursor is None and lines:
+            self.cursor = lines[0].id
+        return changed
+
+    def _held_lines(self) -> list[Line]:
+        there = [line for line in self.lines if line.id in self.rows or line.id in self._gone]
+        known = {line.id for line in there}
+        return there + [Line(key) for key, row in self.rows.items() if key not in known and self._accepts(row)]
+
+    def _place_cursor(self, lines: list[Line]) -> None:
+        """The cursor follows its agent; if that is gone, it stays near its place."""
+        ids = {line.id for line in lines}
+        if self.cursor in ids or not lines:
+            if not lines:
+                self.cursor = None
+            return
+        place = self._index.get(self.cursor, 0) if self.cursor is not None else 0
+        self.cursor = lines[min(place, len(lines) - 1)].id
+
+    def _accepts(self, row: Row) -> bool:
+        if self.needs_only and not row.needs:
+            return False
+        if not self.show_ended and row.state == "terminated":
+            return False
+        return not self.filter or matches(row, self.filter)
+
+    def _ordered(self) -> list[Line]:
+        rows = [row for row in self.rows.values() if self._accepts(row)]
+        rows += [row for row, _ in self._gone.values() if self._accepts(row)]
+        if not self.tree:
+            return [Line(row.id) for row in self._sorted(rows)]
+        return self._forest(rows)
+
+    def _sorted(self, rows: list[Row]) -> list[Row]:
+        value = BY_ID[self.sort].sort
+        if value is None:
+            return rows
+        keyed = [(value(row), row.id, row) for row in rows]
+        known = [item for item in keyed if item[0] is not None]
+        # Two stable sorts: ids break ties the same way in both directions.
+        known.sort(key=_second)
+        known.sort(key=_first, reverse=self.largest)
+        return [row for _, _, row in known] + [row for key, _, row in keyed if key is None]
+
+    def _forest(self, rows: list[Row]) -> list[Line]:
+        ids = {row.id for row in rows}
+        below: dict[str, list[Row]] = {}
+        tops: list[Row] = []
+        for row in self._sorted(rows):
+            if row.parent in ids and row.parent != row.id:
+                below.setdefault(row.parent, []).append(row)
+            else:
+                tops.append(row)
+        if not below:
+            return [Line(row.id) for row in tops]
+        lines: list[Line] = []
+        stack: list[tuple[Row, str]] = [(row, "") for row in reversed(tops)]
+        placed: set[str] = set()
+        while stack:
+            row, tree = stack.pop()
+            if row.id in placed:
+                continue
+            placed.add(row.id)
+            lines.append(Line(row.id, tree))
+            children = below.get(row.id, ())
+            stem = tree[:-1] + ("│" if tree[-1:] == "├" else " ") if tree else ""
+            for number in range(len(children) - 1, -1, -1):
+                stack.append((children[number], stem + ("└" if number == len(children) - 1 else "├")))
+        # A cycle of parents has no top: show it flat rather than lose it.
+        return lines + [Line(row.id) for row in rows if row.id not in placed]
+
+    # --- cursor, tags, search ------------------------------------------------------------------
+
+    @property
+    def place(self) -> int:
+        """The cursor's line, 0 if there is none."""
+        return self._index.get(self.cursor, 0) if self.cursor is not None else 0
+
+    def move(self, to: int) -> None:
+        """Put the cursor on a line (clamped)."""
+        if self.lines:
+            self.cursor = self.lines[max(0, min(to, len(self.lines) - 1))].id
+
+    def find(self, text: str, *, step: int = 0) -> bool:
+        """Move the cursor to the next row that matches, beginning ``step`` lines on. False if none does."""
+        total = len(self.lines)
+        for offset in range(total):
+            line = self.lines[(self.place + step + offset) % total]
+            row = self.row(line.id)
+            if row is not None and matches(row, text):
+                self.cursor = line.id
+                return True
+        return False
+
+    def children(self, key: str) -> list[str]:
+        """An agent and everything below it."""
+        below: dict[str, list[str]] = {}
+        for row in self.rows.values():
+            if row.parent is not None:
+                below.setdefault(row.parent, []).append(row.id)
+        found, queue = [key], [key]
+        while queue:
+            fresh = [child for child in below.get(queue.pop(), ()) if child not in found]
+            found += fresh
+            queue += fresh
+        return found
+
+    def toggle_tags(self, keys: Iterable[str]) -> None:
+        """Tag these, or untag them when all of them are tagged."""
+        chosen = set(keys)
+        if chosen <= self.tags:
+            self.tags -= chosen
+        else:
+            self.tags |= chosen
+
+    def targets(self) -> list[Row]:
+        """What a verb acts on: the tagged rows in table order, else the row under the cursor."""
+        tagged = [line.id for line in self.lines if line.id in self.tags]
+        tagged += sorted(self.tags - set(tagged))
+        rows = [self.rows[key] for key in tagged if key in self.rows]
+        if rows:
+            return rows
+        current = self.rows.get(self.cursor) if self.cursor is not None else None
+        return [current] if current is not None else []
+
+
+def _first(item: tuple[Any, ...]) -> Any:
+    return item[0]
+
+
+def _second(item: tuple[Any, ...]) -> Any:
+    return item[1]
+
+
+def matches(row: Row, text: str) -> bool:
+    """Whether every word of ``text`` occurs in what the row says, whatever the case."""
+    there = " ".join(
+        (row.id, row.name, row.state, row.pause or "", row.reason or "", row.detail, row.backend, row.template or "",
+         row.owner, row.labels, row.model or "", clean(row.task))
+    ).lower()  # fmt: skip
+    return all(word in there for word in text.lower().split())

@@ -1,0 +1,116 @@
+"""The screen's one connection to its kernel: connect, watch, and come back when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.to_thread import run_sync
+from textual.message import Message
+
+from agenttop.core.errors import AgentTopError, KernelUnreachable
+
+if TYPE_CHECKING:
+    from agenttop.core.api import Delta, Snapshot
+    from agenttop.core.client import KernelClient
+
+    from .app import AgentTopApp
+
+#: Seconds before each new try; after the last one a person must ask.
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 15.0, 15.0, 30.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why there is no kernel, since when, and what happens next."""
+
+    error: AgentTopError
+    since: float
+    attempt: int
+    next_try: float | None
+    """Wall clock; ``None``: not before a person asks."""
+
+
+class Connected(Message):
+    """A kernel answers."""
+
+
+class Lost(Message):
+    """No kernel answers."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__()
+        self.trouble = trouble
+
+
+class Arrived(Message):
+    """One snapshot or one delta; never one message per agent."""
+
+    def __init__(self, update: Snapshot | Delta) -> None:
+        super().__init__()
+        self.update = update
+
+
+class Session:
+    """Owns the client. ``run`` is the one task that consumes ``client.watch()``."""
+
+    def __init__(self, app: AgentTopApp, connect: Callable[[], Awaitable[KernelClient]], window: str) -> None:
+        self._app = app
+        self._connect = connect
+        self._window = window
+        self._watching: anyio.CancelScope | None = None
+        self._wanted = anyio.Event()
+        self.client: KernelClient | None = None
+
+    def rewatch(self, window: str) -> None:
+        """Watch another window from now on."""
+        self._window = window
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def try_now(self) -> None:
+        """A person asked: try again without waiting."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Connect and watch until cancelled; every loss is reported, tries are paced and end."""
+        # Types and client are imported off the loop, so that the first frame is not kept waiting.
+        await run_sync(_import_client)
+        attempt, since = 0, 0.0
+        while True:
+            pause: float | None = PAUSES[0]
+            try:
+                async with await self._connect() as client:
+                    self.client = client
+                    attempt = 0
+                    self._app.post_message(Connected())
+                    await self._watch(client)
+            except AgentTopError as error:
+                since = since if attempt else self._app.clock.time()
+                attempt += 1
+                pause = PAUSES[attempt - 1] if attempt <= len(PAUSES) else None
+                next_try = None if pause is None else self._app.clock.time() + pause
+                self._app.post_message(Lost(Trouble(error, since, attempt, next_try)))
+            finally:
+                self.client = None
+            await self._rest(pause)
+
+    async def _watch(self, client: KernelClient) -> None:
+        while True:
+            with anyio.CancelScope() as self._watching:
+                async with aclosing(client.watch(self._window)) as updates:  # type: ignore[type-var,arg-type]
+                    async for update in updates:
+                        self._app.post_message(Arrived(update))
+                raise KernelUnreachable("the kernel closed the connection", "it stopped or is being restarted")
+
+    async def _rest(self, seconds: float | None) -> None:
+        self._wanted = anyio.Event()
+        with anyio.move_on_after(seconds):
+            await self._wanted.wait()
+
+
+def _import_client() -> None:
+    import agenttop.core.client  # noqa: F401

@@ -1,0 +1,80 @@
+"""What a person chose for the screen, kept in ``screen.toml``."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from agenttop.core.errors import AgentTopError, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The choices F2 setup offers; each has the default of a first start."""
+
+    theme: str = ""
+    """Empty: what suits the terminal."""
+    columns: tuple[str, ...] = ()
+    """Column ids in order; none: what fits the width."""
+    sort: str = "cost"
+    largest: bool = True
+    tree: bool = True
+    window: str = "today"
+    inspector: bool = True
+    events: bool = True
+    split: bool = True
+    show_ended: bool = True
+
+
+def load(path: Path) -> Settings:
+    """Read the file; one that is not there gives the defaults, unknown keys are left alone.
+
+    Raises:
+        ConfigError: It is not TOML, or a value has the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read", str(error), "Delete it to start with the defaults") from error
+    settings = Settings()
+    for field in fields(Settings):
+        if field.name in table:
+            settings = replace(settings, **{field.name: _checked(path, field.name, table[field.name], settings)})
+    return settings
+
+
+def _checked(path: Path, name: str, value: Any, defaults: Settings) -> Any:
+    default = getattr(defaults, name)
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return tuple(value)
+    elif type(value) is type(default):
+        return value
+    raise ConfigError(f"{path}: {name} is {value!r}", f"it is of another type than {default!r}")
+
+
+def save(path: Path, settings: Settings) -> None:
+    """Write the file: whole or not at all.
+
+    Raises:
+        AgentTopError: The folder cannot be written.
+    """
+    lines = ["# Written by agenttop's setup (F2).", *(f"{name} = {json.dumps(value)}" for name, value in
+                                                      asdict(settings).items())]  # fmt: skip
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise AgentTopError(f"cannot write {path}", error.strerror or str(error)) from error
