@@ -1,0 +1,1 @@
+"""The gateway: the proxy all model calls pass, where they are metered and may be held."""

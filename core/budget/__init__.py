@@ -1,0 +1,1 @@
+"""Prices now; budgets, limits and the fair queue later."""

@@ -1,0 +1,178 @@
+"""What a call cost, and how much a model can hold: from genai-prices, with room for one's own prices."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+
+from ..journal.events import Usage
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+
+log = logging.getLogger("agenttop.prices")
+
+_PROTOCOL_IDS = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}
+_NAME_IDS = {"gemini": "google"}
+MILLION = Decimal(1_000_000)
+
+
+class Priced(Protocol):
+    """What prices need to know of a provider; ``Provider`` has it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+
+    @property
+    def protocol(self) -> str:
+        """Its wire protocol."""
+
+    @property
+    def base_url(self) -> str:
+        """Where it is."""
+
+
+class Quote(NamedTuple):
+    """``cost`` in USD and the model's context in tokens; ``None`` is not known, never zero."""
+
+    cost: float | None
+    context_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrice:
+    """A price from the configuration, in USD per million tokens; an absent cache price is the input's."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write_5m: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    context_limit: int | None = None
+
+    def cost(self, usage: Usage) -> Decimal:
+        """USD for these buckets."""
+
+        def rate(own: Decimal | None) -> Decimal:
+            return self.input if own is None else own
+
+        return (
+            usage.input * self.input
+            + usage.cache_read * rate(self.cache_read)
+            + usage.cache_write_5m * rate(self.cache_write_5m)
+            + usage.cache_write_1h * rate(self.cache_write_1h)
+            + usage.output * self.output
+        ) / MILLION
+
+
+class Prices:
+    """Quotes calls. genai-prices takes a third of a second to import: ``ready`` does that in a thread.
+
+    Which price list applies to a provider: the one whose name it has (``anthropic``, ``openrouter``,
+    …; ``gemini`` is ``google``), else the one whose address it has, else that of its protocol's
+    inventor, unless it runs on this machine: a model served at home has no list price.
+
+    Args:
+        own: Prices that go before all lists, by ``provider/model`` or ``model``.
+    """
+
+    def __init__(self, own: Mapping[str, OwnPrice] | None = None) -> None:
+        self._own = dict(own or {})
+
+    async def ready(self) -> None:
+        """Return when the price lists are loaded, without having blocked the event loop for it."""
+        if _snapshot is None:
+            await anyio.to_thread.run_sync(warm)
+
+    def quote(self, provider: Priced | str | None, model: str | None, usage: Usage) -> Quote:
+        """Cost of this usage and context limit of the model; await ``ready`` before.
+
+        Args:
+            provider: Where only a name is left of it, that alone finds the price list.
+        """
+        name = provider if isinstance(provider, str) else provider.name if provider is not None else ""
+        own = self._own.get(f"{name}/{model}") or self._own.get(model or "")
+        if own is not None:
+            return Quote(float(own.cost(usage)), own.context_limit)
+        listed = _listed(_lists(provider), model, usage) if model else None
+        # What used nothing cost nothing, whatever its price.
+        return listed or Quote(None if usage.total else 0.0, None)
+
+
+_snapshot: DataSnapshot | None = None
+_loading = Lock()
+
+
+def warm() -> None:
+    """Import genai-prices and its lists now: about 0.3 s, so in a thread. Safe to call from several."""
+    global _snapshot
+    with _loading:
+        if _snapshot is None:
+            from genai_prices.data_snapshot import get_snapshot
+
+            _snapshot = get_snapshot()
+
+
+def price(provider: Priced | str | None, model: str | None, usage: Usage) -> float | None:
+    """USD for this usage at list prices; ``None`` where there is no price."""
+    return Prices().quote(provider, model, usage).cost
+
+
+def context_limit(provider: Priced | str | None, model: str | None) -> int | None:
+    """Tokens the model's context holds; ``None`` where that is not known."""
+    return Prices().quote(provider, model, Usage()).context_limit
+
+
+def _listed(lists: list[tuple[str | None, str | None]], model: str, usage: Usage) -> Quote | None:
+    from genai_prices import Usage as ListedUsage
+
+    warm()
+    assert _snapshot is not None
+    listed = ListedUsage(
+        input_tokens=usage.input + usage.cache_read + usage.cache_write,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        cache_write_1h_tokens=usage.cache_write_1h,
+        output_tokens=usage.output,
+    )
+    for provider_id, url in lists:
+        try:
+            found = _snapshot.calc(listed, model, provider_id, url, None)
+        except LookupError:
+            continue
+        except ValueError as error:
+            log.warning("no price for %s: %s", model[:80], error)
+            return None
+        return Quote(float(found.total_price), found.model.context_window)
+    return None
+
+
+def _lists(provider: Priced | str | None) -> list[tuple[str | None, str | None]]:
+    if provider is None:
+        return []
+    if isinstance(provider, str):
+        return [(_NAME_IDS.get(provider, provider), None)]
+    found: list[tuple[str | None, str | None]] = [
+        (_NAME_IDS.get(provider.name, provider.name), None),
+        (None, provider.base_url),
+    ]
+    if not _at_home(provider.base_url):
+        found.append((_PROTOCOL_IDS.get(provider.protocol, provider.protocol), None))
+    return found
+
+
+def _at_home(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".internal", ".localhost")) or "." not in host

@@ -1,0 +1,194 @@
+"""The gateway: every model call of every managed agent passes here, and is metered here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+
+from ..budget.prices import Prices
+from ..clock import Clock, SystemClock
+from ..errors import AgentTopError
+from .desk import Desk
+from .dial import Dialer
+from .exchange import Exchange, Parts
+from .http1 import Request
+from .limits import Limits
+from .providers import KeyRing, Provider, check_providers
+from .routes import KernelApp
+from .server import ClientConnection
+from .upstream import Pool
+
+log = logging.getLogger("agenttop.gateway")
+
+
+class Gateway:
+    """A pass-through proxy for model calls.
+
+    Args:
+        desk: The kernel's books.
+        providers: By name; the names are the path segments agents use.
+        keys: Provider keys.
+        apps: Parts of the kernel that agents reach as ``/a/<secret>/<name>``.
+        environ: For ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``; default: the process's own.
+
+    ``async with gateway.running():`` owns every task; ``serve`` works inside it only.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        providers: Mapping[str, Provider],
+        keys: KeyRing,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        *,
+        prices: Prices | None = None,
+        apps: Mapping[str, KernelApp] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        check_providers(providers)
+        self.clock = clock or SystemClock()
+        self.limits = limits or Limits()
+        self._dialer = Dialer(os.environ if environ is None else environ, self.limits.connect_seconds)
+        self._pool = Pool(self._dialer, self.limits, self.clock)
+        self._parts = Parts(
+            desk,
+            dict(providers),
+            dict(apps or {}),
+            keys,
+            prices or Prices(),
+            self.clock,
+            self.limits,
+            self._pool,
+        )
+        self._servers: dict[str, asyncio.AbstractServer] = {}
+        self._connections: set[ClientConnection] = set()
+        self._exchanges: set[Exchange] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._closing = False
+        self._quiet = anyio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Gateway]:
+        """Run the gateway's tasks. On the way out calls still running are cut and settled as such."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._parts.prices.ready)
+            tasks.start_soon(self._tick)
+            try:
+                yield self
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.close(0)
+                tasks.cancel_scope.cancel()
+                self._tasks = None
+
+    async def serve(self, listener: socket.socket, key: str) -> None:
+        """Accept agents on ``listener`` from now on; it belongs to the gateway (hand in a duplicate).
+
+        Raises:
+            AgentTopError: The key is in use, or the gateway is not running.
+        """
+        if self._tasks is None or self._closing:
+            raise AgentTopError("the gateway does not take listeners", "it is not running")
+        if key in self._servers:
+            raise AgentTopError(f"the gateway serves {key} already")
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+
+        def factory() -> ClientConnection:
+            return ClientConnection(self, key)
+
+        if listener.family == socket.AF_UNIX:
+            self._servers[key] = await loop.create_unix_server(factory, sock=listener)
+        else:
+            self._servers[key] = await loop.create_server(factory, sock=listener, backlog=1024)
+
+    async def stop_serving(self, key: str) -> None:
+        """Close a listener and cut what came through it (a container has ended); unknown keys are ignored."""
+        server = self._servers.pop(key, None)
+        if server is None:
+            return
+        server.close()
+        for connection in [c for c in self._connections if c.key == key]:
+            connection.abort()
+
+    @property
+    def in_flight(self) -> int:
+        """Model calls that are held or running."""
+        return sum(exchange.metered for exchange in self._exchanges)
+
+    def update(self, providers: Mapping[str, Provider]) -> None:
+        """Use these providers for calls that come from now on."""
+        check_providers(providers)
+        self._parts.providers = dict(providers)
+
+    async def close(self, grace: float) -> None:
+        """Stop accepting; let running calls end for ``grace`` seconds, then cut and settle them."""
+        self._closing = True
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+        for connection in list(self._connections):
+            connection.shut()
+        with anyio.move_on_after(grace):
+            await self._until_quiet()
+        for exchange in list(self._exchanges):
+            exchange.shut_down()
+        await self._until_quiet()
+        for connection in list(self._connections):
+            connection.abort()
+        self._pool.close()
+
+    # --- Acceptor
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """A client connected."""
+        if self._closing or len(self._connections) >= self.limits.connections:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def closed(self, connection: ClientConnection) -> None:
+        """A client's connection ended."""
+        self._connections.discard(connection)
+
+    def accept(self, connection: ClientConnection, request: Request) -> Exchange:
+        """Begin to work on a request."""
+        exchange = Exchange(self._parts, connection, request)
+        assert self._tasks is not None
+        self._exchanges.add(exchange)
+        self._tasks.start_soon(self._run, exchange)
+        return exchange
+
+    # --- inside
+
+    async def _run(self, exchange: Exchange) -> None:
+        try:
+            await exchange.run()
+        finally:
+            self._exchanges.discard(exchange)
+            if not self._exchanges:
+                self._quiet.set()
+
+    async def _until_quiet(self) -> None:
+        while self._exchanges:
+            self._quiet = anyio.Event()
+            await self._quiet.wait()
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(self.limits.tick_seconds)
+            now = self.clock.monotonic()
+            for exchange in list(self._exchanges):
+                exchange.tick(now)
+            for connection in list(self._connections):
+                connection.sweep(now)
+            self._pool.sweep()

@@ -1,0 +1,46 @@
+"""How much and how long the gateway puts up with. Sizes in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on everything that an agent or a provider controls."""
+
+    head_bytes: int = 64 << 10
+    """Request line and headers; 431 beyond."""
+    headers: int = 256
+    body_bytes: int = 32 << 20
+    """Body of a metered request, which is read whole; 413 beyond. (The Messages API takes 32 MB.)"""
+    replay_bytes: int = 1 << 20
+    """Other bodies up to this size are read whole, so that a stale connection can be replaced."""
+    buffer_bytes: int = 256 << 10
+    """What may lie between two sides of different speed before the faster one is paused."""
+    event_bytes: int = 8 << 20
+    """One event of a stream; a longer one passes but is not read."""
+    answer_bytes: int = 32 << 20
+    """The part of an unstreamed answer that is kept to read the usage from."""
+    connections: int = 10_000
+    """Open client connections."""
+    pipelined: int = 16
+    """Requests a client may send ahead of their answers."""
+    head_seconds: float = 30.0
+    """From the first byte of a request to the end of its headers."""
+    body_seconds: float = 600.0
+    """Without a byte of an unfinished request body. Long: the agent may have been frozen."""
+    idle_seconds: float = 300.0
+    """An idle client connection."""
+    linger_seconds: float = 5.0
+    """How long the rest of an unwanted body is read, so that the client gets to see the answer."""
+    connect_seconds: float = 15.0
+    """Name look-up, TCP, proxy and TLS together."""
+    upstream_seconds: float = 900.0
+    """Without a byte from the provider. Clients give up after 600 by themselves."""
+    upstream_idle_seconds: float = 50.0
+    """A pooled connection; below the 60 s after which many load balancers close theirs."""
+    upstream_idle_connections: int = 64
+    """Pooled connections per provider."""
+    tick_seconds: float = 1.0
+    """How often progress is noted and the times above are looked at."""

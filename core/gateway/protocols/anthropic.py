@@ -1,0 +1,292 @@
+"""Anthropic Messages: ``POST /v1/messages``, streamed and not.
+
+Where usage is (docs.anthropic.com, "Streaming Messages"): ``message_start.message.usage`` has the input
+side and a placeholder for the output; ``message_delta.usage`` is cumulative, the last one is the truth.
+Input, cache read and cache write are disjoint fields; thinking is inside the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from ...journal.events import Usage
+from ..http1 import Header
+from ..sse import EventSplitter, fields
+from .base import AnswerReader, RequestFacts, WireProtocol
+
+BYTES_PER_TOKEN = 4
+"""The estimate for output of which no final figure was seen: about four bytes of text a token."""
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_DELTA = b"event: content_block_delta"
+_DELTA_TEXTS = (b'"text":"', b'"thinking":"', b'"partial_json":"')
+_LONG_CONTEXT = b"context-1m-"
+_CLIENT_HEADERS = {
+    b"x-claude-code-session-id": "session",
+    b"x-claude-code-agent-id": "subagent",
+}
+
+
+class _UsageFields:
+    """The last value seen of each field of Anthropic's ``usage`` objects."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def update(self, usage: object) -> bool:
+        """Take what a ``usage`` object says; fields that are absent or null keep their value."""
+        if not isinstance(usage, dict):
+            return False
+        for name in (
+            "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens",
+        ):  # fmt: skip
+            self._set(name, usage.get(name))
+        for group, names in (
+            ("cache_creation", ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")),
+            ("output_tokens_details", ("thinking_tokens",)),
+        ):
+            part = usage.get(group)
+            if isinstance(part, dict):
+                for name in names:
+                    self._set(name, part.get(name))
+        return True
+
+    def _set(self, name: str, value: object) -> None:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50:
+            self._last[name] = value
+
+    def usage(self, least_output: int = 0) -> Usage:
+        """Disjoint buckets. Cache writes of unknown lifetime are five-minute ones, the default."""
+        get = self._last.get
+        hour = get("ephemeral_1h_input_tokens", 0)
+        written = get("cache_creation_input_tokens", hour + get("ephemeral_5m_input_tokens", 0))
+        output = max(get("output_tokens", 0), least_output)
+        return Usage(
+            input=get("input_tokens", 0),
+            cache_read=get("cache_read_input_tokens", 0),
+            cache_write_5m=max(0, written - hour),
+            cache_write_1h=min(hour, written),
+            output=output,
+            reasoning=min(get("thinking_tokens", 0), output),
+        )
+
+
+def _error_text(error: object) -> str:
+    if not isinstance(error, dict):
+        return ""
+    text = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    return "".join(char if char.isprintable() else " " for char in text)[:200]
+
+
+def _name(value: object, default: str | None = None) -> str | None:
+    return value[:200] if isinstance(value, str) else default
+
+
+class StreamReader(AnswerReader):
+    """Reads the event stream. Text is only counted; few events are parsed at all."""
+
+    def __init__(self, event_bytes: int) -> None:
+        super().__init__()
+        self._events = EventSplitter(event_bytes)
+        self._fields = _UsageFields()
+        self._text_bytes = 0
+        self._over = False
+
+    def feed(self, data: bytes) -> int | None:
+        """See the base class. The cut lies before the event that ends the message."""
+        if self._over:
+            return None
+        for event in self._events.feed(data):
+            if event.startswith(_DELTA):
+                self._count(event)
+            elif self._read(event):
+                self._over = True
+                # Where the closing event began in an earlier piece, what is out of it tells a client
+                # nothing: events count from their blank line on.
+                return max(0, data.find(event.partition(b"\n")[0]))
+        return None
+
+    def finish(self) -> None:
+        """Nothing to do: an event without its blank line does not count."""
+
+    def usage(self) -> Usage:
+        """See the base class."""
+        return self._fields.usage(0 if self.final else -(-self._text_bytes // BYTES_PER_TOKEN))
+
+    def _count(self, event: bytes) -> None:
+        self.answered = True
+        for key in _DELTA_TEXTS:
+            at = event.find(key)
+            if at >= 0:
+                self._text_bytes += max(0, len(event) - at - len(key) - 3)  # 3: "}} at the end
+                return
+
+    def _read(self, event: bytes) -> bool:
+        """Read one event that is not a plain delta; true for the one that ends the message."""
+        name, data = fields(event)
+        if name == b"ping":
+            return False
+        if name == b"content_block_start" and b"_use" not in data:
+            self.answered = True
+            return False
+        body = _parse(data)
+        kind = str(body.get("type") or name.decode("latin-1"))
+        if kind == "message_start":
+            self._start(body.get("message"))
+        elif kind == "content_block_start":
+            self._block(body.get("content_block"))
+        elif kind == "content_block_delta":
+            self._count(data)
+        elif kind == "message_delta":
+            self._delta(body)
+        elif kind == "error":
+            self.failed = True
+            self.error = _error_text(body.get("error"))
+            return True
+        return kind == "message_stop"
+
+    def _start(self, message: object) -> None:
+        self.begun = True
+        if isinstance(message, dict):
+            self.model = _name(message.get("model"))
+            self._fields.update(message.get("usage"))
+
+    def _block(self, block: object) -> None:
+        self.answered = True
+        if isinstance(block, dict) and block.get("type") in ("tool_use", "mcp_tool_use"):
+            self.tools.append(_name(block.get("name"), "") or "")
+
+    def _delta(self, body: dict[str, Any]) -> None:
+        delta = body.get("delta")
+        stop = delta.get("stop_reason") if isinstance(delta, dict) else None
+        if isinstance(stop, str):
+            self.stop_reason = stop[:100]
+        if self._fields.update(body.get("usage")) and stop is not None:
+            self.final = True
+
+
+class MessageReader(AnswerReader):
+    """Reads an answer that comes as one JSON object: a message or an error."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._fields = _UsageFields()
+
+    def feed(self, data: bytes) -> int | None:
+        """See the base class. The end of the body is the only end here."""
+        self.answered = True
+        self._size += len(data)
+        if self._size <= self._limit:
+            self._parts.append(data)
+        else:
+            self._parts.clear()
+        return None
+
+    def finish(self) -> None:
+        """Read usage, model and tools, or the error."""
+        if self._size > self._limit:
+            self.error = "the answer was too long to read its usage"
+            return
+        body = _parse(b"".join(self._parts))
+        self._parts.clear()
+        self.model = _name(body.get("model"))
+        self.error = _error_text(body.get("error"))
+        self.stop_reason = _name(body.get("stop_reason"))
+        content = body.get("content")
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and block.get("type") in ("tool_use", "mcp_tool_use"):
+                self.tools.append(_name(block.get("name"), "") or "")
+        self.begun = self.final = self._fields.update(body.get("usage"))
+
+    def usage(self) -> Usage:
+        """See the base class. Nothing is known before the end."""
+        return self._fields.usage()
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+class Anthropic(WireProtocol):
+    """The Messages API."""
+
+    name = "anthropic"
+    credential_headers = frozenset({b"x-api-key", b"authorization"})
+
+    def operation(self, method: str, path: str) -> str | None:
+        """Only creating a message is metered; counting tokens and listing models is free."""
+        return "messages" if method == "POST" and path.endswith("/v1/messages") else None
+
+    def read_request(self, operation: str, headers: Sequence[Header], body: bytes) -> RequestFacts:
+        """See the base class. Claude Code's side calls (titles, say) come without tools."""
+        request = _parse(body)
+        client: dict[str, str] = {}
+        long_context = False
+        for header, value in headers:
+            lower = header.lower()
+            if lower in _CLIENT_HEADERS:
+                text = value.decode("latin-1")[:200]
+                client[_CLIENT_HEADERS[lower]] = "".join(c if c.isprintable() else "?" for c in text)
+            elif lower == b"anthropic-beta" and _LONG_CONTEXT in value:
+                long_context = True
+        most = request.get("max_tokens")
+        side_call = "session" in client and not request.get("tools")
+        return RequestFacts(
+            model=_name(request.get("model")),
+            stream=request.get("stream") is True,
+            max_tokens=most if isinstance(most, int) and most >= 0 else None,
+            main_loop="subagent" not in client and not side_call,
+            context_limit=1_000_000 if long_context else None,
+            client=client,
+        )
+
+    def reader(
+        self,
+        operation: str,
+        status: int,
+        headers: Mapping[bytes, bytes],
+        *,
+        event_bytes: int,
+        answer_bytes: int,
+    ) -> AnswerReader:
+        """See the base class. What the answer is counts, not what was asked for."""
+        if headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            return StreamReader(event_bytes)
+        return MessageReader(answer_bytes)
+
+    def credentials(self, key: str) -> list[Header]:
+        """The key in ``x-api-key``."""
+        return [(b"x-api-key", key.encode("ascii"))]
+
+    def request_id(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """The ``request-id`` header; clients write it into their transcripts too."""
+        value = headers.get(b"request-id")
+        return value.decode("latin-1")[:200] if value else None
+
+    def error_body(self, status: int, message: str) -> bytes:
+        """``{"type": "error", "error": {"type": …, "message": …}}``."""
+        kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})

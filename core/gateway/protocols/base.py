@@ -1,0 +1,118 @@
+"""What the gateway has to know about a provider's wire protocol, one implementation per protocol.
+
+A protocol has no state. For every metered call it makes one ``AnswerReader``, which sees a (decoded)
+copy of the answer on its way to the client and gathers what the call has used.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...journal.events import Usage
+from ..http1 import Header
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What a metered request says about itself before it is forwarded.
+
+    ``max_tokens`` is the most it may produce, for the reservation; ``None`` where it does not say.
+    ``main_loop`` is false for subagents' and side calls, which do not tell the agent's context.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    max_tokens: int | None = None
+    main_loop: bool = True
+    context_limit: int | None = None
+    """Where the request itself changes the model's usual limit."""
+    client: dict[str, str] = field(default_factory=dict)
+
+
+class AnswerReader(ABC):
+    """Reads one answer as it passes. Attributes may be looked at any time.
+
+    Attributes:
+        model: The model that answered, as the provider names it.
+        final: The provider's final usage figure was seen: ``usage()`` is exact.
+        begun: Anything was seen that the provider bills.
+        answered: The first token (or the body) was seen.
+        failed: The answer itself says that the call failed, whatever the HTTP status.
+        stop_reason: Why the model stopped, in the protocol's words.
+        tools: Names of the tools the model called, in order.
+        error: Type and message of an error in the answer.
+    """
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.final = False
+        self.begun = False
+        self.answered = False
+        self.failed = False
+        self.stop_reason: str | None = None
+        self.tools: list[str] = []
+        self.error = ""
+
+    @abstractmethod
+    def feed(self, data: bytes) -> int | None:
+        """Read the next piece of the body.
+
+        Returns:
+            The offset in ``data`` from which nothing may be passed on before the call is settled,
+            once the answer's last event was seen; ``None`` before.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """The body is complete."""
+
+    @abstractmethod
+    def usage(self) -> Usage:
+        """What was used so far; an estimate for the part that is still streaming."""
+
+
+class WireProtocol(ABC):
+    """One provider dialect."""
+
+    name: str
+    credential_headers: frozenset[bytes]
+    """Lower-case names of the headers that carry credentials."""
+
+    @abstractmethod
+    def operation(self, method: str, path: str) -> str | None:
+        """The metered operation this is, or ``None`` for one that costs nothing.
+
+        Args:
+            path: The whole path at the provider, decoded, without empty segments: no way of writing
+                a path leads around the meter.
+        """
+
+    @abstractmethod
+    def read_request(self, operation: str, headers: Sequence[Header], body: bytes) -> RequestFacts:
+        """What the request says. A body that cannot be read gives empty facts: upstream refuses it."""
+
+    @abstractmethod
+    def reader(
+        self,
+        operation: str,
+        status: int,
+        headers: Mapping[bytes, bytes],
+        *,
+        event_bytes: int,
+        answer_bytes: int,
+    ) -> AnswerReader:
+        """A reader for the answer with this status and these (lower-case) headers."""
+
+    @abstractmethod
+    def credentials(self, key: str) -> list[Header]:
+        """The headers that carry the provider key."""
+
+    @abstractmethod
+    def request_id(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """The provider's own id of the call, from its (lower-case) response headers."""
+
+    @abstractmethod
+    def error_body(self, status: int, message: str) -> bytes:
+        """The protocol's own error form, as JSON."""

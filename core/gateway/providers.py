@@ -1,0 +1,211 @@
+"""Providers: the upstreams calls are forwarded to, and the keys for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..errors import AgentTopError, ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ProtocolName = Literal["anthropic", "openai", "gemini"]
+
+
+class Origin(NamedTuple):
+    """Where a connection goes: scheme, host and port; or the path of a Unix socket."""
+
+    scheme: Literal["http", "https", "unix"]
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of a Host header."""
+        if self.scheme == "unix":
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+
+class Provider(BaseModel):
+    """One ``[providers.NAME]`` table.
+
+    ``auth = "inject"`` replaces the client's credentials by the provider key; ``"passthrough"``
+    keeps the client's own (a subscription login, say).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    protocol: ProtocolName
+    base_url: str = Field(max_length=2048)
+    key_env: str | None = None
+    key_file: Path | None = None
+    auth: Literal["inject", "passthrough"] = "inject"
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("a provider's name has letters, digits, '_', '.' and '-'")
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{url!r} is not a URL: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+            raise ValueError("base_url is http://HOST or https://HOST, with a port and a path if need be")
+        if parts.username or parts.password:
+            raise ValueError("base_url has no user and no password; keys come from key_env or key_file")
+        if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("base_url has no query, no fragment and no blanks")
+        return url.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _check_env(cls, name: str | None) -> str | None:
+        if name is not None and not ENVIRONMENT_NAME.fullmatch(name):
+            raise ValueError("key_env is the name of an environment variable, not the key itself")
+        return name
+
+    @model_validator(mode="after")
+    def _some_key(self) -> Provider:
+        if self.auth == "inject" and self.key_env is None and self.key_file is None:
+            raise ValueError("auth = 'inject' needs key_env or key_file")
+        return self
+
+    @property
+    def origin(self) -> Origin:
+        """Where to connect."""
+        parts = urlsplit(self.base_url)
+        https = parts.scheme == "https"
+        return Origin(
+            "https" if https else "http", parts.hostname or "", parts.port or (443 if https else 80)
+        )
+
+    @property
+    def path(self) -> bytes:
+        """The path part of ``base_url``, put before that of every request; no slash at its end."""
+        return urlsplit(self.base_url).path.encode()
+
+    @property
+    def key_name(self) -> str:
+        """What a person is told is missing."""
+        return self.key_env or str(self.key_file)
+
+
+BUILT_IN: dict[str, Provider] = {
+    provider.name: provider
+    for provider in (
+        Provider(
+            name="anthropic",
+            protocol="anthropic",
+            base_url="https://api.anthropic.com",
+            key_env="ANTHROPIC_API_KEY",
+        ),
+        Provider(
+            name="openai", protocol="openai", base_url="https://api.openai.com", key_env="OPENAI_API_KEY"
+        ),
+        Provider(
+            name="gemini",
+            protocol="gemini",
+            base_url="https://generativelanguage.googleapis.com",
+            key_env="GEMINI_API_KEY",
+        ),
+    )
+}
+"""The providers that exist without being declared."""
+
+
+class KeyRing:
+    """Provider keys: from the environment, from 0600 files, or supplied later by a client.
+
+    Keys are never in a ``repr``, a log line or an error.
+
+    Args:
+        environ: Read once; only the variables that providers name are ever looked at.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = environ if environ is not None else {}
+        self._supplied: dict[str, str] = {}
+        self._files: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<KeyRing with {len(self._supplied)} supplied keys>"
+
+    def get(self, provider: Provider) -> str | None:
+        """The provider's key; ``None`` where it is not there (yet).
+
+        Raises:
+            ConfigError: The key file can be read by others, or is not a key.
+        """
+        if provider.key_env:
+            key = self._supplied.get(provider.key_env) or self._environ.get(provider.key_env)
+            if key:
+                return _clean(key, f"the variable {provider.key_env}")
+        if provider.key_file is not None:
+            return self._from_file(provider.key_file.expanduser())
+        return None
+
+    def supply(self, name: str, key: str) -> None:
+        """Take a key that a client of the owner has; ``name`` is the environment variable."""
+        if key:
+            self._supplied[name] = _clean(key, f"the variable {name}")
+
+    def _from_file(self, path: Path) -> str | None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"cannot read the key file {path}", error.strerror or str(error)) from error
+        with open(fd, "rb") as file:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"the key file {path} is not used", "it is not a regular file")
+            if found.st_mode & 0o077:
+                raise ConfigError(
+                    f"the key file {path} is not used",
+                    f"its mode is {stat.S_IMODE(found.st_mode):04o}, so others may read it",
+                    f"chmod 600 {path}",
+                )
+            if found.st_uid not in (os.geteuid(), 0):
+                raise ConfigError(f"the key file {path} is not used", f"it belongs to user {found.st_uid}")
+            version = (found.st_ino, found.st_mtime_ns, found.st_size)
+            known = self._files.get(path)
+            if known is None or known[0] != version:
+                known = (version, _clean(file.read(8192).decode("utf-8", "replace"), f"the key file {path}"))
+                self._files[path] = known
+            return known[1] or None
+
+
+def _clean(key: str, source: str) -> str:
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"{source} is not used", "it does not contain one key on one line")
+    return key
+
+
+def check_providers(providers: Mapping[str, Provider]) -> None:
+    """Refuse names that do not match their provider.
+
+    Raises:
+        AgentTopError: With the name.
+    """
+    for name, provider in providers.items():
+        if name != provider.name:
+            raise AgentTopError(f"the provider {provider.name} is registered as {name}")

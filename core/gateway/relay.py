@@ -1,0 +1,179 @@
+"""One answer on its way from a provider to a client, with back-pressure and a last chunk that waits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import anyio
+
+from ..clock import Clock
+from .http1 import ResponseHead, end_to_end
+from .server import ClientConnection
+from .tap import Tap
+from .upstream import Room, UpstreamConnection
+
+Ending = Literal["complete", "last", "upstream_cut", "client_cut", "timeout", "shutdown"]
+"""How an answer ended: its body is complete; its last event was seen; or why neither happened."""
+
+_LENGTH = frozenset({b"content-length"})
+
+
+class Relay:
+    """Passes an answer on. With a tap, the end of the answer is kept back until ``release``.
+
+    Args:
+        tap: Reads along; ``None`` for calls that are not metered.
+    """
+
+    def __init__(self, client: ClientConnection, tap: Tap | None, clock: Clock) -> None:
+        self.head: ResponseHead | None = None
+        self.ending: Ending | None = None
+        self.why = ""
+        self.first_at: float | None = None
+        self.seen_at = clock.monotonic()
+        self.room = Room()
+        self._client = client
+        self._tap = tap
+        self._clock = clock
+        self._upstream: UpstreamConnection | None = None
+        self._held: list[bytes] = []
+        self._holding = False
+        self._client_full = client.full
+        self._last = False
+        self._broken = False
+        self._turned = anyio.Event()
+        self._over = anyio.Event()
+
+    def attach(self, upstream: UpstreamConnection) -> None:
+        """The answer comes from here."""
+        self._upstream = upstream
+        if self._client_full:
+            upstream.pause()
+        self.seen_at = self._clock.monotonic()
+
+    def retry(self) -> None:
+        """Nothing was seen of the answer: another connection will be tried."""
+        self.ending, self.why = None, ""
+        self._broken = False
+        self._turned, self._over = anyio.Event(), anyio.Event()
+        self.room.set(True)
+
+    @property
+    def waiting_for_upstream(self) -> bool:
+        """Whether it is the provider that keeps everybody waiting."""
+        return not (self._holding or self._client_full or self._last or self._over.is_set())
+
+    async def turn(self) -> Ending:
+        """Wait for the end: with a tap, for the point where the call can be settled."""
+        await self._turned.wait()
+        assert self.ending is not None
+        return self.ending
+
+    def release(self) -> None:
+        """The call is settled: pass on what was kept back."""
+        self._holding = False
+        held, self._held = self._held, []
+        for data in held:
+            self._client.write(data)
+        if self._last:
+            self._finish()
+        elif self._broken:
+            self._over.set()
+        elif self._upstream is not None and not self._client_full:
+            self.seen_at = self._clock.monotonic()
+            self._upstream.resume()
+
+    async def over(self) -> bool:
+        """Wait until the client has the whole answer; false if that was not to be."""
+        await self._over.wait()
+        return not self._broken
+
+    def stop(self, ending: Ending, why: str = "") -> None:
+        """Give the answer up: the provider is not listened to any longer."""
+        if self._upstream is not None and not self._last:
+            self._upstream.abort()
+        self._break(ending, why)
+
+    # --- AnswerSink
+
+    def answer_head(self, head: ResponseHead) -> None:
+        """Pass the head on."""
+        self.head = head
+        self.seen_at = self._clock.monotonic()
+        if self._tap is not None:
+            self._tap.head(head)
+        framed = head.bodyless or head.length is not None
+        headers = end_to_end(head.headers, frozenset() if framed else _LENGTH)
+        length = 0 if head.bodyless else head.length
+        self._client.start(head.status, head.reason, headers, length=length, bodyless=head.bodyless)
+
+    def answer_data(self, data: bytes, last: bool) -> None:
+        """Pass a piece on, or keep it back."""
+        self.seen_at = self._clock.monotonic()
+        self._last = last
+        if self._holding:
+            self._held.append(data)
+            return
+        tap = self._tap
+        if tap is not None:
+            cut = tap.feed(data, last)
+            if self.first_at is None and tap.answered:
+                self.first_at = self.seen_at
+            if cut is not None:
+                self._hold(data, cut)
+                return
+        if last:
+            self._finish(data)
+        else:
+            self._client.write(data)
+
+    def answer_lost(self, why: str) -> None:
+        """The provider's connection ended too early."""
+        self._break("upstream_cut", why)
+
+    def request_room(self, room: bool) -> None:
+        """The provider reads the request, or does not."""
+        self.room.set(room)
+
+    # --- the client
+
+    def client_room(self, room: bool) -> None:
+        """The client reads the answer, or does not."""
+        self._client_full = not room
+        if self._upstream is None or self._holding or self._last:
+            return
+        if room:
+            self.seen_at = self._clock.monotonic()
+            self._upstream.resume()
+        else:
+            self._upstream.pause()
+
+    # --- inside
+
+    def _hold(self, data: bytes, cut: int) -> None:
+        self._tap = None
+        self._client.write(data[:cut])
+        self._held = [data[cut:]]
+        self._holding = True
+        if not self._last and self._upstream is not None:
+            self._upstream.pause()
+        self._end("complete" if self._last else "last")
+
+    def _finish(self, data: bytes = b"") -> None:
+        self._end("complete")
+        self._over.set()
+        self._client.answered(data)
+
+    def _break(self, ending: Ending, why: str) -> None:
+        self._broken = True
+        if self.ending is None:
+            self.why = why
+        self._end(ending)
+        if not self._holding:
+            self._over.set()
+        self.room.set(True)
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending is None:
+            self.ending = ending
+        self._turned.set()
