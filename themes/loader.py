@@ -96,6 +96,8 @@ def textual_theme(data: ThemeData) -> Theme:
         "scrollbar": css("rule"),
         "scrollbar-background": css("bg"),
     }
+    if data.ansi:
+        variables |= {"ansi-background": "ansi_black", "ansi-foreground": "ansi_white"}
     return Theme(
         name=data.name,
         primary=css("accent"),

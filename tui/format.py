@@ -74,7 +74,7 @@ def cut_middle(text: str, cells: int, mark: str = "…") -> str:
         return text
     if cells < 3:
         return cut(text, cells, mark)
-    tail = (cells - 1) // 2
+    tail = max(1, (cells - 1) // 3)
     head = cells - 1 - tail
     if text.isascii():
         return text[:head] + mark + text[-tail:]

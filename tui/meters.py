@@ -77,9 +77,9 @@ def parts(meter: Meter, cells: int, look: Look, *, stale: bool = False, width: i
 
 def _cell(name: str, over: str, look: Look, quiet: bool, stale: bool) -> Part:
     palette = look.palette
-    covered = bool(over) and over != " "
+    covered = bool(over)
     if stale:
-        return (over if covered else ("|" if name else " "), palette("num-stale"))
+        return (over or ("|" if name else " "), palette("num-stale"))
     if name and not covered:
         return (_MONO.get(name, "|") if look.mono else "|", palette(name))
     if not covered:

@@ -8,8 +8,11 @@ from textual import events
 from textual.strip import Strip
 
 from .. import format as f
-from ..keys import shown
+from ..keys import Key, shown
 from ..lines import Lines, Part, strip
+
+#: What goes first where not even the ten function keys have room.
+FIRST = ("app.help", "app.quit", "agent.kill", "look.search", "agent.details")
 
 #: In 80 cells there are the ten function keys; letters follow from here.
 LETTERS_FROM = 118
@@ -30,7 +33,7 @@ class Footer(Lines):
         act = palette("act-fg", "act-bg")
         line: list[Part] = []
         left = width
-        for key in self.shell.keys.footer(self.pane, acting=not self.shell.lost):
+        for key in self._keys(width):
             name = shown(key.keys[0])
             function = name[0] == "F" and name[1:].isdigit()
             if not function and width < LETTERS_FROM and self.pane == "fleet" and not self.shell.lost:
@@ -43,6 +46,13 @@ class Footer(Lines):
             line += [(name, key_style), (label, act)]
             left -= len(name) + len(label)
         return [strip(line, width, act)]
+
+    def _keys(self, width: int) -> list[Key]:
+        """What is offered: all that fits is seen to first, in the table's order where there is room."""
+        keys = self.shell.keys.footer(self.pane, acting=not self.shell.lost)
+        if width >= 80:
+            return keys
+        return sorted(keys, key=lambda key: FIRST.index(key.id) if key.id in FIRST else len(FIRST))
 
 
 class Prompt(Lines, can_focus=True):

@@ -284,8 +284,10 @@ class Header(Lines):
         for state, mark in STATES:
             if count := model.counts.get(state, 0):
                 line += [(f" {count}", palette("fg")), (mark, palette(f"state-{state}", bold=True))]
-        line += [
-            ("  ", palette("fg")), (f"{f.tokens(sums.rates[0])}/m", palette("fg")),
-            (f" ${sums.spend_hour:.2f}/h", palette("bright", bold=True)),
-        ]  # fmt: skip
+        for text, style in (
+            (f"  ${sums.spend_hour:.2f}/h", palette("bright", bold=True)),
+            (f"  {f.tokens(sums.rates[0])} tok/m", palette("fg")),
+        ):
+            if sum(f.width(part) for part, _ in line) + len(text) <= width:
+                line.append((text, style))
         return strip(line, width, palette("fg"), look.glyphs.mark)
