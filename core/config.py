@@ -1,0 +1,164 @@
+"""``config.toml``: what a person may decide about the kernel and the screen.
+
+Everything has a default, so that the file need not exist. Sizes may be written as ``"64M"`` and
+times as ``"10m"``; unknown keys are errors, because a misspelt limit would silently not act.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+from .agents.spec import Bytes, Name, Nice, OutputLimits, Restart, Seconds
+from .api import Window
+from .errors import ConfigError
+from .gateway.providers import BUILT_IN, Provider
+from .paths import Paths
+from .tomlfile import TomlFile
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _policy(value: object) -> object:
+    return {"policy": value} if isinstance(value, str) else value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+RestartTable = Annotated[Restart, BeforeValidator(_policy)]
+"""A restart policy; a bare string is its ``policy``."""
+
+KeyList = Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], BeforeValidator(_as_list)]
+
+
+class GatewayTable(_Table):
+    """``[gateway]``: the door agents' model calls go through."""
+
+    port: Annotated[int, Field(ge=1024, le=65_535)] | None = None
+    """Instead of the port that was chosen once for the state directory."""
+    max_body: Annotated[Bytes, Field(ge=1 << 10, le=1 << 30)] = 32 << 20
+    """The largest request body an agent may send, in bytes."""
+
+
+class KernelTable(_Table):
+    """``[kernel]``: the kernel's own process."""
+
+    linger: Seconds = 10.0
+    """How long it stays, in seconds, when nothing is left to look after."""
+    log_size: Annotated[Bytes, Field(ge=4 << 10)] = 4 << 20
+    """The log file is rotated at this size, in bytes."""
+    log_count: Annotated[int, Field(ge=0, le=100)] = 3
+    """How many rotated log files are kept."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class DefaultsTable(_Table):
+    """``[defaults]``: what a spec gets where neither it nor its template says otherwise."""
+
+    backend: Name = "subprocess"
+    restart: RestartTable = Restart()
+    stop_grace: Seconds = 10.0
+    nice: Nice = 0
+
+
+class ScreenTable(_Table):
+    """``[screen]``: how the screen looks; what F2 setup saves lies in ``screen.toml`` and wins."""
+
+    theme: str | None = None
+    ascii: bool = False
+    mouse: bool = False
+    window: Window = "today"
+    refresh: Annotated[Seconds, Field(ge=0.1, le=3600)] = 1.0
+    """Seconds between two refreshes."""
+
+
+class Config(_Table):
+    """The whole file. ``anthropic``, ``openai`` and ``gemini`` are among the providers always.
+
+    A provider's ``base_url`` is what stands before the path a client asks for. Clients of OpenAI
+    ask for ``/v1/…`` themselves, so that its base URL ends without it.
+    """
+
+    providers: dict[str, Provider] = Field(default_factory=lambda: dict(BUILT_IN))
+    backends: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """``[backends.NAME]``: handed to that backend, which checks it."""
+    gateway: GatewayTable = GatewayTable()
+    kernel: KernelTable = KernelTable()
+    output: OutputLimits = OutputLimits()
+    defaults: DefaultsTable = DefaultsTable()
+    keys: dict[Annotated[str, Field(max_length=80)], KeyList] = Field(default_factory=dict)
+    """Action id → the keys it is bound to, instead of its own."""
+    screen: ScreenTable = ScreenTable()
+
+    _file: TomlFile | None = PrivateAttr(default=None)
+
+    def wrong(self, *location: str | int, message: str) -> ConfigError:
+        """The error for a value that only its user can judge (a key action, a theme's name)."""
+        if self._file is None:
+            return ConfigError(f"configuration: {'.'.join(map(str, location))}: {message}")
+        return self._file.wrong(location, message)
+
+
+def load(paths: Paths) -> Config:
+    """The configuration of these paths; all defaults where there is no file.
+
+    Raises:
+        ConfigError: Naming file, line and field.
+    """
+    try:
+        file = TomlFile.read(paths.config_file)
+    except FileNotFoundError:
+        return Config()
+    data = dict(file.data)
+    data["providers"] = _providers(file, data.get("providers", {}))
+    config = file.validate(Config, data)
+    for name, provider in config.providers.items():
+        _check_key_file(file, name, provider)
+    config._file = file
+    return config
+
+
+def _providers(file: TomlFile, declared: Any) -> Any:
+    """The declared providers on top of those that exist anyway, as data to be validated."""
+    if not isinstance(declared, dict):
+        return declared
+    merged: dict[str, Any] = {
+        name: provider.model_dump(exclude_none=True) for name, provider in BUILT_IN.items()
+    }
+    known = [field for field in Provider.model_fields if field != "name"]
+    for name, table in declared.items():
+        if not isinstance(table, dict):
+            raise file.wrong(["providers", name], "this is a table: [providers.NAME]")
+        file.refuse_unknown(table, known, ["providers", name])
+        merged[name] = _over(merged.get(name, {}), {**table, "name": name}, file.path.parent)
+    return merged
+
+
+def _over(base: dict[str, Any], table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A declared provider over a built-in one; its own source of the key replaces the other's."""
+    kept = {key: value for key, value in base.items() if key != "key_env" or "key_file" not in table}
+    if isinstance(path := table.get("key_file"), str):
+        table = {**table, "key_file": folder / Path(path).expanduser()}
+    return {**kept, **table}
+
+
+def _check_key_file(file: TomlFile, name: str, provider: Provider) -> None:
+    if provider.key_file is None:
+        return
+    place = ["providers", name, "key_file"]
+    try:
+        mode = stat.S_IMODE(provider.key_file.stat().st_mode)
+    except FileNotFoundError:
+        return  # It may be put there later; calls wait for it and the row names it.
+    except OSError as error:
+        raise file.wrong(place, f"{provider.key_file}: {error.strerror}") from error
+    if mode & 0o077:
+        message = f"{provider.key_file} can be read by others (mode {mode:04o})"
+        raise file.wrong(place, message, hint=f"chmod 600 {provider.key_file}")

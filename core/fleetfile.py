@@ -1,0 +1,157 @@
+"""Fleet files: ``agenttop up -f fleet.toml``.
+
+``[agents.NAME]`` declares one agent each, or with ``count = 3`` three of them, ``NAME-1`` to
+``NAME-3``; ``[defaults]`` is a partial spec for all. A relative ``cwd`` and relative mount sources
+count from the file's folder, which is also where agents run that name none.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .agents.spec import AgentSpec
+from .errors import ConfigError
+from .tomlfile import Location, TomlFile
+
+#: Agents one ``count`` may make.
+MAX_COUNT = 10_000
+
+_TABLES = ("defaults", "agents")
+_FIELDS = [name for name in AgentSpec.model_fields if name != "name"]
+
+
+class FleetFile(NamedTuple):
+    """A fleet as declared. ``path`` is absolute; it names the fleet. Parents come before children."""
+
+    path: Path
+    specs: list[AgentSpec]
+
+
+def load(path: Path) -> FleetFile:
+    """Read a fleet file.
+
+    Raises:
+        ConfigError: Naming file, line and field.
+    """
+    try:
+        file = TomlFile.read(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no fleet file {path}", hint="Name it with -f") from error
+    file.refuse_unknown(file.data, _TABLES)
+    tables = _table(file, file.data.get("agents", {}), ["agents"])
+    if not tables:
+        raise ConfigError(f"{path} declares no agents", hint="Add a table such as [agents.api]")
+    defaults = _table(file, file.data.get("defaults", {}), ["defaults"])
+    file.refuse_unknown(defaults, _FIELDS, ["defaults"])
+    defaults = _normal(file, defaults, ["defaults"], path.absolute().parent)
+    by_key = {key: _agents(file, key, table, defaults) for key, table in tables.items()}
+    return FleetFile(path.absolute(), _in_order(file, by_key))
+
+
+def _table(file: TomlFile, value: Any, at: Location) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise file.wrong(at, "this is a table")
+    return value
+
+
+def _agents(file: TomlFile, key: str, value: Any, defaults: Mapping[str, Any]) -> list[AgentSpec]:
+    """The one or more agents that ``[agents.KEY]`` declares."""
+    at = ["agents", key]
+    table = dict(_table(file, value, at))
+    file.refuse_unknown(table, [*_FIELDS, "count"], at)
+    count = table.pop("count", None)
+    if count is not None and (type(count) is not int or not 1 <= count <= MAX_COUNT):
+        raise file.wrong([*at, "count"], f"a count is a number from 1 to {MAX_COUNT}")
+    folder = file.path.absolute().parent
+    merged = _merged(defaults, _normal(file, table, at, folder))
+    if merged.get("backend", "subprocess") != "docker":
+        merged["cwd"] = _under(folder, merged.get("cwd", "."))
+    names = [key] if count is None else [f"{key}-{number}" for number in range(1, count + 1)]
+    first = file.validate(AgentSpec, {**merged, "name": names[0]}, at, ["defaults"])
+    if count is not None:
+        # The longest name decides whether all fit.
+        file.validate(AgentSpec, {**merged, "name": names[-1]}, at, ["defaults"])
+    return [first.model_copy(update={"name": name}) for name in names]
+
+
+def _normal(file: TomlFile, table: Mapping[str, Any], at: Location, folder: Path) -> dict[str, Any]:
+    """The table with its shorthands written out, as ``AgentSpec`` has it."""
+    spec = dict(table)
+    if isinstance(spec.get("command"), str):
+        try:
+            spec["command"] = shlex.split(spec["command"])
+        except ValueError as error:
+            raise file.wrong([*at, "command"], f"{error} in a shell-like command") from error
+    if isinstance(spec.get("restart"), str):
+        spec["restart"] = {"policy": spec["restart"]}
+    if isinstance(spec.get("mounts"), list):
+        spec["mounts"] = [_mount(mount, folder) for mount in spec["mounts"]]
+    return spec
+
+
+def _mount(mount: Any, folder: Path) -> Any:
+    if isinstance(mount, dict) and isinstance(mount.get("source"), str):
+        return {**mount, "source": _under(folder, mount["source"])}
+    return mount
+
+
+def _under(folder: Path, path: Any) -> Any:
+    """``path`` seen from ``folder``, ``~`` expanded; what is no text is left for the spec to refuse."""
+    if not isinstance(path, str):
+        return path
+    try:
+        return str((folder / Path(path).expanduser()).resolve())
+    except RuntimeError:  # ~nobody-of-this-name
+        return str(folder / path)
+
+
+def _merged(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` over ``base``; tables in both are merged key by key."""
+    merged = dict(base)
+    for key, value in table.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _in_order(file: TomlFile, by_key: Mapping[str, list[AgentSpec]]) -> list[AgentSpec]:
+    """All agents, parents before children, else as they stand in the file."""
+    owners: dict[str, str] = {}
+    for key, specs in by_key.items():
+        for spec in specs:
+            if spec.name in owners:
+                other = owners[spec.name]
+                raise file.wrong(["agents", key], f"the name {spec.name} is also made by agents.{other}")
+            owners[spec.name] = key
+    ordered: list[AgentSpec] = []
+    done: set[str] = set()
+    for key in by_key:
+        for link in _ancestry(file, by_key, owners, key, done):
+            ordered += by_key[link]
+            done.add(link)
+    return ordered
+
+
+def _ancestry(
+    file: TomlFile, by_key: Mapping[str, list[AgentSpec]], owners: Mapping[str, str], key: str, done: set[str]
+) -> list[str]:
+    """``key`` and those above it that are not ``done``, the topmost first."""
+    line: list[str] = []
+    while key not in done:
+        if key in line:
+            circle = " → ".join([*line[line.index(key) :], key])
+            raise file.wrong(["agents", key, "parent"], f"parents go round in a circle: {circle}")
+        line.append(key)
+        parent = by_key[key][0].parent
+        if parent is None:
+            break
+        if parent not in owners:
+            what = (
+                f"it is one of {len(by_key[parent])} agents" if parent in by_key else "there is no such agent"
+            )
+            raise file.wrong(["agents", key, "parent"], f"{parent!r}: {what} in this file")
+        key = owners[parent]
+    return line[::-1]
