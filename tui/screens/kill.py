@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -11,33 +10,20 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from agenttop.core.api import AgentInfo, KillPlan, Outcome, Target
-from agenttop.core.client import KernelClient
+from agenttop.core.api import AgentInfo, KillPlan, ProcessInfo, Target
 from agenttop.core.errors import AgentTopError
 
 from ..format import clean, size, uptime
+from ..verbs import sentences
 from ..widgets.dialog import Chip, Dialog
-from ..widgets.paper import Paper, Row, column, ends, wrapped
+from ..widgets.paper import Paper, Row, column, counted, ends, several, wrapped
 from ..widgets.process_tree import in_short
-from .proof import ProofScreen, failed
+from .proof import ProofScreen
 from .signals import Choice, choices, send
 
 #: From this many cells the menu stands beside the preview; below it is one line above.
 TWO_COLUMNS = 100
 MENU = 22
-
-
-def several(names: Sequence[str], most: int = 3) -> str:
-    """``api``, ``api and api-tests``, ``api, ui, docs and 4 more``."""
-    shown = [clean(name) for name in names]
-    if len(shown) > most + 1:
-        return f"{', '.join(shown[:most])} and {len(shown) - most} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``1 agent``, ``2 agents``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class KillScreen(Dialog[str]):
@@ -60,9 +46,8 @@ class KillScreen(Dialog[str]):
         Binding("pagedown", "page(1)", show=False),
     ]
 
-    def __init__(self, client: KernelClient, refs: Sequence[str]) -> None:
+    def __init__(self, refs: Sequence[str]) -> None:
         super().__init__()
-        self.client = client
         self.refs = list(refs)
         self.plan: KillPlan | None = None
         self.choice = "stop"
@@ -90,11 +75,13 @@ class KillScreen(Dialog[str]):
         try:
             self.plan = await self.client.kill_plan(Target(refs=self.refs, children=True))
         except AgentTopError as error:
-            self.app.notify(str(error), title="Kill", severity="error")
+            self.shell.toast(*sentences(error), "error")
             self.dismiss(None)
             return
         known = {agent.id for agent in self.plan.agents}
-        self.refs = [agent.id for agent in self.plan.agents if {agent.id, agent.name} & set(self.refs)] or list(known)
+        self.refs = [
+            agent.id for agent in self.plan.agents if {agent.id, agent.name} & set(self.refs)
+        ] or list(known)
         possible = [choice for choice in self.offered if not choice.impossible]
         self.choice = possible[0].id if possible else ""
         self._show()
@@ -139,7 +126,7 @@ class KillScreen(Dialog[str]):
         side = "nothing has been sent yet" if not self.running else self.running
         self.head(f"{verb.capitalize()}  {self._title()}", side, "bad")
         self.set_class(self.narrow, "-narrow")
-        rows = preview(self.plan, self.refs, time.time(), self._preview_width())
+        rows = preview(self.plan, self.refs, self.shell.clock.time(), self._preview_width())
         if self.narrow:
             rows = [self._signal_line(chosen), [], *rows]
         self.query_one("#preview", Paper).show(rows)
@@ -153,7 +140,9 @@ class KillScreen(Dialog[str]):
     def _signal_line(self, chosen: Choice | None) -> Row:
         if chosen is None:
             return [("nothing can be sent", "warn")]
-        title = f"{chosen.title} after {chosen.note.split(' grace')[0]}" if chosen.id == "stop" else chosen.title
+        title = (
+            f"{chosen.title} after {chosen.note.split(' grace')[0]}" if chosen.id == "stop" else chosen.title
+        )
         row: Row = [(f" Signal  < {title} > ", "cursor-fg/cursor-bg bold")]
         return [*row, ("  left/right: other signals", "muted")]
 
@@ -239,31 +228,28 @@ class KillScreen(Dialog[str]):
         if self.chosen is None or self.running or self.plan is None:
             return
         self.running = "sent, waiting for the proof"
-        self.began = time.time()
+        self.began = self.shell.clock.time()
         self._show()
         self.set_interval(1.0, self._tick)
         self.app.run_worker(self._act(self.chosen), group="kill")
 
     def _tick(self) -> None:
-        self.running = f"sent {time.time() - self.began:.0f} s ago, waiting for the proof"
+        self.running = f"sent {self.shell.clock.time() - self.began:.0f} s ago, waiting for the proof"
         self._show()
 
     async def _act(self, chosen: Choice) -> None:
         assert self.plan is not None
-        app, agents = self.app, self.plan.agents
-        began = time.time()
+        shell, agents, began = self.shell, self.plan.agents, self.shell.clock.time()
         try:
             outcomes = await send(self.client, chosen.id, self.refs, self.children_ids)
         except AgentTopError as error:
-            app.notify(str(error), title=f"{chosen.verb} failed", severity="error")
+            shell.toast(*sentences(error), "error")
             self._leave(None)
             return
-        if not self._leave(chosen.id):
-            tell(app, chosen.verb, outcomes)
-        elif chosen.ends:
-            app.push_screen(ProofScreen(self.client, outcomes, agents, began, time.time()))
+        if self._leave(chosen.id) and chosen.ends:
+            shell.push_screen(ProofScreen(outcomes, agents, began, self.shell.clock.time()))
         else:
-            tell(app, chosen.verb, outcomes)
+            shell.verbs.report(chosen.done, outcomes)
 
     def _leave(self, result: str | None) -> bool:
         """Close the dialog if it is still open; whether it was."""
@@ -273,26 +259,16 @@ class KillScreen(Dialog[str]):
         return True
 
 
-def tell(app: object, verb: str, outcomes: Sequence[Outcome]) -> None:
-    """One toast for what a verb did to some agents; errors in the words of the command line."""
-    from textual.app import App
-
-    assert isinstance(app, App)
-    wrong = [outcome for outcome in outcomes if outcome.error]
-    for outcome in wrong[:3]:
-        app.notify(failed(outcome), title=f"{outcome.name or outcome.ref}: not done", severity="error")
-    done = [outcome for outcome in outcomes if not outcome.error]
-    if done:
-        names = several([outcome.name or outcome.ref for outcome in done])
-        app.notify("; ".join(sorted({clean(o.done) for o in done if o.done})[:3]) or "done", title=f"{verb}: {names}")
-
-
 def preview(plan: KillPlan, refs: Sequence[str], now: float, width: int) -> list[Row]:
     """What the right side says: what ends, what stays, who waits."""
     rows: list[Row] = []
     total = sum(len(processes) for processes in plan.processes.values())
-    by_agent = [(agent, plan.processes.get(agent.id) or plan.processes.get(agent.name) or []) for agent in plan.agents]
-    shares = ", ".join(f"{len(processes)} of {clean(agent.name)}" for agent, processes in by_agent if processes)
+    by_agent = [
+        (agent, plan.processes.get(agent.id) or plan.processes.get(agent.name) or []) for agent in plan.agents
+    ]
+    shares = ", ".join(
+        f"{len(processes)} of {clean(agent.name)}" for agent, processes in by_agent if processes
+    )
     rows.append(_fact(total, "process" if total == 1 else "processes", shares or "it has none", "fg"))
     for agent, processes in by_agent:
         rows += _tree(agent, processes, now, width)
@@ -315,7 +291,9 @@ def preview(plan: KillPlan, refs: Sequence[str], now: float, width: int) -> list
     rows.append(_fact(flying, "calls in flight", said, "warn" if flying else "muted"))
     rows.append([])
     rows.append(_fact(None, "kept", "output, calls, journal; files stay as they are", "fg"))
-    untouched = f"the {counted(plan.untouched, 'other agent')}" if plan.untouched else "there is no other agent"
+    untouched = (
+        f"the {counted(plan.untouched, 'other agent')}" if plan.untouched else "there is no other agent"
+    )
     rows.append(_fact(None, "not touched", untouched, "fg" if plan.untouched else "muted"))
     return rows
 
@@ -333,9 +311,9 @@ def _more(text: str) -> Row:
     return [(" " * 21, ""), (clean(text), "fg")]
 
 
-def _tree(agent: AgentInfo, processes: Sequence[object], now: float, width: int) -> list[Row]:
+def _tree(agent: AgentInfo, processes: Sequence[ProcessInfo], now: float, width: int) -> list[Row]:
     rows: list[Row] = []
-    for lines, process, text in in_short(processes):  # type: ignore[arg-type]
+    for lines, process, text in in_short(processes):
         left: Row = [("     ", ""), (lines, "muted"), (f"{process.pid} {text}", "fg")]
         right: Row = []
         if not lines:

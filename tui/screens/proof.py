@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 
 from agenttop.core.api import AgentInfo, EventInfo, Outcome, Target
-from agenttop.core.client import KernelClient
 from agenttop.core.errors import AgentTopError, from_dict
 
 from ..format import clean, clock
-from ..widgets.dialog import Chip, Dialog
-from ..widgets.paper import Paper, Row
+from ..verbs import sentences
+from ..widgets.dialog import Chip, Dialog, client_of
+from ..widgets.paper import Paper, Row, several
 
 
 def failed(outcome: Outcome) -> str:
@@ -147,10 +146,9 @@ class ProofScreen(Dialog[None]):
     ]
 
     def __init__(
-        self, client: KernelClient, outcomes: Sequence[Outcome], agents: Sequence[AgentInfo], began: float, ended: float
+        self, outcomes: Sequence[Outcome], agents: Sequence[AgentInfo], began: float, ended: float
     ) -> None:
         super().__init__()
-        self.client = client
         self.outcomes = list(outcomes)
         self.agents = list(agents)
         self.began, self.ended = began, ended
@@ -179,8 +177,6 @@ class ProofScreen(Dialog[None]):
         self.fit()
 
     def _show(self) -> None:
-        from .kill import several
-
         names = several([outcome.name or outcome.ref for outcome in self.outcomes])
         killed = self.found.killed
         title = f"Killed  {names}" if killed else f"{names}: not killed"
@@ -229,14 +225,10 @@ class ProofScreen(Dialog[None]):
             self.dismiss(None)
 
     async def _again(self) -> None:
-        from .kill import tell
-
-        app = self.app
+        shell, ids = self.shell, self.ids
         try:
-            outcomes = await self.client.restart(Target(refs=self.ids))
+            outcomes = await client_of(shell).restart(Target(refs=ids))
         except AgentTopError as error:
-            app.notify(str(error), title="Restart failed", severity="error")
+            shell.toast(*sentences(error), "error")
             return
-        tell(app, "Started again", outcomes)
-
-
+        shell.verbs.report("started again", outcomes)

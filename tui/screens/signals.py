@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agenttop.core.agents.states import ENDED, Pause, State
-from agenttop.core.api import KillPlan, Outcome, PauseRequest, SignalRequest, StopRequest, Target
+from agenttop.core.api import KillPlan, Outcome, PauseRequest, SignalRequest, StopRequest
 from agenttop.core.client import KernelClient
 
 
@@ -17,6 +17,8 @@ class Choice(NamedTuple):
     note: str
     verb: str
     """What ``Enter`` does, said before the number of agents."""
+    done: str
+    """The same in the past tense, for a toast."""
     ends: bool = False
     """Whether the runs end, so that there is something to prove."""
     impossible: str = ""
@@ -29,18 +31,20 @@ _SIGNALS = {"int": 2, "hup": 1, "usr1": 10, "usr2": 12}
 def choices(plan: KillPlan, children: bool) -> list[Choice]:
     """The menu for a plan; ``children`` says whether the plan covers children of what was chosen."""
     offered = [
-        Choice("stop", "15 TERM, then KILL", f"{plan.grace:g} s grace", "Kill", True),
-        Choice("kill", "9 KILL", "at once", "Kill", True),
-        Choice("int", "2 INT", "stop the turn", "Interrupt"),
-        Choice("freeze", "freeze", "reversible", "Freeze"),
-        Choice("hold", "hold", "reversible", "Hold"),
+        Choice("stop", "15 TERM, then KILL", f"{plan.grace:g} s grace", "Kill", "killed", True),
+        Choice("kill", "9 KILL", "at once", "Kill", "killed", True),
+        Choice("int", "2 INT", "stop the turn", "Interrupt", "interrupted"),
+        Choice("freeze", "freeze", "reversible", "Freeze", "frozen"),
+        Choice("hold", "hold", "reversible", "Hold", "held"),
     ]
     if children:
-        offered.append(Choice("only", f"only {plan.agents[0].name}", "its children run on", "Kill", True))
+        offered.append(
+            Choice("only", f"only {plan.agents[0].name}", "its children run on", "Kill", "killed", True)
+        )
     offered += [
-        Choice("hup", "1 HUP", "read again", "Send HUP to"),
-        Choice("usr1", "10 USR1", "the program's own", "Send USR1 to"),
-        Choice("usr2", "12 USR2", "the program's own", "Send USR2 to"),
+        Choice("hup", "1 HUP", "read again", "Send HUP to", "got HUP"),
+        Choice("usr1", "10 USR1", "the program's own", "Send USR1 to", "got USR1"),
+        Choice("usr2", "12 USR2", "the program's own", "Send USR2 to", "got USR2"),
     ]
     return [choice._replace(impossible=_why_not(choice, plan)) for choice in offered]
 
@@ -82,8 +86,3 @@ async def send(client: KernelClient, choice: str, refs: list[str], children: lis
             return await client.pause(PauseRequest(refs=everything, how=Pause.HOLD))
         case _:
             return await client.signal(SignalRequest(refs=everything, signal=_SIGNALS[choice]))
-
-
-async def restart(client: KernelClient, refs: list[str]) -> list[Outcome]:
-    """Start new runs."""
-    return await client.restart(Target(refs=refs))

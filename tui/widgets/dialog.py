@@ -6,11 +6,12 @@ Everything is done with keys; the bottom line says which. A dialog never pops up
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar, cast
 
 from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Vertical
 from textual.events import Resize
 from textual.geometry import Region
@@ -18,9 +19,30 @@ from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 
+from agenttop.core.errors import KernelUnreachable
+
 from .paper import Ink, Paper, Row, ends, ink_of, length
 
+if TYPE_CHECKING:
+    from agenttop.core.client import KernelClient
+
+    from ..app import AgentTopApp
+
 Result = TypeVar("Result")
+
+#: How much of the theme's ground lies over the screen beneath a dialog.
+VEIL = 0.78
+
+
+def client_of(app: AgentTopApp) -> KernelClient:
+    """The app's connection.
+
+    Raises:
+        KernelUnreachable: There is none now.
+    """
+    if app.client is None:
+        raise KernelUnreachable("no kernel answers", "nothing was done", "Try again when it is back")
+    return app.client
 
 
 class Chip(NamedTuple):
@@ -52,7 +74,9 @@ class Frame(Vertical):
         ink = ink_of(self.app)
         width = self.outer_size.width
         left: Row = [("╭─ ", self.edge), *self.title_row, (" ", self.edge)]
-        right: Row = [(" " + self.side + " ", "muted"), ("─╮", self.edge)] if self.side else [("─╮", self.edge)]
+        right: Row = (
+            [(" " + self.side + " ", "muted"), ("─╮", self.edge)] if self.side else [("─╮", self.edge)]
+        )
         if length(left) + length(right) >= width:
             right = [("─╮", self.edge)]
         row = ends(left, right, width, ("─", self.edge))
@@ -112,7 +136,7 @@ class Dialog(ModalScreen[Result]):
     """
 
     DEFAULT_CSS = """
-    Dialog { align: center middle; background: $bg 78%; }
+    Dialog { align: center middle; }
     Dialog #frame { background: $surface; border: round $accent; padding: 0 1; height: auto; }
     Dialog.-ascii #frame { border: ascii $accent; }
     Dialog.-bad #frame { border: round $bad; }
@@ -149,6 +173,20 @@ class Dialog(ModalScreen[Result]):
         return (Chip("Esc", "Close"),)
 
     @property
+    def shell(self) -> AgentTopApp:
+        """The app, with its own type."""
+        return cast("AgentTopApp", self.app)
+
+    @property
+    def client(self) -> KernelClient:
+        """The connection there is now.
+
+        Raises:
+            KernelUnreachable: There is none.
+        """
+        return client_of(self.shell)
+
+    @property
     def ink(self) -> Ink:
         """The theme's ink on the dialog's ground."""
         return ink_of(self.app)
@@ -170,7 +208,12 @@ class Dialog(ModalScreen[Result]):
         frame.refresh()
 
     def on_mount(self) -> None:
-        """Take the size there is."""
+        """Take the size there is, and let the screen beneath shine through where colours can be mixed."""
+        data = self.shell.look.palette.data
+        if not data.ansi:
+            self.styles.background = Color.parse(data.colours["bg"]).with_alpha(VEIL)
+        else:
+            self.styles.background = Color(0, 0, 0, 0)
         self.fit()
 
     def on_resize(self, event: Resize) -> None:

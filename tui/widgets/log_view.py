@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import ClassVar
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import chop_cells
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -28,6 +28,7 @@ from agenttop.core.errors import AgentTopError
 from .output_feed import BLOCK, OutputFeed
 from .output_lines import Line, Stream
 from .output_window import OutputWindow
+from .paper import Ink, Piece, ink_of, length
 
 #: One row of the screen: a line, and which of its characters stand there.
 Row = tuple[Line, int, int]
@@ -42,13 +43,8 @@ class LogView(ScrollView, can_focus=True):
     """The output of one agent, both streams; the error stream has a mark in the gutter."""
 
     DEFAULT_CSS = """
-    LogView { scrollbar-size: 0 0; background: $background; }
-    LogView > .log--mark { color: $text-muted; }
-    LogView > .log--err { color: $error; }
-    LogView > .log--match { reverse: true; bold: true; }
+    LogView { scrollbar-size: 0 0; background: $bg; }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"log--text", "log--mark", "log--err", "log--match"}
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "rows(-1)", show=False),
         Binding("down", "rows(1)", show=False),
@@ -84,9 +80,7 @@ class LogView(ScrollView, can_focus=True):
             super().__init__()
             self.error = error
 
-    def __init__(
-        self, client: KernelClient | None = None, ref: str = "", *, ascii: bool = False, id: str | None = None
-    ) -> None:
+    def __init__(self, client: KernelClient | None = None, ref: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.window = OutputWindow()
         self.following = True
@@ -94,7 +88,6 @@ class LogView(ScrollView, can_focus=True):
         self.shown = "both"
         self.needle = ""
         self.problem = ""
-        self.ascii = ascii
         self.ended = False
         self._feed = OutputFeed(client, ref) if client is not None else None
         self._rows: list[Row] = []
@@ -112,6 +105,14 @@ class LogView(ScrollView, can_focus=True):
         """Begin at the tail."""
         if self._feed is not None:
             self._start()
+
+    def attach(self, client: KernelClient, ref: str) -> None:
+        """Read from this client from now on: the first, or the one after a kernel was lost."""
+        self._feed = OutputFeed(client, ref)
+        self._feed.may_skip = self.following
+        if self.window.lines and not self.following:
+            return  # Somebody reads here; End or f goes on.
+        self._start()
 
     def _start(self) -> None:
         if self._worker is not None:
@@ -142,6 +143,11 @@ class LogView(ScrollView, can_focus=True):
         if window.skipped != skipped or not self.following:
             self._tell()
         return self.following or not window.full()
+
+    @property
+    def ascii(self) -> bool:
+        """Whether there is no Unicode here."""
+        return ink_of(self.app).ascii
 
     @property
     def status(self) -> str:
@@ -240,51 +246,49 @@ class LogView(ScrollView, can_focus=True):
         """One row of the screen."""
         index = y + self.scroll_offset.y
         width = self.size.width
-        base = self.rich_style
+        ink = ink_of(self.app, "bg")
         if index >= len(self._rows):
-            return Strip.blank(width, base)
+            return ink.strip([], width)
         line, start, end = self._rows[index]
-        found = line is self._found
         # A line that has not ended is a new object each time, so identity is content here.
-        key = (id(line), line, start, width, self._column, self.wrap, self.needle, found, base)
+        key = (line, start, width, self._column, self.wrap, self.needle, line is self._found, ink)
         strip = self._strips.get(key)
         if strip is None:
-            strip = self._paint(line, start, end, width, base, found)
-            self._strips[key] = strip
+            strip = self._strips[key] = self._paint(line, start, end, width, ink)
         return strip
 
-    def _paint(self, line: Line, start: int, end: int, width: int, base: Style, found: bool) -> Strip:
+    def _paint(self, line: Line, start: int, end: int, width: int, ink: Ink) -> Strip:
         if line.mark:
-            rule = "-" if self.ascii else "─"
-            text = f"{rule * 2} {line.text} "
-            style = base + self.get_component_rich_style("log--mark", partial=True)
-            return Strip([Segment(set_cell_size(text + rule * max(0, width - cell_len(text)), width), style)], width)
-        err = line.stream == "err"
-        gutter = ("!" if self.ascii else "▎") if err else " "
-        segments = [Segment(gutter, base + self.get_component_rich_style("log--err", partial=True))]
-        text_base = base + self.get_component_rich_style("log--text", partial=True)
+            left: list[Piece] = [("── ", "rule"), (line.text, "muted"), (" ", "rule")]
+            return ink.strip([*left, ("─" * max(0, width - length(left)), "rule")], width)
+        base = ink.style("fg bold" if line is self._found else "fg")
+        gutter = Segment(ink.text("▎") if line.stream == "err" else " ", ink.style("bad"))
+        segments: list[Segment] = []
         for run_start, run_end, style in line.runs:
             a, b = max(run_start, start), min(run_end, end)
             if a < b:
-                segments += self._marked(line.text[a:b], text_base + style)
+                shown = style.without_color if ink.palette.mono else style
+                segments += self._marked(line.text[a:b], base + shown, ink)
         strip = Strip(segments)
         if self._column and not self.wrap:
-            strip = Strip.join([strip.crop(0, 1), strip.crop(1 + self._column)])
-        if strip.cell_length > width:
-            strip = Strip.join([strip.crop(0, width - 1), Strip([Segment(">" if self.ascii else "…", text_base)])])
-        return strip.adjust_cell_length(width, base).simplify()
+            strip = strip.crop(self._column)
+        if strip.cell_length > width - 1:
+            strip = Strip.join(
+                [strip.crop(0, max(0, width - 2)), Strip([Segment(ink.text("…"), ink.style("muted"))])]
+            )
+        return Strip.join([Strip([gutter]), strip]).adjust_cell_length(width, base).simplify()
 
-    def _marked(self, text: str, style: Style) -> list[Segment]:
-        if self.ascii and not text.isascii():
-            text = text.encode("ascii", "replace").decode()
+    def _marked(self, text: str, style: Style, ink: Ink) -> list[Segment]:
+        shown = text if not ink.ascii or text.isascii() else text.encode("ascii", "replace").decode()
         if not self.needle:
-            return [Segment(text, style)]
-        match = style + self.get_component_rich_style("log--match", partial=True)
+            return [Segment(shown, style)]
+        match = ink.style("sort-fg/sort-bg bold")
         haystack, segments, position = self._fold(text), [], 0
         while (at := haystack.find(self.needle, position)) >= 0:
-            segments += [Segment(text[position:at], style), Segment(text[at : at + len(self.needle)], match)]
-            position = at + len(self.needle)
-        return [*segments, Segment(text[position:], style)]
+            end = at + len(self.needle)
+            segments += [Segment(shown[position:at], style), Segment(shown[at:end], match)]
+            position = end
+        return [*segments, Segment(shown[position:], style)]
 
     def _fold(self, text: str) -> str:
         """Small letters search both cases, as in less -i; lengths must stay, or marks would shift."""
@@ -447,7 +451,9 @@ class LogView(ScrollView, can_focus=True):
         self._tell()
 
     def _jump(self, direction: int) -> bool:
-        matches = [i for i, row in enumerate(self._rows) if self.needle in self._fold(row[0].text[row[1] : row[2]])]
+        matches = [
+            i for i, row in enumerate(self._rows) if self.needle in self._fold(row[0].text[row[1] : row[2]])
+        ]
         here = next((i for i, row in enumerate(self._rows) if row[0] is self._found), None)
         if here is None:
             here = len(self._rows) if self.following else self.scroll_offset.y + self.size.height

@@ -78,7 +78,9 @@ def mark(text: str, stream: Stream = "out", start: int = 0) -> Line:
 @lru_cache(maxsize=512)
 def sgr(parameters: str, style: Style) -> Style:
     """The style after ``CSI parameters m``; what is not in the safe subset changes nothing."""
-    codes = [int(part) if part.isdigit() and len(part) < 4 else 0 for part in re.split("[;:]", parameters or "0")]
+    codes = [
+        int(part) if part.isdigit() and len(part) < 4 else 0 for part in re.split("[;:]", parameters or "0")
+    ]
     queue = iter(codes)
     for code in queue:
         if code == 0:
@@ -189,7 +191,9 @@ class LineDecoder:
     def _overwrite(self, piece: str) -> None:
         cells = [(char, style) for run, style in self._runs for char in run]
         cells[self._column : self._column + len(piece)] = [(char, self._style) for char in piece]
-        self._runs = [("".join(char for char, _ in group), style) for style, group in groupby(cells, lambda c: c[1])]
+        self._runs = [
+            ("".join(char for char, _ in group), style) for style, group in groupby(cells, lambda c: c[1])
+        ]
 
     def _erase(self, how: str) -> None:
         flat = "".join(run for run, _ in self._runs)
@@ -267,7 +271,10 @@ class LineDecoder:
         return position + 1
 
     def _line(self) -> Line:
-        merged = [("".join(text for text, _ in group), style) for style, group in groupby(self._runs, lambda r: r[1])]
+        merged = [
+            ("".join(text for text, _ in group), style)
+            for style, group in groupby(self._runs, lambda r: r[1])
+        ]
         runs: list[tuple[int, int, Style]] = []
         position = 0
         for text, style in merged:

@@ -121,7 +121,11 @@ def rule(title: str, width: int, right: str = "") -> Row:
     """``─ Title ──────── right ─``."""
     left: Row = [("─ ", "rule"), (title, "label bold"), (" ", "rule")] if title else []
     tail: Row = [(" " + right + " ", "muted"), ("─", "rule")] if right else []
-    return ends(left, tail, width, ("─", "rule")) if tail else [*left, ("─" * max(0, width - length(left)), "rule")]
+    return (
+        ends(left, tail, width, ("─", "rule"))
+        if tail
+        else [*left, ("─" * max(0, width - length(left)), "rule")]
+    )
 
 
 def wrapped(text: str, width: int, ink: str = "", indent: int = 0) -> list[Row]:
@@ -143,6 +147,19 @@ def wrapped(text: str, width: int, ink: str = "", indent: int = 0) -> list[Row]:
             line = f"{line} {word}" if line else word
     rows.append(line)
     return [[(" " * indent, ""), (row, ink)] for row in rows]
+
+
+def several(names: Sequence[str], most: int = 3) -> str:
+    """``api``, ``api and api-tests``, ``api, ui, docs and 4 more``."""
+    shown = [clean(name) for name in names]
+    if len(shown) > most + 1:
+        return f"{', '.join(shown[:most])} and {len(shown) - most} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 agent``, ``2 agents``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class Paper(ScrollView):

@@ -141,4 +141,6 @@ def table(processes: Sequence[ProcessInfo], cpu: Mapping[int, float | None]) -> 
 def cpu_time(seconds: float) -> str:
     """CPU time as top writes it: ``0:41.20``, minutes and hundredths; whole hours from 1,000 minutes."""
     minutes, rest = divmod(max(0.0, seconds), 60)
-    return f"{int(minutes)}:{rest:05.2f}" if minutes < 1000 else f"{int(minutes // 60)}h{int(minutes % 60):02d}"
+    return (
+        f"{int(minutes)}:{rest:05.2f}" if minutes < 1000 else f"{int(minutes // 60)}h{int(minutes % 60):02d}"
+    )

@@ -1,0 +1,100 @@
+"""The details' pages that are one list: events, the spec, and what later versions bring."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from agenttop.core.api import AgentInfo, EventInfo
+
+from ..format import age, clean, clock, size
+from .gauge import Live
+from .paper import Row, rule, wrapped
+
+#: Where a later version puts something, and what one can do until then.
+LATER = {
+    "Mail": ("mailbox", "Mail comes with the bus, in a later version."),
+    "Memory": ("memory", "Memory tiers come in a later version."),
+    "Files": ("files", "Changed files come in a later version."),
+}
+
+
+def ending(info: AgentInfo) -> str:
+    """Why there is no process."""
+    if info.exit_signal is not None:
+        return f"ended by signal {info.exit_signal}"
+    if info.exit_code is not None:
+        return f"exit {info.exit_code}"
+    return clean(info.detail) or clean(info.state)
+
+
+def later(width: int) -> list[Row]:
+    """What the overview has no data for yet: a ``-`` is honest, an empty gauge is not."""
+    rows: list[Row] = []
+    for title in ("Budgets", "Memory", "Mail and files"):
+        rows += [rule(title, width), [(" -", "muted")]]
+    return rows
+
+
+def rows(tab: str, live: Live, events: Sequence[EventInfo], width: int) -> list[Row]:
+    """One page."""
+    if tab == "Events":
+        return event_rows(events)
+    if tab == "Spec":
+        return spec_rows(live, width)
+    what, text = LATER.get(tab, (tab.lower(), ""))
+    return [[], [(f" {what.ljust(12)}", "label"), ("-", "muted")], [], [(f" {text}", "muted")]]
+
+
+def event_rows(events: Sequence[EventInfo]) -> list[Row]:
+    """Journal rows, the newest first."""
+    found: list[Row] = [
+        [(f" {event.seq:>8} ", "muted"), (f"{clock(event.ts)}  ", "muted"), (f"{event.kind:<18} ", "label"),
+         (clean(event.text), "fg")]
+        for event in reversed(events)
+    ]  # fmt: skip
+    return found or [[(" no event yet", "muted")]]
+
+
+def spec_rows(live: Live, width: int) -> list[Row]:
+    """What it was started from, with everything that is not a default, then its runs."""
+    spec, detail = live.detail.spec, live.detail
+    found: list[Row] = []
+    command = shlex.join(detail.info.command or spec.command)
+    found += _fact("command", command or "-", width)
+    found += _fact("folder", detail.info.cwd or spec.cwd or "-", width)
+    found += _fact("output", detail.folder or "-", width)
+    for name, value in spec.model_dump(exclude_defaults=True, mode="json").items():
+        if name not in ("command", "cwd", "name"):
+            found += _fact(name, _text(name, value), width)
+    if detail.runs:
+        found.append(rule("Runs", width))
+        found += [_run(run, live.now) for run in reversed(detail.runs)]
+    return found
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        if name == "limits" and value.get("memory"):
+            value = {**value, "memory": size(value["memory"])}
+        return "  ".join(f"{key}={part}" for key, part in value.items()) or "-"
+    if isinstance(value, list):
+        return "  ".join(str(part) for part in value)
+    return str(value)
+
+
+def _fact(name: str, text: str, width: int) -> list[Row]:
+    lines = wrapped(text, max(10, width - 16), "fg", 15)
+    return [[(f" {clean(name):<14}", "label"), *lines[0][1:]], *lines[1:]]
+
+
+def _run(run: dict[str, Any], now: float) -> Row:
+    number = run.get("run", run.get("number", "?"))
+    started = run.get("started_at", run.get("started"))
+    said = "  ".join(
+        f"{key} {value}" for key, value in run.items()
+        if value not in (None, "", False) and key not in ("run", "number", "started_at", "started", "ref")
+    )  # fmt: skip
+    when = f"{age(now - started)} ago" if isinstance(started, int | float) else "-"
+    return [(f" run {number!s:<9} ", "label"), (f"{when:>12}  ", "muted"), (clean(said), "fg")]
