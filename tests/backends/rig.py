@@ -1,4 +1,4 @@
-"""What the backend contract needs to know of a backend: how to make launches, restart and look for leftovers."""
+"""What the contract suite needs to know of a backend: how to launch, restart, and look for leftovers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class KeptDoors:
 async def until(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
     """Wait for a condition of the outside world; fails with ``what`` when it does not come."""
     with anyio.move_on_after(deadline):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the outside world has no event to wait for
             await anyio.sleep(0.01)
         return
     raise AssertionError(f"{what} did not happen within {deadline} s")
@@ -98,7 +98,7 @@ class Rig(ABC):
 
     @abstractmethod
     def leftovers(self, launch: Launch) -> list[str]:
-        """What exists of this run on the machine, looked up without the backend: processes, cgroups, containers."""
+        """What exists of this run, looked up without the backend: processes, cgroups, containers."""
 
     def spec_fields(self) -> dict[str, Any]:
         """Fields every spec of this backend needs (an image, say)."""
@@ -169,7 +169,9 @@ class Rig(ABC):
 
     # -- output
 
-    async def read(self, launch: Launch, offsets: Mapping[str, int] | None = None, **options: bool) -> list[Chunk]:
+    async def read(
+        self, launch: Launch, offsets: Mapping[str, int] | None = None, **options: bool
+    ) -> list[Chunk]:
         """All output from ``offsets``; with ``follow=True`` until the run has ended."""
         with anyio.fail_after(DEADLINE):
             return [chunk async for chunk in self.backend.output(launch, offsets, **options)]
@@ -213,7 +215,10 @@ class Rig(ABC):
     def _doomed(self, launch: Launch) -> RunRef:
         order = pickle.dumps((self.backend_name, self.state, self.settings, launch))
         kernel = subprocess.Popen(
-            [sys.executable, str(DOOMED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, str(DOOMED)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert kernel.stdin is not None
         assert kernel.stdout is not None
