@@ -8,10 +8,11 @@ a sidecar container is to open it: ``_door`` is where that goes.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import anyio.abc
@@ -44,6 +45,9 @@ from .docker_program import missing_program
 from .docker_run import Run, exit_of, ref_of
 from .docker_stop import Stop
 
+if TYPE_CHECKING:
+    from aiodocker.stream import Stream as Connection
+
 log = logging.getLogger(__name__)
 
 _WAIT_BACKOFF = (0.1, 5.0)
@@ -61,7 +65,7 @@ class DockerBackend(Backend):
         host = context.settings.get("host")
         self._engine = Engine(str(host) if host else None)
         self._runs: dict[str, Run] = {}
-        self._group: anyio.abc.TaskGroup | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
         self._state_label = container_of.state_label(context.state)
 
     # --- what is there ---------------------------------------------------------------------------
@@ -112,7 +116,7 @@ class DockerBackend(Backend):
         if launch.spec.network == "gateway" and not self._may_open_doors:
             raise BackendError(
                 doing,
-                "network gateway needs root and a local dockerd; the sidecar for other users is not there yet",
+                "network gateway needs root and a local dockerd; the sidecar for others is not there yet",
                 "Use network open or none, or run the kernel as root",
             )
         found = await self._find(launch)
@@ -143,8 +147,7 @@ class DockerBackend(Backend):
         run = await self._take(launch, found)
         if _is_live(found):
             return Adoption("alive", run.ref)
-        await run.spool.drain()
-        run.spool.end()
+        await self._spooled(run.ref)
         return Adoption("ended", run.ref, exit_of(found))
 
     async def wait(self, ref: RunRef) -> Exit:
@@ -209,7 +212,7 @@ class DockerBackend(Backend):
             total = len(await self._top(ref))
             return Frozen(total if paused else 0, total, "docker", self.context.clock.monotonic() - began)
         with anyio.move_on_after(_FREEZE_SECONDS):
-            while not group.frozen():
+            while not group.frozen():  # noqa: ASYNC110 - the freezer's file has no event to wait for
                 await anyio.sleep(0.005)
         total = len(await anyio.to_thread.run_sync(group.pids))
         frozen = total if group.frozen() else 0
@@ -307,22 +310,29 @@ class DockerBackend(Backend):
     async def run(self) -> None:
         """Copies the output of every live container until cancelled."""
         async with anyio.create_task_group() as group:
-            self._group = group
+            self._tasks = group
             try:
                 for run in self._runs.values():
                     group.start_soon(run.spool.follow)
                 await anyio.sleep_forever()
             finally:
-                self._group = None
+                self._tasks = None
 
     async def close(self) -> None:
         """Close every connection; containers, doors and stdins stay."""
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
         for run in self._runs.values():
             await run.close()
         self._runs.clear()
         await self._engine.close()
 
     # --- inside ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def may_open_doors(host: str | None = None) -> bool:
+        """Whether the gateway network works here: a local dockerd, and the right to enter namespaces."""
+        return Engine(host).local and netns.may_enter()
 
     @property
     def _may_open_doors(self) -> bool:
@@ -366,8 +376,14 @@ class DockerBackend(Backend):
                 info = await self._by_id(container, doing)
                 if missing := await missing_program(self._engine, info, argv[0], launch):
                     raise BackendError(doing, missing, f"Look with `docker run --rm {launch.spec.image} ls`")
-                await self._engine.json("POST", f"containers/{container}/start", doing)
-                run = await self._take(launch, await self._by_id(container, doing))
+                live = await self._engine.attach(container)
+                try:
+                    await self._engine.json("POST", f"containers/{container}/start", doing)
+                    run = await self._take(launch, await self._by_id(container, doing), live)
+                except BaseException:
+                    with anyio.CancelScope(shield=True):
+                        await live.close()
+                    raise
             except EngineRefused as refusal:
                 await self._undo(container)
                 if init and gate is None and "docker-init" in refusal.why:
@@ -400,17 +416,17 @@ class DockerBackend(Backend):
                     "container %s was left behind; the next adoption removes it: %s", container[:12], error
                 )
 
-    async def _take(self, launch: Launch, info: dict[str, Any]) -> Run:
+    async def _take(self, launch: Launch, info: dict[str, Any], live: Connection | None = None) -> Run:
         """Make this container a run of this kernel: its door, its output."""
-        run = self._run(launch, info)
         if _is_live(info):
             await self._door(launch, info)
-        known = self._runs.get(run.spool.container)
-        if known is not None:
-            return known
-        self._runs[run.spool.container] = run
-        if self._group is not None:
-            self._group.start_soon(run.spool.follow)
+        run = self._runs.get(info["Id"])
+        if run is None:
+            run = self._runs[info["Id"]] = self._run(launch, info)
+            if live is not None:
+                run.spool.watch(live)
+            if self._tasks is not None:
+                self._tasks.start_soon(run.spool.follow)
         return run
 
     def _run(self, launch: Launch, info: dict[str, Any]) -> Run:
@@ -444,7 +460,7 @@ class DockerBackend(Backend):
         """The run's container by its labels, whatever its name."""
         labels = container_of.labels(launch, self.context.state)
         wanted = [f"{key}={labels[key]}" for key in (container_of.LABEL_RUN, container_of.LABEL_STATE)]
-        filters = '{"label": ["%s"]}' % '", "'.join(wanted)
+        filters = json.dumps({"label": wanted})
         doing = f"cannot look for {launch.spec.name}"
         found = await self._engine.json(
             "GET", "containers/json", doing, params={"all": "1", "filters": filters}
@@ -493,15 +509,13 @@ class DockerBackend(Backend):
         await self._engine.json("POST", f"containers/{ref['container']}/{verb}", doing, params=params)
 
     async def _remove(self, container: str, *, force: bool = False) -> None:
-        params = {"force": "1" if force else "0", "v": "1"}
+        path, params = f"containers/{container}", {"force": "1" if force else "0", "v": "1"}
         try:
-            await self._engine.json(
-                "DELETE", f"containers/{container}", "cannot remove a container", params=params
-            )
+            await self._engine.json("DELETE", path, "cannot remove a container", params=params)
         except EngineRefused as refusal:
-            if refusal.answer not in (404, 409) or (
-                refusal.answer == 409 and "in progress" not in refusal.why
-            ):
+            gone = refusal.answer == 404
+            going = refusal.answer == 409 and "in progress" in refusal.why
+            if not gone and not going:
                 raise
 
     async def _spooled(self, ref: RunRef) -> None:
@@ -509,7 +523,7 @@ class DockerBackend(Backend):
         run = self._runs.get(ref["container"])
         if run is None:
             return
-        if self._group is None:
+        if self._tasks is None:
             await run.spool.follow()
             return
         with anyio.move_on_after(_SPOOL_SECONDS):

@@ -32,7 +32,7 @@ LABEL_STATE = "agenttop.state"
 DEFAULT_PIDS = 2048
 _NOBODY = "65534:65534"
 _TMP = "rw,exec,nosuid,nodev,mode=1777,size=1g"
-_LOG_FLOOR = 1 << 20
+_LOG_FLOOR = 8 << 20
 
 
 def state_label(state: Path) -> str:
@@ -142,7 +142,8 @@ def _host_config(launch: Launch, state: Path, gate: Path | None, init: bool) -> 
 
 def _log_config(kept: int) -> dict[str, Any]:
     # "local" keeps bytes as they are ("json-file" replaces what is not UTF-8). Two files together hold
-    # what the run may keep, so that a kernel that was away loses no more than a trim would have taken.
+    # what the run may keep, so that a kernel that was away loses no more than a trim would have taken;
+    # never less than a burst, because a log that rotates under its reader loses entries.
     size = max(_LOG_FLOOR, kept // 2)
     return {"Type": "local", "Config": {"max-size": str(size), "max-file": "2", "compress": "false"}}
 

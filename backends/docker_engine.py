@@ -115,10 +115,11 @@ class Engine:
             finally:
                 response.close()
 
-    async def attach_stdin(self, container: str) -> Stream:
-        """A connection that writes to the container's stdin; close it with ``Stream.close``."""
+    async def attach(self, container: str, *, stdin: bool = False) -> Stream:
+        """A connection to the container's stdin, or to its stdout and stderr from now on."""
         with self._translated(f"cannot attach to container {container[:12]}"):
-            stream = self._connect().containers.container(container).attach(stdin=True)
+            of = self._connect().containers.container(container)
+            stream = of.attach(stdin=True) if stdin else of.attach(stdout=True, stderr=True)
             await stream.__aenter__()
             return stream
 
@@ -179,8 +180,8 @@ class Engine:
             return BackendUnavailable(
                 doing,
                 f"no dockerd listens at {self.host}",
-                "Install Docker (Debian: `sudo apt install docker.io`), start it (`sudo systemctl start docker`) "
-                "or set DOCKER_HOST",
+                "Install Docker (Debian: `sudo apt install docker.io`), start it "
+                "(`sudo systemctl start docker`) or set DOCKER_HOST",
             )
         if isinstance(error, TimeoutError):
             return BackendUnavailable(

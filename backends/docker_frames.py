@@ -19,6 +19,9 @@ STREAMS: tuple[Stream, Stream] = ("out", "err")
 _HEADER = struct.Struct(">BxxxL")
 _NAMES: dict[int, Stream] = {1: "out", 2: "err"}
 
+#: Stamps of each stream that are recognised when they come again.
+_REMEMBERED = 65_536
+
 
 class Entry(NamedTuple):
     """One piece of output as dockerd kept it. ``stamp`` sorts as text: UTC, nine decimals."""
@@ -66,28 +69,43 @@ class Frames:
 
 
 class Resume:
-    """Drops from a log that is read again what had been taken before.
+    """Drops from a log what was taken before.
 
-    Each stream has its own point, because entries of the two may lie out of order by a hair.
+    That is needed where a log is read again from a point, and within one reading too: a dockerd that
+    rotates its log while somebody follows may tell entries twice. Stamps are in nanoseconds, so one
+    that was seen is the same entry; entries that are parts of one long line share a stamp and are
+    counted. Each stream is on its own, because the two may lie out of order by a hair. Stamps that go
+    backwards because a clock was set back are new ones.
     """
 
     def __init__(self, taken: dict[Stream, Taken]) -> None:
-        self._taken = dict(taken)
-        self._seen = dict.fromkeys(taken, 0)
+        self._points = dict(taken)
+        self._seen = {stream: {point.stamp: point.entries} for stream, point in taken.items()}
+        self._last = dict.fromkeys(taken, ("", 0))
+        self._passed = {stream: not point.stamp for stream, point in taken.items()}
 
     @property
     def since(self) -> str:
         """What to ask dockerd for: seconds and nanoseconds, inclusive; ``0`` is everything."""
-        stamps = [point.stamp for point in self._taken.values()]
+        stamps = [point.stamp for point in self._points.values()]
         return unix_time(min(stamps)) if all(stamps) else "0"
 
     def is_new(self, entry: Entry) -> bool:
-        """Whether this entry was not taken before."""
-        point = self._taken[entry.stream]
-        if entry.stamp == point.stamp:
-            self._seen[entry.stream] += 1
-            return self._seen[entry.stream] > point.entries
-        return entry.stamp > point.stamp
+        """Whether this entry was not taken before; asked once for each entry, in order."""
+        stamp, ordinal = self._last[entry.stream]
+        ordinal = ordinal + 1 if stamp == entry.stamp else 1
+        self._last[entry.stream] = (entry.stamp, ordinal)
+        if not self._passed[entry.stream]:
+            if entry.stamp < self._points[entry.stream].stamp:
+                return False
+            self._passed[entry.stream] = True
+        seen = self._seen[entry.stream]
+        if ordinal <= seen.get(entry.stamp, 0):
+            return False
+        seen[entry.stamp] = ordinal
+        if len(seen) > _REMEMBERED:
+            del seen[next(iter(seen))]
+        return True
 
 
 def unix_time(stamp: str) -> str:

@@ -36,6 +36,7 @@ class Run:
 
     async def close(self) -> None:
         """The kernel leaves: give back what is only this process's."""
+        await self.spool.close()
         if self.stdin is not None:
             await self.stdin.close()
         if self.group is not None:
@@ -43,6 +44,7 @@ class Run:
 
     async def forget(self) -> None:
         """The run is over for good."""
+        await self.spool.close()
         if self.stdin is not None:
             await self.stdin.forget()
         if self.group is not None:

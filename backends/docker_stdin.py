@@ -78,7 +78,7 @@ class Stdin:
     async def _attach(self) -> Stream:
         number = _count(self._folder) + 1
         _set_count(self._folder, number)
-        stream = await self._engine.attach_stdin(self._container)
+        stream = await self._engine.attach(self._container, stdin=True)
         await self._doors.keep(self._key(number), _transport(stream).get_extra_info("socket").fileno())
         self._stream = stream
         return stream

@@ -139,7 +139,7 @@ class Stop:
         """Whether the container ended within so many seconds."""
         if self._group is not None:
             with anyio.move_on_after(seconds):
-                while await anyio.to_thread.run_sync(self._members):
+                while await anyio.to_thread.run_sync(self._members):  # noqa: ASYNC110 - v1 tells no event
                     await anyio.sleep(_POLL)
             return not self._members()
         with anyio.move_on_after(max(seconds, 1.0)):
