@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from .agents.spec import Bytes, Name, Nice, OutputLimits, Restart, Seconds
+from .agents.spec import AgentSpec, Bytes, Name, Nice, OutputLimits, Restart, Seconds
 from .api import Window
 from .errors import ConfigError
 from .gateway.providers import BUILT_IN, Provider
 from .paths import Paths
-from .tomlfile import TomlFile
+from .tomlfile import TomlFile, merged_over
 
 
 class _Table(BaseModel):
@@ -98,6 +98,14 @@ class Config(_Table):
     screen: ScreenTable = ScreenTable()
 
     _file: TomlFile | None = PrivateAttr(default=None)
+
+    def complete(self, spec: AgentSpec) -> AgentSpec:
+        """``spec`` (its template applied already) with ``[defaults]`` and ``[output]`` where it is silent.
+
+        Silent is what equals the built-in default: after a journey as JSON nothing else can be told.
+        """
+        ours = {**self.defaults.model_dump(exclude_defaults=True), "output": self.output.model_dump()}
+        return AgentSpec.model_validate(merged_over(ours, spec.model_dump(exclude_defaults=True)))
 
     def wrong(self, *location: str | int, message: str) -> ConfigError:
         """The error for a value that only its user can judge (a key action, a theme's name)."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .agents.spec import AgentSpec
 from .errors import ConfigError
-from .tomlfile import Location, TomlFile
+from .tomlfile import Location, TomlFile, merged_over
 
 #: Agents one ``count`` may make.
 MAX_COUNT = 10_000
@@ -66,7 +66,7 @@ def _agents(file: TomlFile, key: str, value: Any, defaults: Mapping[str, Any]) -
     if count is not None and (type(count) is not int or not 1 <= count <= MAX_COUNT):
         raise file.wrong([*at, "count"], f"a count is a number from 1 to {MAX_COUNT}")
     folder = file.path.absolute().parent
-    merged = _merged(defaults, _normal(file, table, at, folder))
+    merged = merged_over(defaults, _normal(file, table, at, folder))
     if merged.get("backend", "subprocess") != "docker":
         merged["cwd"] = _under(folder, merged.get("cwd", "."))
     names = [key] if count is None else [f"{key}-{number}" for number in range(1, count + 1)]
@@ -106,15 +106,6 @@ def _under(folder: Path, path: Any) -> Any:
         return str((folder / Path(path).expanduser()).resolve())
     except RuntimeError:  # ~nobody-of-this-name
         return str(folder / path)
-
-
-def _merged(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` over ``base``; tables in both are merged key by key."""
-    merged = dict(base)
-    for key, value in table.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def _in_order(file: TomlFile, by_key: Mapping[str, list[AgentSpec]]) -> list[AgentSpec]:

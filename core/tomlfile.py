@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin
@@ -102,6 +102,15 @@ class TomlFile:
         for key in table:
             if key not in names:
                 raise self.wrong([*at, key], _unknown(key, names))
+
+
+def merged_over(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` over ``base``; tables in both are merged key by key."""
+    merged = dict(base)
+    for key, value in table.items():
+        old = merged.get(key)
+        merged[key] = merged_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def field(location: Location) -> str:

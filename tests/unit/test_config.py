@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agenttop.core.agents.spec import AgentSpec, Restart
 from agenttop.core.config import Config, load
 from agenttop.core.errors import ConfigError
 from agenttop.core.paths import Paths
@@ -204,3 +205,16 @@ def test_a_value_only_its_user_can_judge_can_still_be_named_by_line(paths: Paths
     paths.config_file.write_text("[keys]\n'agent.fly' = 'f'\n")
     error = load(paths).wrong("keys", "agent.fly", message="there is no such action")
     assert error.what == f'{paths.config_file} line 2: keys."agent.fly": there is no such action'
+
+
+def test_defaults_fill_only_what_a_spec_leaves_open(paths: Paths) -> None:
+    paths.config_file.write_text(
+        "[defaults]\nnice = 5\nrestart = { policy = 'always', max_restarts = 9 }\n[output]\nbytes = '1M'\n"
+    )
+    config = load(paths)
+    given = AgentSpec(name="a", command=["x"], restart=Restart(max_restarts=2))
+    found = config.complete(given)
+    assert (found.nice, found.restart.policy, found.restart.max_restarts) == (5, "always", 2)
+    assert (found.output.bytes, found.output.age) == (1 << 20, given.output.age)
+    assert config.complete(AgentSpec(name="a", nice=-3)).nice == -3
+    assert Config().complete(given) == given

@@ -127,7 +127,7 @@ def test_parents_come_before_children_and_the_rest_stays_in_order(fleet: Path) -
         (API + "count=0\n", "line 3: agents.api.count: a count is a number from 1"),
         (API + "count=true\n", "line 3: agents.api.count: a count is a number from 1"),
         (API + "parent='boss'\n", "line 3: agents.api.parent: 'boss': there is no such"),
-        ("[agents.a]\ncommand='x'\nparent='b'\n[agents.b]\ncount=2\n", "line 3: agents.a.parent: 'b': it is one of"),
+        ("[agents.a]\nparent='b'\n[agents.b]\ncount=2\n", "line 2: agents.a.parent: 'b': it is one of 2"),
         ("[agents.a]\nparent='a'\n", "line 2: agents.a.parent: parents go round in a circle: a → a"),
         (
             "[agents.a]\nparent='b'\n[agents.b]\nparent='c'\n[agents.c]\nparent='b'\n",

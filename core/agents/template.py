@@ -1,0 +1,159 @@
+"""``Template``: a named, reusable partial spec, described by a TOML file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .spec import AgentSpec, Name
+
+_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
+_IN_COMMAND = frozenset({"program", "prompt", "model"})
+_IN_ENV = frozenset({"url", "key", "folder", "model"})
+
+#: What a template's ``[spec]`` cannot say: the rest of the template does, or the person.
+_NOT_IN_SPEC = ("name", "template", "command", "prompt", "model")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class When(_Part):
+    """Variables that are set only if all the conditions that are given hold."""
+
+    root: bool | None = None
+    """Whether the program runs as root."""
+    argument: str | None = None
+    """An argument that is in the command."""
+    env: dict[str, str]
+
+    def holds(self, spec: AgentSpec) -> bool:
+        """Whether it applies to this agent."""
+        if self.root is not None and self.root != _as_root(spec):
+            return False
+        return self.argument is None or self.argument in spec.command
+
+
+def _as_root(spec: AgentSpec) -> bool:
+    if spec.backend == "docker":
+        return spec.user is not None and spec.user.split(":")[0] in ("0", "root")
+    return os.geteuid() == 0
+
+
+class Template(_Part):
+    """How to start one kind of agent.
+
+    Placeholders are ``{program} {prompt} {model}`` in the command and ``{url} {key} {folder} {model}``
+    in the environment. The base URL carries the agent's secret and arguments are there for all to
+    see, so that ``{url}`` and ``{key}`` are refused in a command.
+    """
+
+    name: Name
+    title: str
+    programs: list[str] = Field(default_factory=list)
+    """Programs that will do, the best first; none for a template that brings no program."""
+    get: str = ""
+    """How to get the program: a sentence."""
+    provider: Name | None = None
+    protocol: Literal["anthropic", "openai", "gemini"] | None = None
+    backends: list[Name] = Field(default_factory=list)
+    """Where it can run; empty for anywhere."""
+    prompt: Literal["argument", "stdin", "none"] = "none"
+    """How the prompt reaches the program; ``none``: it is only shown as the agent's task."""
+    needs_prompt: bool = False
+    model: str | None = None
+    """The model where the spec names none; ``None`` leaves the choice to the program."""
+    command: list[str] = Field(default_factory=list)
+    """The headless form, without prompt and model."""
+    model_arguments: list[str] = Field(default_factory=list)
+    prompt_arguments: list[str] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
+    when: list[When] = Field(default_factory=list)
+    spec: dict[str, Any] = Field(default_factory=dict)
+    """Other fields of the spec: labels, limits, restart, …"""
+
+    @field_validator("command", "model_arguments", "prompt_arguments")
+    @classmethod
+    def _no_secret_in_arguments(cls, arguments: list[str]) -> list[str]:
+        for argument in arguments:
+            _check_placeholders(argument, _IN_COMMAND, "a command")
+        return arguments
+
+    @field_validator("env")
+    @classmethod
+    def _known_placeholders(cls, env: dict[str, str]) -> dict[str, str]:
+        for value in env.values():
+            _check_placeholders(value, _IN_ENV, "the environment")
+        return env
+
+    @model_validator(mode="after")
+    def _whole(self) -> Template:
+        for key in _NOT_IN_SPEC:
+            if key in self.spec:
+                raise ValueError(f"[spec] cannot have {key}")
+        AgentSpec.model_validate({**self.spec, "name": self.name})
+        if self.prompt == "argument" and not any("{prompt}" in part for part in self._arguments()):
+            raise ValueError("prompt = 'argument' needs {prompt} in prompt_arguments or command")
+        return self
+
+    def _arguments(self) -> list[str]:
+        return [*self.command, *self.prompt_arguments]
+
+    def arguments(self, program: str, prompt: str | None, model: str | None, more: list[str]) -> list[str]:
+        """The whole command; ``more`` are arguments of the person's own, put before the prompt."""
+        values = {"program": program, "prompt": prompt, "model": model}
+        parts = [*self.command, *(self.model_arguments if model else ())]
+        parts = [filled(part, values) or "" for part in parts] + more
+        if self.prompt == "argument" and prompt is not None:
+            parts += [filled(part, values) or "" for part in self.prompt_arguments]
+        return parts
+
+    def environment(self, spec: AgentSpec, values: Mapping[str, str | None]) -> dict[str, str]:
+        """The variables for one agent. One whose placeholder has no value is left out."""
+        wanted = dict(self.env)
+        for when in self.when:
+            if when.holds(spec):
+                wanted |= when.env
+        return {name: text for name, value in wanted.items() if (text := filled(value, values)) is not None}
+
+
+def filled(text: str, values: Mapping[str, str | None]) -> str | None:
+    """``text`` with its placeholders replaced, once: a value's own braces stay as they are."""
+    if any(values.get(name) is None for name in _PLACEHOLDER.findall(text)):
+        return None
+    return _PLACEHOLDER.sub(lambda match: values[match[1]] or "", text)
+
+
+def _check_placeholders(text: str, known: frozenset[str], where: str) -> None:
+    for name in _PLACEHOLDER.findall(text):
+        if name not in known:
+            choice = ", ".join(f"{{{one}}}" for one in sorted(known))
+            raise ValueError(f"{{{name}}} cannot stand in {where}; {choice} can")
+
+
+class Found(NamedTuple):
+    """Where a template's program is. ``path`` is ``None`` where there is none of it."""
+
+    program: str
+    path: str | None
+    hint: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the template could start here."""
+        return not self.program or self.path is not None
+
+
+def find(template: Template, search: str | None = None) -> Found:
+    """Look for the template's program in ``search`` (a ``PATH``; default: this process's own)."""
+    for program in template.programs:
+        path = shutil.which(program, path=search)
+        if path is not None:
+            return Found(program, path)
+    return Found(template.programs[0] if template.programs else "", None, template.get)
