@@ -16,7 +16,6 @@ import anyio.to_thread
 
 from . import __version__, statekey
 from .agents import launch, templates
-from .agents.agent import Agent
 from .agents.backends import Backends
 from .agents.control import Control
 from .agents.creation import Creation
@@ -25,7 +24,7 @@ from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .api import CheckInfo, KernelStatus, TemplateInfo
-from .budget import prices
+from .budget.prices import Prices
 from .clock import Clock, SystemClock
 from .config import Config
 from .doors import GatewayDoors
@@ -123,7 +122,6 @@ class Kernel:
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
             tasks.start_soon(self.desk.rebuild, name="gauges")
-            tasks.start_soon(anyio.to_thread.run_sync, prices.warm, name="prices")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -134,14 +132,15 @@ class Kernel:
 
     def _compose_gateway(self, key: bytes) -> None:
         self.identity = Identity(key)
-        self.desk = CallDesk(self.books, self.meters, self.identity, self.clock, self.keys)
-        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock)
+        prices = Prices()
+        self.desk = CallDesk(self.books, self.meters, self.identity, prices, self.clock, self.keys)
+        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock, prices=prices)
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
         passthrough = frozenset(n for n, p in self.config.providers.items() if p.auth == "passthrough")
         door = launch.Door(self.doors.port, self.identity.secret, passthrough)
-        self.launcher = Launcher(self.paths, door, self._template_env)
+        self.launcher = Launcher(self.paths, door)
         self.backends = Backends(self.paths.state, self.clock, self.doors, self.config.backends, tasks)
         self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
         self.control = Control(self.books, self.supervisor, self.paths)
@@ -234,7 +233,7 @@ class Kernel:
         keys = {
             name: environ[name]
             for name in names
-            if environ.get(name) and environ[name] != launch.PLACEHOLDER_KEY
+            if environ.get(name) and environ[name] != templates.PLACEHOLDER_KEY
         }
         if keys:
             self.desk.supply(keys)
@@ -242,11 +241,8 @@ class Kernel:
     def _key_names(self) -> frozenset[str]:
         return PROVIDER_KEYS | {p.key_env for p in self.config.providers.values() if p.key_env}
 
-    def _expand(self, spec: AgentSpec) -> AgentSpec:
-        return templates.expand(spec, self.paths)
-
-    def _template_env(self, agent: Agent, url: str, folder: str) -> Mapping[str, str]:
-        return templates.environment(agent.spec, self.paths, url=url, folder=folder)
+    def _expand(self, spec: AgentSpec, search: str | None) -> AgentSpec:
+        return templates.expand(spec, self.paths, search)
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

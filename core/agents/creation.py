@@ -21,8 +21,8 @@ from .control import Control, failed
 from .spec import AgentSpec
 from .supervisor import Supervisor
 
-#: Applies the spec's template, if it names one. Raises AgentTopError subclasses.
-Expand = Callable[[AgentSpec], AgentSpec]
+#: Applies the spec's template, if it names one; its program is looked for in the caller's ``PATH``.
+Expand = Callable[[AgentSpec, str | None], AgentSpec]
 
 #: What a change of does not need a new run.
 _SOFT = frozenset({"nice", "labels", "output", "restart", "stop_grace"})
@@ -68,7 +68,7 @@ class Creation:
             UsageError: The spec cannot be started anywhere.
             BackendError: It could not be started; nothing of it is left.
         """
-        spec = await self._ready(request.spec)
+        spec = await self._ready(request.spec, request.environ)
         agent_id = registry.new_id(self._books.pending.agents)
         await self._keep_environment(agent_id, spec, request.environ)
         try:
@@ -96,8 +96,8 @@ class Creation:
             await self._sweep(agent_id)
             raise
 
-    async def _ready(self, spec: AgentSpec) -> AgentSpec:
-        spec = await anyio.to_thread.run_sync(self._expand, spec)
+    async def _ready(self, spec: AgentSpec, caller: Mapping[str, str]) -> AgentSpec:
+        spec = await anyio.to_thread.run_sync(self._expand, spec, caller.get("PATH"))
         backend.load(spec.backend)
         if not spec.command and spec.backend != "docker":
             raise UsageError(f"{spec.name} has no command", "", "Put it after --, or name a --template")
@@ -137,7 +137,7 @@ class Creation:
         ids: dict[str, str] = {}
         for spec in request.specs:
             try:
-                item = await self._plan(spec, request.fleet, ids)
+                item = await self._plan(spec, request, ids)
             except AgentTopError as error:
                 outcomes.append(failed(spec.name, error))
             else:
@@ -152,15 +152,15 @@ class Creation:
         order = {spec.name: index for index, spec in enumerate(request.specs)}
         return sorted(outcomes, key=lambda outcome: order.get(outcome.name or outcome.ref, len(order)))
 
-    async def _plan(self, spec: AgentSpec, fleet: str, ids: Mapping[str, str]) -> _Wanted:
+    async def _plan(self, spec: AgentSpec, request: FleetRequest, ids: Mapping[str, str]) -> _Wanted:
         if spec.parent is not None and spec.parent in ids:
             spec = spec.model_copy(update={"parent": ids[spec.parent]})
-            parented = await self._ready_declared(spec)
+            parented = await self._ready_declared(spec, request.environ)
         else:
-            parented = await self._ready(spec)
+            parented = await self._ready(spec, request.environ)
         existing_id = self._books.pending.names.get(spec.name)
         existing = self._books.pending.agents[existing_id] if existing_id else None
-        if existing is not None and existing.fleet != fleet:
+        if existing is not None and existing.fleet != request.fleet:
             raise _taken(spec.name, existing)
         if existing is not None:
             return _Wanted(parented, existing.id, existing)
@@ -168,9 +168,9 @@ class Creation:
             pass
         return _Wanted(parented, agent_id)
 
-    async def _ready_declared(self, spec: AgentSpec) -> AgentSpec:
+    async def _ready_declared(self, spec: AgentSpec, caller: Mapping[str, str]) -> AgentSpec:
         """As ``_ready`` for a spec whose parent is an id that is not in the books yet."""
-        ready = await self._ready(spec.model_copy(update={"parent": None}))
+        ready = await self._ready(spec.model_copy(update={"parent": None}), caller)
         return ready.model_copy(update={"parent": spec.parent})
 
     async def _create(self, wanted: Sequence[_Wanted], request: FleetRequest, owner: str) -> list[Outcome]:

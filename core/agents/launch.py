@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 from ..backend import MARKER, Launch
 from ..paths import Paths
-from . import environ
+from . import environ, templates
 from .agent import Agent
-
-#: Clients refuse to start without a key; the gateway replaces this one by the provider's.
-PLACEHOLDER_KEY = "agenttop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +27,12 @@ class Door:
         return f"http://127.0.0.1:{self.port}/a/{self.secret(agent)}"
 
 
-#: Adds a template's own environment: (agent, base URL, agent folder) → variables.
-TemplateEnv = Callable[[Agent, str, str], Mapping[str, str]]
-
-
 class Launcher:
     """Prepares runs. Blocking (folders, a small file): call it in a worker thread."""
 
-    def __init__(self, paths: Paths, door: Door, template_env: TemplateEnv) -> None:
+    def __init__(self, paths: Paths, door: Door) -> None:
         self._paths = paths
         self._door = door
-        self._template_env = template_env
 
     def prepare(self, agent: Agent, run: int) -> Launch:
         """Everything the backend needs; creates the run's folder (0700)."""
@@ -66,7 +58,12 @@ class Launcher:
         )
 
     def _template(self, agent: Agent) -> Mapping[str, str]:
-        return self._template_env(agent, self._door.url(agent.id), str(self._paths.agent_dir(agent.id)))
+        folder = str(self._paths.agent_dir(agent.id))
+        return templates.environment(agent.spec, self._paths, url=self._door.url(agent.id), folder=folder)
+
+    def first_input(self, agent: Agent) -> bytes | None:
+        """What the program is told on its stdin, which is then closed; ``None`` for nothing."""
+        return templates.first_input(agent.spec, self._paths)
 
     def _gateway_env(self, agent: Agent, base: Mapping[str, str]) -> dict[str, str]:
         url = self._door.url(agent.id)
@@ -86,7 +83,7 @@ class Launcher:
             ("gemini", "GEMINI_API_KEY"),
         ):
             if provider not in self._door.passthrough and name not in agent.spec.pass_keys:
-                env[name] = PLACEHOLDER_KEY
+                env[name] = templates.PLACEHOLDER_KEY
         proxies = [part for key in ("NO_PROXY", "no_proxy") if (part := base.get(key))]
         env["NO_PROXY"] = env["no_proxy"] = ",".join(dict.fromkeys([*proxies, "127.0.0.1", "localhost"]))
         return env

@@ -112,6 +112,7 @@ class Supervisor:
         async with self._slots:
             try:
                 launch = await anyio.to_thread.run_sync(self._launcher.prepare, agent, number)
+                told = self._launcher.first_input(agent)
                 backend = self._backends.get(agent.spec.backend)
                 ref = await backend.start(launch)
             except (AgentTopError, OSError) as error:
@@ -127,6 +128,9 @@ class Supervisor:
         finally:
             # Even when the journal failed: the run exists, so it is watched (adoption finds it, too).
             self._watch(Watched(agent.id, number, backend, launch, ref), agent)
+        if told is not None:
+            await backend.write(ref, told)
+            await backend.write(ref, None)
 
     def _watch(self, run: Watched, agent: Agent, *, ready: bool = False) -> None:
         self.runs[run.agent] = run

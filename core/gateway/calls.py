@@ -9,7 +9,7 @@ import anyio
 
 from ..agents.agent import Agent
 from ..agents.states import Pause, Waiting
-from ..budget import prices
+from ..budget.prices import Prices
 from ..clock import Clock
 from ..errors import JournalUnavailable
 from ..journal import events as ev
@@ -26,11 +26,20 @@ log = logging.getLogger(__name__)
 class CallDesk:
     """Implements ``Desk`` on the kernel's books."""
 
-    def __init__(self, books: Books, meters: Meters, identity: Identity, clock: Clock, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        books: Books,
+        meters: Meters,
+        identity: Identity,
+        prices: Prices,
+        clock: Clock,
+        keys: KeyRing,
+    ) -> None:
         self._books = books
         self._meters = meters
         self._identity = identity
         self._keys = keys
+        self._prices = prices
         self._clock = clock
         self._changed = anyio.Event()
         self._progress: dict[str, Usage] = {}
@@ -122,6 +131,12 @@ class CallDesk:
 
         Returns how many there were.
         """
+        calls = [
+            (agent, call) for agent in self._books.pending.agents.values() for call in agent.calls.values()
+        ]
+        if not calls:
+            return 0
+        await self._prices.ready()
         cut = [
             CallSettled(
                 agent=agent.id,
@@ -130,17 +145,15 @@ class CallDesk:
                 provider=call.provider or "unknown",
                 model=call.model,
                 usage=call.usage,
-                cost_usd=prices.price(call.provider, call.model, call.usage),
+                cost_usd=self._prices.quote(call.provider, call.model, call.usage).cost,
                 exact=False,
                 outcome="crash",
                 error="the kernel was killed during this call",
                 seconds=max(0.0, self._clock.time() - call.started),
             )
-            for agent in self._books.pending.agents.values()
-            for call in agent.calls.values()
+            for agent, call in calls
         ]
-        if cut:
-            await self._books.commit(*cut)
+        await self._books.commit(*cut)
         return len(cut)
 
     # --- gauges ----------------------------------------------------------------------------------
