@@ -7,38 +7,43 @@ from collections.abc import Iterator
 
 READABLE = (b"gzip", b"deflate", b"identity")
 _PIECE = 64 << 10
+_GZIP = zlib.MAX_WBITS | 16
 
 
 class Decoder:
     """Decodes gzip or deflate as it arrives, in pieces of bounded size (a bomb stays small)."""
 
     def __init__(self, coding: bytes) -> None:
-        self._raw_deflate = coding == b"deflate"
-        self._started = False
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | (0 if self._raw_deflate else 16))
+        self._deflate = coding == b"deflate"
+        self._first = b""
+        self._zlib = None if self._deflate else zlib.decompressobj(_GZIP)
         self.broken = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Decoded pieces of at most 64 kB. After a bad byte nothing more comes (``broken``)."""
-        while data and not self.broken:
+        if self._zlib is None:
+            data = self._first = self._first + data
+            if len(data) < 2:
+                return
+            # "deflate" means zlib (RFC 9110, 8.4.1.2), but some servers send it bare: zlib's header tells.
+            wrapped = data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+        more = True
+        while (data or more) and not self.broken:
             try:
                 piece = self._zlib.decompress(data, _PIECE)
             except zlib.error:
-                if self._started or not self._raw_deflate:
-                    self.broken = True
-                    return
-                # "deflate" means zlib (RFC 9110, 8.4.1.2), but some servers send it bare.
-                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-                self._started = True
-                continue
-            self._started = True
+                self.broken = True
+                return
             if piece:
                 yield piece
+            more = len(piece) == _PIECE
             data = self._zlib.unconsumed_tail
-            if not data and self._zlib.eof:
-                data = self._zlib.unused_data
+            if self._zlib.eof:
+                data = self._zlib.unused_data if not self._deflate else b""
+                more = False
                 if data:
-                    self._zlib = zlib.decompressobj(zlib.MAX_WBITS | (0 if self._raw_deflate else 16))
+                    self._zlib = zlib.decompressobj(_GZIP)  # a gzip body may have several members
 
 
 def accept_readable(value: bytes) -> bytes:

@@ -108,7 +108,7 @@ class ClientConnection(asyncio.Protocol):
             if self._in_head and self._head_bytes > self._limits.head_bytes:
                 raise _Refuse(431, "the headers are too long")
         except httptools.HttpParserUpgrade:
-            self._refuse(_Refuse(426, "this server speaks HTTP/1.1 only; no upgrade, no WebSocket"))
+            self._refuse(_Refuse(426, "this server speaks HTTP/1.1 only"))  # CONNECT
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, _Refuse) else _Refuse(400, "the request is malformed"))
@@ -172,6 +172,8 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         if sum(len(n) + len(v) for n, v in self._headers) > self._limits.head_bytes:
             raise _Refuse(431, "the headers are too long")
+        if self._parser.should_upgrade():
+            raise _Refuse(426, "this server speaks HTTP/1.1 only; no upgrade, no WebSocket")
         if len(self._queue) >= self._limits.pipelined:
             raise _Refuse(400, "too many requests were sent ahead")
         body = Body(self._flood, self._continue, self._limits.buffer_bytes)

@@ -46,6 +46,7 @@ class Seen:
     headers: list[tuple[str, str]]
     body: bytes = b""
     connection: int = 0
+    reader: asyncio.StreamReader | None = None
 
     def header(self, name: str) -> str | None:
         return next((v for n, v in self.headers if n.lower() == name), None)
@@ -74,7 +75,8 @@ def message_events(texts: list[str], *, tools: list[str] | None = None, output: 
         event("ping", {}),
     ]  # fmt: skip
     events += [
-        event("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}}) for text in texts
+        event("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}})
+        for text in texts
     ]
     events.append(event("content_block_stop", {"index": 0}))
     for index, name in enumerate(tools or [], start=1):
@@ -85,7 +87,9 @@ def message_events(texts: list[str], *, tools: list[str] | None = None, output: 
         events.append(event("content_block_stop", {"index": index}))
     stop = "tool_use" if tools else "end_turn"
     usage = {"output_tokens": output, "output_tokens_details": {"thinking_tokens": 7}}
-    events.append(event("message_delta", {"delta": {"stop_reason": stop, "stop_sequence": None}, "usage": usage}))
+    events.append(
+        event("message_delta", {"delta": {"stop_reason": stop, "stop_sequence": None}, "usage": usage})
+    )
     events.append(event("message_stop", {}))
     return events
 
@@ -124,9 +128,8 @@ async def stream_answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
 async def json_answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
     body = message()
     writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nrequest-id: req_2\r\nContent-Length: %d\r\n\r\n"
-        % len(body)
-        + body
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nrequest-id: req_2\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
     )
 
 
@@ -156,6 +159,7 @@ class FakeProvider:
         try:
             while (seen := await read_request(reader)) is not None:
                 seen.connection = number
+                seen.reader = reader
                 self.seen.append(seen)
                 await self.script(seen, writer)
                 await writer.drain()
@@ -200,9 +204,8 @@ async def listening(
         server.close()
         for task in list(tasks or ()):
             task.cancel()
-        with anyio.move_on_after(5):
-            while tasks:
-                await anyio.sleep(0.001)
+        if tasks:
+            await asyncio.wait(list(tasks), timeout=5)
 
 
 class LedgerDesk:
@@ -329,6 +332,13 @@ async def gateway_bench(
             yield Bench(
                 provider, desk, ring, gateway, port, secret, f"http://127.0.0.1:{port}/a/{secret}/anthropic"
             )
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Return when ``condition`` is true; it is one that nothing announces."""
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.002)
 
 
 @pytest.fixture

@@ -24,9 +24,11 @@ COST = (1000 * 4 + 5000 * 0.2 + 150 * 5 + 50 * 8 + 42 * 20) / 1e6
 
 async def test_a_streamed_call_is_booked_to_the_token(open_bench: Any) -> None:
     async with open_bench() as bench:
-        async with anthropic.AsyncAnthropic(base_url=bench.base, api_key="placeholder") as client:
-            async with client.messages.stream(**ASK) as stream:
-                text = await stream.get_final_text()
+        async with (
+            anthropic.AsyncAnthropic(base_url=bench.base, api_key="placeholder") as client,
+            client.messages.stream(**ASK) as stream,
+        ):
+            text = await stream.get_final_text()
         assert text == "Hello, world"
         (started,) = bench.desk.started
         (settled,) = bench.desk.settled
@@ -59,7 +61,8 @@ async def test_the_synchronous_client_works_too(open_bench: Any) -> None:
     def talk(base: str) -> str:
         with anthropic.Anthropic(base_url=base, api_key="placeholder") as client:
             with client.messages.stream(**ASK) as stream:
-                return stream.get_final_text() + client.messages.create(**ASK).content[0].text
+                streamed = stream.get_final_text()
+            return streamed + client.messages.create(**ASK).content[0].text
 
     async with open_bench() as bench:
         assert await anyio.to_thread.run_sync(talk, bench.base) == "Hello, worldHello"
@@ -69,7 +72,9 @@ async def test_the_synchronous_client_works_too(open_bench: Any) -> None:
 async def test_the_provider_key_replaces_the_placeholder(open_bench: Any, wire: Any) -> None:
     async with open_bench(prefix="/corp/anthropic") as bench:
         async with anthropic.AsyncAnthropic(base_url=bench.base, api_key="placeholder") as client:
-            await client.messages.create(**ASK, extra_headers={"X-Own": "kept", "Authorization": "Bearer old"})
+            await client.messages.create(
+                **ASK, extra_headers={"X-Own": "kept", "Authorization": "Bearer old"}
+            )
         (seen,) = bench.provider.seen
         assert seen.header("x-api-key") == wire.KEY
         assert seen.header("authorization") is None
