@@ -1,0 +1,266 @@
+"""A kernel inside a client's process: its own thread, its own event loop, the same control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from .api import (
+    AgentDetail,
+    AgentInfo,
+    CheckInfo,
+    Delta,
+    EventInfo,
+    FleetRequest,
+    KernelStatus,
+    KillPlan,
+    NiceRequest,
+    Outcome,
+    PauseRequest,
+    RemoveRequest,
+    RunRequest,
+    SignalRequest,
+    Snapshot,
+    StopRequest,
+    Target,
+    TemplateInfo,
+    Window,
+)
+from .backend import Chunk
+from .client import KernelClient
+from .errors import KernelUnreachable
+from .paths import Paths
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+T = TypeVar("T")
+_END: Literal["end"] = "end"
+
+
+class EmbeddedKernel:
+    """The thread a kernel lives in, and the bridge to its event loop."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._ready: concurrent.futures.Future[Kernel] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._main, name="kernel", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: anyio.Event
+
+    async def start(self) -> Kernel:
+        """Start it; returns when it answers.
+
+        Raises:
+            AgentTopError: It cannot start; another kernel has the state directory, say.
+        """
+        self._thread.start()
+        return await asyncio.wrap_future(self._ready)
+
+    async def end(self) -> None:
+        """Let the kernel leave in order, and wait for it. Agents run on."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the kernel's loop; cancelling the caller cancels it there."""
+        if not self._thread.is_alive():
+            work.close()
+            raise KernelUnreachable("the kernel in this process has ended")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def _main(self) -> None:
+        try:
+            anyio.run(self._body, backend_options={"use_uvloop": True})
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+                return
+            raise
+
+    async def _body(self) -> None:
+        from . import config
+        from .service import serve, take_lock
+
+        self._loop = asyncio.get_running_loop()
+        self._stop = anyio.Event()
+        await anyio.to_thread.run_sync(self._paths.make_state)
+        lock = await anyio.to_thread.run_sync(take_lock, self._paths)
+        try:
+            chosen = await anyio.to_thread.run_sync(config.load, self._paths)
+            await serve(self._paths, chosen, ready=self._ready.set_result, stop=self._stop, embedded=True)
+        finally:
+            lock.release()
+
+
+class EmbeddedClient(KernelClient):
+    """A ``LocalClient`` used from another thread; closing it ends the kernel."""
+
+    def __init__(self, kernel: EmbeddedKernel, local: KernelClient) -> None:
+        self._kernel = kernel
+        self._local = local
+
+    @classmethod
+    async def start(cls, paths: Paths) -> EmbeddedClient:
+        """Start a kernel in this process.
+
+        Raises:
+            AgentTopError: It cannot start.
+        """
+        embedded = EmbeddedKernel(paths)
+        kernel = await embedded.start()
+        return cls(embedded, kernel.client())
+
+    async def close(self) -> None:
+        """End the kernel; agents run on."""
+        await self._kernel.end()
+
+    async def _call(self, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any, **options: Any) -> T:
+        return await self._kernel.call(verb(*args, **options))
+
+    async def _stream(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Drive ``source`` in one task over there; items cross a queue of a few, so it waits for its reader."""
+        items: asyncio.Queue[Any] = asyncio.Queue(8)
+        here = asyncio.get_running_loop()
+
+        async def put(item: object) -> None:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(items.put(item), here))
+
+        async def drive() -> None:
+            generator = cast("AsyncGenerator[T, None]", source)
+            try:
+                async for item in generator:
+                    await put((item,))
+            finally:
+                await generator.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            done: list[BaseException | None] = []
+
+            async def run() -> None:
+                try:
+                    await self._kernel.call(drive())
+                    done.append(None)
+                except Exception as error:  # noqa: BLE001 - handed to the reader below
+                    done.append(error)
+                await items.put(_END)
+
+            tasks.start_soon(run)
+            try:
+                while (item := await items.get()) is not _END:
+                    yield item[0]
+            finally:
+                tasks.cancel_scope.cancel()
+        if done and done[0] is not None:
+            raise done[0]
+
+    async def status(self) -> KernelStatus:
+        """See ``KernelClient``."""
+        return await self._call(self._local.status)
+
+    async def agents(self, *, all: bool = False, pids: bool = True) -> list[AgentInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.agents, all=all, pids=pids)
+
+    async def inspect(self, ref: str) -> AgentDetail:
+        """See ``KernelClient``."""
+        return await self._call(self._local.inspect, ref)
+
+    async def run(self, request: RunRequest) -> AgentInfo:
+        """See ``KernelClient``."""
+        return await self._call(self._local.run, request)
+
+    async def up(self, request: FleetRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.up, request)
+
+    async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.down, fleet, grace)
+
+    async def pause(self, request: PauseRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.pause, request)
+
+    async def resume(self, request: Target) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.resume, request)
+
+    async def stop(self, request: StopRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.stop, request)
+
+    async def signal(self, request: SignalRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.signal, request)
+
+    async def restart(self, request: Target) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.restart, request)
+
+    async def nice(self, request: NiceRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.nice, request)
+
+    async def remove(self, request: RemoveRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.remove, request)
+
+    async def prune(self) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.prune)
+
+    async def kill_plan(self, request: Target) -> KillPlan:
+        """See ``KernelClient``."""
+        return await self._call(self._local.kill_plan, request)
+
+    async def write(self, ref: str, data: bytes | None) -> None:
+        """See ``KernelClient``."""
+        await self._call(self._local.write, ref, data)
+
+    async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.wait, refs, timeout)
+
+    def output(
+        self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
+    ) -> AsyncIterator[Chunk]:
+        """See ``KernelClient``."""
+        return self._stream(self._local.output(ref, follow=follow, run=run, tail=tail))
+
+    def events(
+        self, *, since: int = 0, follow: bool = False, refs: Sequence[str] = (), kinds: Sequence[str] = ()
+    ) -> AsyncIterator[EventInfo]:
+        """See ``KernelClient``."""
+        return self._stream(self._local.events(since=since, follow=follow, refs=refs, kinds=kinds))
+
+    async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.last_events, count, refs)
+
+    def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
+        """See ``KernelClient``."""
+        return self._stream(self._local.watch(window))
+
+    async def templates(self) -> list[TemplateInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.templates)
+
+    async def checks(self) -> list[CheckInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.checks)
+
+    async def supply(self, keys: Mapping[str, str]) -> None:
+        """See ``KernelClient``."""
+        await self._call(self._local.supply, keys)
+
+    async def shutdown(self, *, restart: bool = False) -> None:
+        """See ``KernelClient``."""
+        await self._call(self._local.shutdown, restart=restart)
