@@ -255,8 +255,9 @@ class Journal:
         if self._closed:
             return
         self._closed = True
+        self._writer.stop()
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._writer.close)
+            await anyio.to_thread.run_sync(self._writer.join)
             # The writer's last words were put on the loop before its thread ended.
             await anyio.lowlevel.checkpoint()
         self._reader.close()

@@ -58,7 +58,7 @@ class _Job(NamedTuple):
 
 
 class Writer:
-    """Owns the writing connection and its thread. ``start`` first, ``close`` last.
+    """Owns the writing connection and its thread. ``start`` first, ``stop`` and ``join`` last.
 
     After a failed commit every batch fails until ``recover`` has been run: what was queued behind it
     is chained to rows that are not there.
@@ -72,6 +72,7 @@ class Writer:
         self._thread = threading.Thread(target=self._main, name="journal-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._failure: JournalUnavailable | None = None
+        self._stopped = False
 
     async def start(self) -> Head:
         """Open and migrate the store in the thread; returns where the chain ends."""
@@ -89,7 +90,7 @@ class Writer:
         Raises:
             JournalUnavailable: As the job raises it, or the thread has ended.
         """
-        if not self._thread.is_alive():
+        if self._stopped or not self._thread.is_alive():
             raise JournalUnavailable(f"the journal {self._path} is not being written", "its writer has ended")
         done: asyncio.Future[Any] = self._loop.create_future()
         self._queue.put(_Job(job, done))
@@ -116,9 +117,14 @@ class Writer:
         assert self._db is not None  # every job runs after _open
         return self._db
 
-    def close(self) -> None:
-        """Commit what is queued and join the thread. Blocks: call it off the loop."""
-        self._queue.put(None)
+    def stop(self) -> None:
+        """Let the thread end behind what is queued. On the loop, so that nothing gets in behind it."""
+        if not self._stopped:
+            self._stopped = True
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the thread has ended. Blocks: call it off the loop."""
         self._thread.join()
 
     # --- in the thread ---------------------------------------------------------------------

@@ -115,6 +115,8 @@ async def test_closing_commits_what_is_queued(tmp_path: Path) -> None:
     assert len(await ticket) == 100
     with pytest.raises(JournalUnavailable, match="closed"):
         journal.append(ready(1))
+    with pytest.raises(JournalUnavailable, match="not being written"):
+        await journal.save_checkpoint(1, b"")
     await journal.close()
 
 
