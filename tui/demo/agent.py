@@ -74,7 +74,9 @@ class DemoAgent:
     def _task(self, task: str) -> None:
         say()
         say(f"> {task}")
-        wish = f"tools={self._script.tools}" + (f" output={self._script.reply}" if self._script.reply else "")
+        wish = f"tools={self._script.tools}"
+        if self._script.reply:
+            wish += f" output={int(self._script.reply * self._rng.uniform(0.6, 1.5))}"
         self._history.append({"role": "user", "content": f"{task}\n[[mock:{wish}]]"})
         while True:
             message = self._messages.create(self._request())
@@ -96,14 +98,20 @@ class DemoAgent:
         *before, last = self._history
         content = last["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        marked = [*blocks[:-1], {**blocks[-1], "cache_control": {"type": "ephemeral"}}]
+        marked = [*blocks[:-1], {**blocks[-1], "cache_control": {"type": "ephemeral"}}, self._reminder()]
         return {
             "model": self._model,
             "max_tokens": 8192,
+            "thinking": {"type": "enabled", "budget_tokens": 4096},
             "system": self._system,
             "tools": [{"name": name, "input_schema": {"type": "object"}} for name in _TOOLS],
             "messages": [*before, {"role": last["role"], "content": marked}],
         }
+
+    def _reminder(self) -> dict[str, Any]:
+        """What stands behind the mark, new each time and never kept: the fresh input of a call."""
+        words = self._text(self._rng.randint(10, 160))
+        return {"type": "text", "text": f"<reminder>Open files: {words}</reminder>"}
 
     def _guide(self) -> str:
         words = (self._rng.choice(_WORDS) for _ in range(self._script.guide * 4 // 6))

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from agenttop.core.errors import AgentTopError
+from agenttop.core.paths import Paths
 
 from . import box
 from .sweep import Survivors, sweep
@@ -47,13 +48,12 @@ def clean(home: Path, image: str | None) -> list[str]:
 
 async def _through_kernel(home: Path) -> None:
     """Kill, remove, shut down. What fails here is found again by the sweep, so it is not an error."""
-    from agenttop.core.api import RemoveRequest, StopRequest
-    from agenttop.core.connect import connect
-    from agenttop.core.paths import Paths
-
     paths = Paths.from_environ({"AGENTTOP_HOME": str(home)})
     if not paths.socket.exists():
         return
+    from agenttop.core.api import RemoveRequest, StopRequest
+    from agenttop.core.connect import connect
+
     with anyio.move_on_after(_KERNEL_SECONDS):
         try:
             async with await connect(paths, start=False) as client:

@@ -43,7 +43,7 @@ def reply_to(ask: Ask, rng: Random) -> Reply:
     elif ask.schema is not None:
         parts.append(_part("text", orjson.dumps(scenes.fill(ask.schema, rng)).decode()))
     else:
-        parts.append(_part("text", scenes.prose(rng, rng.randint(2, 6))))
+        parts.append(_part("text", scenes.prose(rng, rng.randint(2, 4))))
     if wishes.output is not None:
         parts = _sized(parts, wishes.output, rng)
     return _within(Reply(tuple(parts), "end_turn" if tool is None else "tool_use"), ask.max_output)
@@ -73,14 +73,16 @@ def _part(kind: str, text: str, tool: str = "") -> Part:
 
 
 def _sized(parts: list[Part], output: int, rng: Random) -> list[Part]:
-    """Bring the text to as many tokens as were wished for; tools keep theirs."""
-    fixed = sum(sum(part.tokens) for part in parts if part.kind != "text")
+    """Bring the thinking, or else the text, to as many tokens as were wished for; the rest is kept."""
+    kind = "thinking" if parts[0].kind == "thinking" else "text"
+    fixed = sum(sum(part.tokens) for part in parts if part.kind != kind)
     want = max(1, output - fixed) * 4
-    text = scenes.prose(rng, 2 + want // 40)
+    words = scenes.thoughts if kind == "thinking" else scenes.prose
+    text = words(rng, 2 + want // 40)
     while len(text) < want:
-        text += " " + scenes.prose(rng, 8)
-    sized = _part("text", text[:want])
-    at = next((n for n, part in enumerate(parts) if part.kind == "text"), None)
+        text += " " + words(rng, 8)
+    sized = _part(kind, text[:want])
+    at = next((n for n, part in enumerate(parts) if part.kind == kind), None)
     return [sized if n == at else part for n, part in enumerate(parts)] if at is not None else [sized, *parts]
 
 

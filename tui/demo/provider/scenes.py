@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -75,12 +76,19 @@ HARMLESS = ("echo hi", "Say hi")
 
 def prose(rng: Random, sentences: int) -> str:
     """Some sentences."""
-    return " ".join(rng.choice(SENTENCES) for _ in range(sentences))
+    return " ".join(_drawn(rng, SENTENCES, sentences))
 
 
 def thoughts(rng: Random, sentences: int) -> str:
     """Some thinking."""
-    return " ".join(rng.choice(THOUGHTS) for _ in range(sentences))
+    return " ".join(_drawn(rng, THOUGHTS, sentences))
+
+
+def _drawn(rng: Random, pool: Sequence[str], count: int) -> Iterator[str]:
+    """``count`` of them, all once before any comes again."""
+    while count > 0:
+        yield from rng.sample(pool, min(count, len(pool)))
+        count -= len(pool)
 
 
 def tool_input(name: str, schema: dict[str, Any], rng: Random, *, asked: bool) -> dict[str, Any]:
