@@ -185,6 +185,40 @@ def test_stderr_is_written_to_only_when_asked(path: Path, capsys: pytest.Capture
     assert "quiet" not in captured
 
 
+DAEMON = """
+import logging, os, sys
+from pathlib import Path
+from agenttop.core import log
+log.to_file(Path(sys.argv[1]), 2_000, 2, "info").hide("sk-ant-key")
+for number in range(60):
+    logging.info("%d %s", number, "x" * 80)
+os.write(2, b"the interpreter itself\\n")
+raise ValueError("not caught, with sk-ant-key")
+"""
+
+
+def test_a_kernel_of_its_own_logs_its_stderr_and_what_ended_it_into_the_current_file(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DAEMON, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "kernel.log",
+        "kernel.log.1",
+        "kernel.log.2",
+    ]
+    text = "".join(lines(path))
+    assert "the interpreter itself" in text
+    assert "the kernel ended" in text
+    assert "ValueError: not caught, with [secret]" in text
+
+
+def test_stderr_is_given_back_when_the_log_is_closed(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Log(path, take_stderr=True):
+        os.write(2, b"into the log\n")
+    os.write(2, b"onto the terminal\n")
+    assert capfd.readouterr().err == "onto the terminal\n"
+    assert lines(path) == ["into the log"]
+
+
 def test_many_threads_write_whole_lines(log: Log, path: Path) -> None:
     def work(name: int) -> None:
         for number in range(50):
