@@ -1,0 +1,47 @@
+"""What the live tests share: the real Claude Code, and a fleet's home."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ..conftest import missing
+
+_CI = Path("/tmp/npmtest/node_modules/.bin/claude")
+
+
+def find_claude() -> str | None:
+    """``$AGENTTOP_TEST_CLAUDE``, else the one on the PATH, else CI's, if it is not a stranger's."""
+    if named := os.environ.get("AGENTTOP_TEST_CLAUDE"):
+        return named
+    if found := shutil.which("claude"):
+        return found
+    return str(_CI) if _CI.exists() and _CI.stat().st_uid == os.getuid() else None
+
+
+@pytest.fixture
+def claude() -> str:
+    """The path of the real Claude Code CLI."""
+    found = find_claude()
+    if found is None:
+        missing("claude", "neither $AGENTTOP_TEST_CLAUDE nor a claude on the PATH was found")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def claude_environ(tmp_path: Path) -> Mapping[str, str]:
+    """A clean environment with a home of its own, so that no one's settings or login are used."""
+    scratch = tmp_path / "claude-home"
+    scratch.mkdir()
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(scratch),
+        "CLAUDE_CONFIG_DIR": str(scratch / ".claude"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+    }
