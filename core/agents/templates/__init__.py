@@ -1,6 +1,6 @@
 """The templates there are, and what they make of a spec.
 
-Our own lie in the folder ``templates`` beside this file, the user's in ``templates`` of the
+Our own lie beside this file, the user's in ``templates`` of the
 configuration folder; of two with one name the user's is taken.
 """
 
@@ -14,16 +14,29 @@ from pathlib import Path
 
 import anyio
 
-from ..api import TemplateInfo
-from ..errors import AgentTopError, BackendError, ConfigError, UsageError
-from ..paths import Paths
-from ..tomlfile import TomlFile, merged_over
-from .spec import AgentSpec
-from .template import Found, Template, find
+from ...api import TemplateInfo
+from ...errors import AgentTopError, BackendError, ConfigError, UsageError
+from ...paths import Paths
+from ...tomlfile import TomlFile, merged_over
+from ..spec import AgentSpec
+from ..template import Found, Template, find
 
-__all__ = ["Found", "Template", "environment", "expand", "find", "get", "load", "names", "offered", "version"]
+__all__ = [
+    "PLACEHOLDER_KEY",
+    "Found",
+    "Template",
+    "environment",
+    "expand",
+    "find",
+    "first_input",
+    "get",
+    "load",
+    "names",
+    "offered",
+    "version",
+]
 
-_BUILT_IN = Path(__file__).parent / "templates"
+_BUILT_IN = Path(__file__).parent
 
 #: Clients refuse to start without a key; the gateway replaces this one by the provider's.
 PLACEHOLDER_KEY = "agenttop"
