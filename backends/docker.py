@@ -8,6 +8,7 @@ a sidecar container is to open it: ``_door`` is where that goes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ from agenttop.core.backend import (
 from agenttop.core.errors import BackendError, BackendUnavailable
 
 from . import docker_container as container_of
-from . import docker_output, netns
+from . import netns, output
 from .docker_cgroup import Group, Identity, send
 from .docker_engine import Engine, EngineRefused
 from .docker_gate import Gate, find_init
@@ -278,12 +279,14 @@ class DockerBackend(Backend):
         """From the copy in the run's folder. dockerd passes output on by lines (or 16 kB without one)."""
         runs = (run for run in self._runs.values() if run.ref["run"] == launch.marker)
         run = next(runs, None) if follow else None
-        return docker_output.read(launch.folder, offsets, run.spool if run is not None else None)
+        ended = run.spool.done.is_set if run is not None else _yes
+        return output.read(launch.folder, offsets, follow=follow, ended=ended)
 
     async def trim(self, launch: Launch) -> None:
         """Hold the copy to the spec; dockerd rotates its own."""
-        now = self.context.clock.time()
-        await anyio.to_thread.run_sync(docker_output.trim, launch.folder, launch.spec.output, now)
+        run = next((run for run in self._runs.values() if run.ref["run"] == launch.marker), None)
+        async with run.spool.writing if run is not None else contextlib.nullcontext():
+            await anyio.to_thread.run_sync(_trim, launch, self.context.clock.time())
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -585,6 +588,16 @@ def _listen(pid: int, container: str, port: int) -> Any:
         return netns.listen_in(namespace, port)
     finally:
         os.close(namespace)
+
+
+def _yes() -> bool:
+    return True
+
+
+def _trim(launch: Launch, now: float) -> None:
+    limits = launch.spec.output
+    written = [path.stat().st_mtime for name in output.STREAMS if (path := launch.folder / name).exists()]
+    output.trim(launch.folder, 0 if written and now - max(written) > limits.age else limits.bytes)
 
 
 def _open_gate(gate: Gate) -> None:

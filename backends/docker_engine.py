@@ -52,6 +52,7 @@ class Engine:
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or _default_host()
         self._client: Docker | None = None
+        self._closed = False
 
     @property
     def local(self) -> bool:
@@ -59,7 +60,8 @@ class Engine:
         return self.host.startswith("unix://")
 
     async def close(self) -> None:
-        """Close every connection; containers run on."""
+        """Close every connection, for good; containers run on."""
+        self._closed = True
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -146,6 +148,8 @@ class Engine:
             return None
 
     def _connect(self) -> Docker:
+        if self._closed:
+            raise BackendUnavailable("cannot use docker", "the kernel is leaving")
         if self._client is None:
             self._client = _client(self.host)
         return self._client

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from .docker_frames import STREAMS, Stream, Taken
+from .output import StreamFile
 
 POINT = "spool.json"
 
@@ -29,12 +30,13 @@ class Files:
         for stream in STREAMS:
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
             self._descriptors[stream] = os.open(folder / stream, flags, 0o600)
-        if any(os.fstat(fd).st_size < self.taken[stream].offset for stream, fd in self._descriptors.items()):
+        self._files = {stream: StreamFile(folder, stream) for stream in STREAMS}
+        if any(self._files[stream].end() < self.taken[stream].offset for stream in STREAMS):
             # Only a power cut leaves files shorter than their point: copy all dockerd has, anew.
             self.taken = dict.fromkeys(STREAMS, Taken())
         self._ends = {stream: self.taken[stream].offset for stream in STREAMS}
         for stream, descriptor in self._descriptors.items():
-            os.ftruncate(descriptor, self._ends[stream])
+            os.ftruncate(descriptor, max(0, self._ends[stream] - self._files[stream].base()))
         self._noted = self.taken.copy()
         self._noted_at = 0.0
 
@@ -45,8 +47,9 @@ class Files:
     def put(self, stream: Stream, offset: int, data: bytes) -> None:
         """Write ``data``, which belongs at ``offset``, as far as it is not there yet."""
         view = memoryview(data)[max(0, self._ends[stream] - offset) :]
+        base = self._files[stream].base()  # not 0 only after a trim where holes cannot be punched
         while view:
-            written = os.pwrite(self._descriptors[stream], view, self._ends[stream])
+            written = os.pwrite(self._descriptors[stream], view, self._ends[stream] - base)
             self._ends[stream] += written
             view = view[written:]
 

@@ -53,7 +53,8 @@ class Spool:
         self._live: Connection | None = None
         self._live_writes = False
         self._lock = anyio.Lock()
-        self._writing = anyio.Lock()
+        #: Held by whoever changes the files.
+        self.writing = anyio.Lock()
 
     def watch(self, live: Connection) -> None:
         """Use this connection, attached before the program began; it is closed with the spool."""
@@ -136,7 +137,7 @@ class Spool:
                 fresh = [entry for entry in frames.feed(piece) if resume.is_new(entry)]
                 if fresh:
                     await self._live_has(files, fresh)
-                    async with self._writing:
+                    async with self.writing:
                         await anyio.to_thread.run_sync(_take, files, fresh)
                     self._tell()
 
@@ -155,7 +156,7 @@ class Spool:
         try:
             while (message := await live.read_out()) is not None:
                 if stream := _NAMES.get(message.stream):
-                    async with self._writing:
+                    async with self.writing:
                         await anyio.to_thread.run_sync(files.put, stream, at[stream], message.data)
                     at[stream] += len(message.data)
                     self._tell()

@@ -42,6 +42,7 @@ class TestDoors:
         self._port = port
         self.open: dict[str, socket.socket] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
+        self._served: dict[str, anyio.Event] = {}
         self.kept: dict[str, int] = {}
         self.requests: list[tuple[str, bytes]] = []
 
@@ -53,12 +54,14 @@ class TestDoors:
         assert key not in self.open, f"{key} was opened twice"
         self.open[key] = listener
         self._scopes[key] = anyio.CancelScope()
+        self._served[key] = anyio.Event()
         self._group.start_soon(self._serve, key, listener)
 
     async def remove(self, key: str) -> None:
         listener = self.open.pop(key, None)
         if listener is not None:
             self._scopes.pop(key).cancel()
+            await self._served.pop(key).wait()  # nobody may wait for a descriptor that is closed
             listener.close()
 
     def has(self, key: str) -> bool:
@@ -79,12 +82,14 @@ class TestDoors:
             await self.drop(key)
 
     async def _serve(self, key: str, listener: socket.socket) -> None:
+        served = self._served[key]
         with self._scopes[key]:
             async with anyio.create_task_group() as group:
                 while True:
                     await anyio.wait_readable(listener)
                     with contextlib.suppress(BlockingIOError):
                         group.start_soon(self._answer, key, listener.accept()[0])
+        served.set()
 
     async def _answer(self, key: str, connection: socket.socket) -> None:
         async with await anyio.abc.SocketStream.from_socket(connection) as stream:
@@ -247,7 +252,10 @@ class PrivateDockerd:
         return {"DOCKER_HOST": self.host}
 
     def start(self) -> None:
+        # After a kill these name processes that are gone, or zombies that nobody reaps, which dockerd
+        # takes for a living containerd.
         (self.folder / "d.pid").unlink(missing_ok=True)
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
         log = open(self.folder / "log", "ab")  # noqa: SIM115 - inherited by dockerd
         self.process = subprocess.Popen(
             [
@@ -272,7 +280,7 @@ class PrivateDockerd:
 
     def clean(self) -> None:
         """End it, its containerd and its containers, and unmount what they mounted."""
-        if self.process is None:
+        if self.process is None or not self.folder.exists():
             return
         if self.process.poll() is not None:
             with contextlib.suppress(AssertionError):
