@@ -28,7 +28,13 @@ class Palette:
         self._styles: dict[tuple[str, str, bool, bool, bool], Style] = {}
 
     def __call__(
-        self, fg: str = "fg", on: str = "bg", *, bold: bool = False, italic: bool = False, underline: bool = False
+        self,
+        fg: str = "fg",
+        on: str = "bg",
+        *,
+        bold: bool = False,
+        italic: bool = False,
+        underline: bool = False,
     ) -> Style:
         """The style of text in ``fg`` on ``on``, both names of the theme's variables."""
         key = (fg, on, bold, italic, underline)

@@ -7,10 +7,11 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.driver import Driver
+from textual.screen import Screen
 
 from agenttop.core.clock import Clock, SystemClock
 from agenttop.core.errors import AgentTopError
@@ -23,7 +24,7 @@ from .model import FleetModel
 from .screens.fleet import FleetScreen
 from .screens.pane import PaneScreen
 from .settings import Settings
-from .terminal import metered
+from .terminal import metered, thrifty
 from .verbs import Verbs
 from .widgets.toast import MOST, Toast
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from .session import Arrived, Connected, Lost, Session, Trouble
 
-#: Seconds between two reads of the newest events for the strip.
-EVENTS_EVERY = 1.0
+#: Seconds without an update after which the second hand repaints ages itself; with updates, they do.
+QUIET = 0.6
 
 
 class AgentTopApp(App[int]):
@@ -57,7 +58,7 @@ class AgentTopApp(App[int]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar = []  # type: ignore[assignment]
     CSS = """
-    Screen { background: $bg; color: $fg; }
+    PaneScreen { background: $bg; color: $fg; }
     Header, Tabs, Footer, Prompt, Lines, FleetTable { background: $bg; color: $fg; }
     """
 
@@ -76,7 +77,7 @@ class AgentTopApp(App[int]):
         self._settings_error: AgentTopError | None = None
         self.paths = paths
         self.settings = self._load_settings(paths)
-        self.ascii = wants_ascii(env) if ascii is None else ascii
+        self.ascii = (wants_ascii(env) or self.settings.ascii) if ascii is None else ascii
         name = wanted_theme(env, theme or self.settings.theme or None)
         self.look: Look = look(name, ascii=self.ascii)
         self.written = 0
@@ -102,6 +103,7 @@ class AgentTopApp(App[int]):
         self._events_seq = -1
         self._events_busy = False
         self._sampled = (time.monotonic(), 0)
+        self._painted = 0.0
         self.use_theme(name)
 
     def _load_settings(self, paths: Paths | None) -> Settings:
@@ -129,6 +131,9 @@ class AgentTopApp(App[int]):
     def _count_written(self, count: int) -> None:
         self.written += count
 
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        super()._display(screen, thrifty(renderable))
+
     def get_default_screen(self) -> PaneScreen:
         """The fleet pane lies under everything."""
         self.fleet = FleetScreen()
@@ -137,7 +142,7 @@ class AgentTopApp(App[int]):
     def on_mount(self) -> None:
         """Paint first, then connect."""
         self._leave_on_hangup()
-        self.set_interval(1.0, self._tick)
+        self.set_interval(min(10.0, max(0.2, self.settings.refresh)), self._tick)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -174,8 +179,11 @@ class AgentTopApp(App[int]):
             self.written_rate = (self.written - before) / (now - then)
         self._sampled = (now, self.written)
         self._expire_toasts()
-        self.model.refresh()
-        self._pane.ticked()
+        if now - self._painted > QUIET:
+            self.model.refresh()
+            self._pane.ticked()
+        elif self.toasts:
+            self._pane.show_toasts()
         self._read_events()
 
     @property
@@ -204,6 +212,7 @@ class AgentTopApp(App[int]):
         self.seen_at = self.clock.time()
         self.model.refresh()
         self._pane.updated()
+        self._painted = time.monotonic()
 
     def on_connected(self, message: Connected) -> None:
         """The kernel is back, or there for the first time."""
@@ -431,7 +440,7 @@ class AgentTopApp(App[int]):
         if number not in THERE:
             self.toast(f"No {PANES[number - 1]} pane yet", "it comes with a later version", "info")
             return
-        if self._pane.NUMBER == number:
+        if number == self._pane.NUMBER:
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()

@@ -268,7 +268,11 @@ class RowPainter:
 
 def why(row: Row, age: str, cells: int, look: Look) -> str:
     """Why an agent is in its state, then for how long; the age is cut first."""
-    words = f.clean(row.detail) or _DEFAULTS.get(row.pause or row.state, "") or (row.reason or "").replace("_", " ")
+    words = (
+        f.clean(row.detail)
+        or _DEFAULTS.get(row.pause or row.state, "")
+        or (row.reason or "").replace("_", " ")
+    )
     if words.startswith("frozen ") and len(words) > cells:
         words = "frz " + words[7:]
     both = f"{words} {age}" if words else age

@@ -108,7 +108,9 @@ def layout(width: int, chosen: Sequence[str] = ()) -> tuple[Place, ...]:
     x = 1
     for column in columns:
         cells = _cells(column, width)
-        if column.id == "task" or ("task" not in {c.id for c in columns} and column.id == last and not column.right):
+        if column.id == "task" or (
+            "task" not in {c.id for c in columns} and column.id == last and not column.right
+        ):
             cells += max(0, rest)
         cells = max(1, min(cells, width - x))
         places.append(Place(column, x, cells))

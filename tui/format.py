@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 import time
 
-from rich.cells import cell_len, chop_cells, set_cell_size
-
 UNKNOWN = "-"
 
 _UNITS = ("", "k", "M", "G", "T", "P")
@@ -48,7 +46,12 @@ def clean(text: str) -> str:
 
 def width(text: str) -> int:
     """Cells that ``text`` takes."""
-    return len(text) if text.isascii() else cell_len(text)
+    if text.isascii():
+        return len(text)
+    # Imported here: `agenttop ps` uses this module and must not pay for rich.
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def fit(text: str, cells: int, mark: str = "…") -> str:
@@ -65,7 +68,11 @@ def cut(text: str, cells: int, mark: str = "…") -> str:
         return text
     if cells <= 0:
         return ""
-    return (text[: cells - 1] if text.isascii() else set_cell_size(text, cells - 1)) + mark
+    if text.isascii():
+        return text[: cells - 1] + mark
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, cells - 1) + mark
 
 
 def cut_middle(text: str, cells: int, mark: str = "…") -> str:
@@ -78,6 +85,8 @@ def cut_middle(text: str, cells: int, mark: str = "…") -> str:
     head = cells - 1 - tail
     if text.isascii():
         return text[:head] + mark + text[-tail:]
+    from rich.cells import chop_cells, set_cell_size
+
     pieces = chop_cells(text[::-1], tail)
     return set_cell_size(text, head) + mark + (pieces[0][::-1] if pieces else "")
 
@@ -149,8 +158,14 @@ def age(seconds: float) -> str:
 
 
 def uptime(seconds: float) -> str:
-    """``2:58:10``, ``3d04:11``: at most eight cells."""
+    """``2:58:10``, ``3d04:11``: at most eight cells.
+
+    From the first minute on it goes in steps of ten seconds, so that a table of runs does not change
+    in every row at every second.
+    """
     whole = max(0, int(seconds))
+    if whole >= 60:
+        whole -= whole % 10
     if whole < 86400:
         return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     days, rest = divmod(whole, 86400)
@@ -178,7 +193,9 @@ def sparkline(values: tuple[int, ...], cells: int = 10) -> str:
         return " " * cells
     padded = (0,) * (cells * 2 - len(values)) + tuple(values[-cells * 2 :])
     heights = [0 if value <= 0 else max(1, round(4 * value / peak)) for value in padded]
-    return "".join(chr(0x2800 + _LEFT[a] + _RIGHT[b]) for a, b in zip(heights[::2], heights[1::2], strict=True))
+    return "".join(
+        chr(0x2800 + _LEFT[a] + _RIGHT[b]) for a, b in zip(heights[::2], heights[1::2], strict=True)
+    )
 
 
 _LEFT = (0, 0x40, 0x44, 0x46, 0x47)

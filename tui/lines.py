@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -38,33 +39,54 @@ def strip(parts: Iterable[Part], cells: int, fill: Style, mark: str = "…") -> 
     return Strip(segments, cells)
 
 
-def span(old: Strip, new: Strip) -> tuple[int, int] | None:
-    """The first changed cell and the one after the last, or ``None`` if the lines look the same."""
+#: Changes closer than this are repainted in one go: moving the terminal's cursor costs as much.
+NEAR = 10
+
+
+def changes(old: Strip, new: Strip) -> list[tuple[int, int]]:
+    """The stretches of cells that differ between two lines, as ``(first, after the last)``."""
     if old is new:
-        return None
+        return []
     a, b = list(old), list(new)
     if a == b:
-        return None
-    start = _common(a, b)
-    end = _common(a[::-1], b[::-1], backwards=True)
-    return start, max(start + 1, new.cell_length - end)
-
-
-def _common(a: list[Segment], b: list[Segment], *, backwards: bool = False) -> int:
-    """Cells the two begin with (or end with, given reversed) alike."""
-    cells = 0
-    for left, right in zip(a, b, strict=False):
-        if left == right:
-            cells += left.cell_length
+        return []
+    before, after = _cells(a), _cells(b)
+    if before is None or after is None or len(before) != len(after):
+        return [(0, new.cell_length)]
+    found: list[tuple[int, int]] = []
+    start = end = -1
+    for x, (one, two) in enumerate(zip(before, after, strict=True)):
+        if one is two or one == two:
             continue
-        if left.style == right.style and left.text.isascii() and right.text.isascii():
-            one, two = (left.text[::-1], right.text[::-1]) if backwards else (left.text, right.text)
-            for x, y in zip(one, two, strict=False):
-                if x != y:
-                    break
-                cells += 1
-        break
+        if start < 0:
+            start = x
+        elif x - end > NEAR:
+            found.append((start, end))
+            start = x
+        end = x + 1
+    if start >= 0:
+        found.append((start, end))
+    return found
+
+
+def _cells(segments: list[Segment]) -> list[tuple[str, Style | None]] | None:
+    """A character and a style for each cell; ``None`` where a character may take two cells or none."""
+    cells: list[tuple[str, Style | None]] = []
+    for text, style, _ in segments:
+        if not text.isascii() and cell_len(text) != len(text):
+            return None
+        cells += [(char, style) for char in text]
     return cells
+
+
+def dirty(old: list[Strip], new: list[Strip]) -> list[Region]:
+    """The regions of a widget to repaint when its lines change."""
+    return [
+        Region(start, y, end - start, 1)
+        for y, (before, after) in enumerate(zip(old, new, strict=True))
+        if before is not after
+        for start, end in changes(before, after)
+    ]
 
 
 class Lines(Widget):
@@ -97,13 +119,8 @@ class Lines(Widget):
         if len(old) != len(self._lines):
             self.refresh()
             return
-        dirty = [
-            Region(change[0], y, change[1] - change[0], 1)
-            for y, (before, after) in enumerate(zip(old, self._lines, strict=True))
-            if (change := span(before, after))
-        ]
-        if dirty:
-            self.refresh(*dirty)
+        if regions := dirty(old, self._lines):
+            self.refresh(*regions)
 
     def on_resize(self) -> None:
         """Another width is another set of lines."""

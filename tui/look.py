@@ -42,7 +42,7 @@ UNICODE = Glyphs("…", "•", "▽", "△", "├─", "└─", "│ ", "─", 
 ASCII = Glyphs(">", "*", "v", "^", "|-", "`-", "| ", "-", "|", ">=", "-", "#", ".", "ok", "++++-|", ">", "^v")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
     """Palette and characters. A new one is made when the theme changes; widgets cache by identity."""
 
@@ -98,7 +98,9 @@ def wanted_theme(environ: Mapping[str, str], chosen: str | None) -> str:
     if chosen:
         return chosen
     deep = environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
-    deep = deep or any(part in environ.get("TERM", "") for part in ("256", "direct", "kitty", "alacritty", "ghostty"))
+    deep = deep or any(
+        part in environ.get("TERM", "") for part in ("256", "direct", "kitty", "alacritty", "ghostty")
+    )
     return NAMES[0] if deep else "ansi"
 
 

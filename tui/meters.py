@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
+
+from rich.style import Style
 
 from .lines import Part
 from .look import Look
 
 #: What a bucket's bar is made of where there is no colour.
 _MONO = {"tok-input": "|", "tok-cache-read": "c", "tok-cache-write": "w", "tok-output": "o"}
+
+#: A stretch of a bar: the theme variable, and how many cells.
+Stretch = tuple[str, int]
 
 
 class Meter(NamedTuple):
@@ -23,77 +29,70 @@ class Meter(NamedTuple):
     """Nothing known or nothing there: the text is muted."""
 
 
-def bar(parts: Sequence[tuple[str, float]], scale: float, cells: int) -> list[str]:
-    """The variable each cell is drawn in, empty cells as ``""``.
+def bar(parts: Sequence[tuple[str, float]], scale: float, cells: int) -> tuple[Stretch, ...]:
+    """The stretches a bar is filled with, from the left.
 
     A part above zero gets at least one cell, and the bar never outgrows its bracket.
     """
-    filled: list[str] = []
-    total = 0.0
+    counts: list[list[str | int]] = []
+    total, filled = 0.0, 0
     for name, amount in parts:
         if amount <= 0 or scale <= 0:
             continue
         total += amount
-        end = min(cells, round(cells * total / scale))
-        filled += [name] * max(1, end - len(filled))
-    if len(filled) > cells:
-        filled = _squeeze(filled, cells)
-    return filled + [""] * (cells - len(filled))
+        count = max(1, min(cells, round(cells * total / scale)) - filled)
+        counts.append([name, count])
+        filled += count
+    while filled > cells and counts:
+        # Take from the longest, so that no part disappears.
+        longest = max(counts, key=lambda pair: pair[1])
+        longest[1] = int(longest[1]) - 1
+        filled -= 1
+    return tuple((str(name), int(count)) for name, count in counts if count)
 
 
-def _squeeze(filled: list[str], cells: int) -> list[str]:
-    """Cut an overfull bar to ``cells``, taking from the longest part, so that none disappears."""
-    counts: dict[str, int] = {}
-    for name in filled:
-        counts[name] = counts.get(name, 0) + 1
-    while sum(counts.values()) > cells:
-        longest = max(counts, key=lambda name: counts[name])
-        if counts[longest] == 1:
-            break
-        counts[longest] -= 1
-    return [name for name, count in counts.items() for _ in range(count)][:cells]
-
-
-def parts(meter: Meter, cells: int, look: Look, *, stale: bool = False, width: int = 4) -> list[Part]:
+def parts(meter: Meter, cells: int, look: Look, *, stale: bool = False, width: int = 4) -> tuple[Part, ...]:
     """The meter in ``cells`` cells, brackets included; ``width`` is the label's."""
-    palette = look.palette
     inner = cells - width - 2
     if inner < 1:
-        return [(look.cut(meter.label, cells), palette("label"))]
+        return ((look.cut(meter.label, cells), look.palette("label")),)
     text = look.cut(meter.text, inner)
-    colours = bar(meter.parts, meter.scale, inner)
-    offset = inner - len(text)
-    label, bracket = ("muted", "muted") if stale else ("label", "bracket")
-    out: list[Part] = [
-        (meter.label[: width - 1].ljust(width), palette(label)),
-        ("[", palette(bracket, bold=not stale)),
-    ]
-    for place, name in enumerate(colours):
-        over = text[place - offset] if place >= offset else ""
-        out.append(_cell(name, over, look, meter.quiet, stale))
-    out.append(("]", palette(bracket, bold=not stale)))
-    return _merged(out)
+    label = meter.label[: width - 1].ljust(width)
+    return _drawn(label, bar(meter.parts, meter.scale, inner), text, inner, meter.quiet, look, stale)
 
 
-def _cell(name: str, over: str, look: Look, quiet: bool, stale: bool) -> Part:
+@lru_cache(maxsize=256)
+def _drawn(
+    label: str, filled: tuple[Stretch, ...], text: str, inner: int, quiet: bool, look: Look, stale: bool
+) -> tuple[Part, ...]:
+    """The finished meter. Amounts change all the time, what is seen of them seldom: hence the cache."""
     palette = look.palette
-    covered = bool(over)
+    bracket = palette("muted" if stale else "bracket", bold=not stale)
+    out: list[Part] = [(label, palette("muted" if stale else "label")), ("[", bracket)]
+    offset, x = inner - len(text), 0
+    for name, count in [*filled, ("", inner - sum(count for _, count in filled))]:
+        end = x + count
+        if x < offset:
+            out.append(_bar_cells(name, min(end, offset) - x, look, stale))
+        if end > offset:
+            out.append((text[max(0, x - offset) : end - offset], _covered(name, look, quiet, stale)))
+        x = end
+    out.append(("]", bracket))
+    return tuple(part for part in out if part[0])
+
+
+def _bar_cells(name: str, count: int, look: Look, stale: bool) -> Part:
+    palette = look.palette
+    if not name:
+        return " " * count, palette("fg")
+    return (_MONO.get(name, "|") if look.mono else "|") * count, palette("num-stale" if stale else name)
+
+
+def _covered(name: str, look: Look, quiet: bool, stale: bool) -> Style:
+    """Text takes the colour of the bar beneath it, so that nothing of the bar is hidden."""
+    palette = look.palette
     if stale:
-        return (over or ("|" if name else " "), palette("num-stale"))
-    if name and not covered:
-        return (_MONO.get(name, "|") if look.mono else "|", palette(name))
-    if not covered:
-        return " ", palette("fg")
+        return palette("num-stale")
     if name:
-        return over, palette(name, bold=True, underline=look.mono)
-    return over, palette("muted") if quiet else palette("bright", bold=True)
-
-
-def _merged(parts: list[Part]) -> list[Part]:
-    out: list[Part] = []
-    for text, style in parts:
-        if out and out[-1][1] is style:
-            out[-1] = (out[-1][0] + text, style)
-        else:
-            out.append((text, style))
-    return out
+        return palette(name, bold=True, underline=look.mono)
+    return palette("muted") if quiet else palette("bright", bold=True)

@@ -7,9 +7,10 @@ out: which agent stands on which line of the table, with which tree lines before
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from .columns import BY_ID
+from .forest import Forest, Line
 from .format import clean
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ GLOW = 5.0
 
 WINDOWS = ("run", "hour", "today", "total")
 ENDED = frozenset(("error", "terminated"))
-
-
-class Line(NamedTuple):
-    """One line of the table: the agent, and the tree before its name (``"│ ├"``: one mark a level)."""
-
-    id: str
-    tree: str = ""
 
 
 class FleetModel:
@@ -63,7 +57,13 @@ class FleetModel:
         self._gone: dict[str, tuple[Row, float]] = {}
         self._ending: dict[str, float] = {}
         self._held_until = 0.0
+        self._forest = Forest()
+        self._placed: dict[str, Row] = {}
+        """The rows the order was made from: accepted ones, and those that just went."""
         self._order_dirty = True
+        """The order must be made anew: other rows, another parent, another choice."""
+        self._moved: set[str] = set()
+        """Rows whose sort value changed."""
         self._kept: dict[str, Row] | None = None
         self._kept_header: Header | None = None
 
@@ -94,7 +94,7 @@ class FleetModel:
         self.rows = {row.id: row for row in snapshot.rows}
         now = self.now()
         if not first:
-            self._new |= {key: now + GLOW for key in self.rows.keys() - old.keys()}
+            self._new |= dict.fromkeys(self.rows.keys() - old.keys(), now + GLOW)
         self._gone = {key: gone for key, gone in self._gone.items() if key not in self.rows}
         self._count()
         self._order_dirty = True
@@ -133,18 +133,17 @@ class FleetModel:
             self._tally(old, -1)
             if row.state in ENDED and old.state not in ENDED:
                 self._ending[row.id] = now + GLOW
-            if not self._order_dirty:
-                self._order_dirty = (
-                    old.parent != row.parent
-                    or (value is not None and value(old) != value(row))
-                    or self._accepts(old) != self._accepts(row)
-                )
+            if old.parent != row.parent or self._accepts(old) != self._accepts(row):
+                self._order_dirty = True
+            elif value is not None and value(old) != value(row):
+                self._moved.add(row.id)
         for key in delta.gone:
             lost = self.rows.pop(key, None)
             if lost is not None:
                 self._tally(lost, -1)
                 self._gone[key] = (lost, now + GLOW)
                 self.tags.discard(key)
+                self._order_dirty = True
 
     # --- what is shown -------------------------------------------------------------------------
 
@@ -202,24 +201,29 @@ class FleetModel:
         if self.standing:
             return False
         self._expire()
-        if not self._order_dirty:
+        if not (self._order_dirty or self._moved):
             return False
-        held = self.now() < self._held_until
-        lines = self._held_lines() if held else self._ordered()
-        self._order_dirty = held
+        if self.now() < self._held_until:
+            return self._order_dirty and self._take(self._held_lines())
+        lines = self._ordered()
+        self._order_dirty = False
+        self._moved.clear()
+        return lines is not None and self._take(lines)
+
+    def _take(self, lines: list[Line]) -> bool:
         changed = lines != self.lines
         if changed:
             self._place_cursor(lines)
             self.lines = lines
             self._index = {line.id: number for number, line in enumerate(lines)}
-        elif self.cursor is None and lines:
-            self.cursor = lines[0].id
         return changed
 
     def _held_lines(self) -> list[Line]:
         there = [line for line in self.lines if line.id in self.rows or line.id in self._gone]
         known = {line.id for line in there}
-        return there + [Line(key) for key, row in self.rows.items() if key not in known and self._accepts(row)]
+        return there + [
+            Line(key) for key, row in self.rows.items() if key not in known and self._accepts(row)
+        ]
 
     def _place_cursor(self, lines: list[Line]) -> None:
         """The cursor follows its agent; if that is gone, it stays near its place."""
@@ -238,50 +242,21 @@ class FleetModel:
             return False
         return not self.filter or matches(row, self.filter)
 
-    def _ordered(self) -> list[Line]:
-        rows = [row for row in self.rows.values() if self._accepts(row)]
-        rows += [row for row, _ in self._gone.values() if self._accepts(row)]
-        if not self.tree:
-            return [Line(row.id) for row in self._sorted(rows)]
-        return self._forest(rows)
-
-    def _sorted(self, rows: list[Row]) -> list[Row]:
+    def _ordered(self) -> list[Line] | None:
+        """The lines in their order, or ``None`` if that is still what it was."""
         value = BY_ID[self.sort].sort
-        if value is None:
-            return rows
-        keyed = [(value(row), row.id, row) for row in rows]
-        known = [item for item in keyed if item[0] is not None]
-        # Two stable sorts: ids break ties the same way in both directions.
-        known.sort(key=_second)
-        known.sort(key=_first, reverse=self.largest)
-        return [row for _, _, row in known] + [row for key, _, row in keyed if key is None]
-
-    def _forest(self, rows: list[Row]) -> list[Line]:
-        ids = {row.id for row in rows}
-        below: dict[str, list[Row]] = {}
-        tops: list[Row] = []
-        for row in self._sorted(rows):
-            if row.parent in ids and row.parent != row.id:
-                below.setdefault(row.parent, []).append(row)
-            else:
-                tops.append(row)
-        if not below:
-            return [Line(row.id) for row in tops]
-        lines: list[Line] = []
-        stack: list[tuple[Row, str]] = [(row, "") for row in reversed(tops)]
-        placed: set[str] = set()
-        while stack:
-            row, tree = stack.pop()
-            if row.id in placed:
-                continue
-            placed.add(row.id)
-            lines.append(Line(row.id, tree))
-            children = below.get(row.id, ())
-            stem = tree[:-1] + ("│" if tree[-1:] == "├" else " ") if tree else ""
-            for number in range(len(children) - 1, -1, -1):
-                stack.append((children[number], stem + ("└" if number == len(children) - 1 else "├")))
-        # A cycle of parents has no top: show it flat rather than lose it.
-        return lines + [Line(row.id) for row in rows if row.id not in placed]
+        if self._order_dirty:
+            self._placed = {key: row for key, row in self.rows.items() if self._accepts(row)}
+            self._placed |= {key: row for key, (row, _) in self._gone.items() if self._accepts(row)}
+            self._forest.build(self._placed, value, largest=self.largest, tree=self.tree)
+            return self._forest.lines()
+        placed, rows = self._placed, self.rows
+        changed = [key for key in self._moved if key in placed]
+        for key in changed:
+            placed[key] = rows[key]
+        if not self._forest.resort(changed, placed, value, largest=self.largest):
+            return None
+        return self._forest.lines()
 
     # --- cursor, tags, search ------------------------------------------------------------------
 
@@ -338,18 +313,10 @@ class FleetModel:
         return [current] if current is not None else []
 
 
-def _first(item: tuple[Any, ...]) -> Any:
-    return item[0]
-
-
-def _second(item: tuple[Any, ...]) -> Any:
-    return item[1]
-
-
 def matches(row: Row, text: str) -> bool:
     """Whether every word of ``text`` occurs in what the row says, whatever the case."""
     there = " ".join(
-        (row.id, row.name, row.state, row.pause or "", row.reason or "", row.detail, row.backend, row.template or "",
-         row.owner, row.labels, row.model or "", clean(row.task))
+        (row.id, row.name, row.state, row.pause or "", row.reason or "", row.detail, row.backend,
+         row.template or "", row.owner, row.labels, row.model or "", clean(row.task))
     ).lower()  # fmt: skip
     return all(word in there for word in text.lower().split())

@@ -104,7 +104,9 @@ class Session:
                 async with aclosing(client.watch(self._window)) as updates:  # type: ignore[type-var,arg-type]
                     async for update in updates:
                         self._app.post_message(Arrived(update))
-                raise KernelUnreachable("the kernel closed the connection", "it stopped or is being restarted")
+                raise KernelUnreachable(
+                    "the kernel closed the connection", "it stopped or is being restarted"
+                )
 
     async def _rest(self, seconds: float | None) -> None:
         self._wanted = anyio.Event()

@@ -28,6 +28,14 @@ class Settings:
     events: bool = True
     split: bool = True
     show_ended: bool = True
+    ascii: bool = False
+    """Draw with ASCII even where the terminal claims Unicode."""
+    mouse: bool = False
+    """Capture the mouse; its own copy and paste then need Shift."""
+    refresh: float = 1.0
+    """Seconds between two looks at ages and the clock."""
+    history: tuple[str, ...] = ()
+    """The commands used last, the newest first, each after its wall-clock second."""
 
 
 def load(path: Path) -> Settings:
@@ -41,11 +49,15 @@ def load(path: Path) -> Settings:
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read", str(error), "Delete it to start with the defaults") from error
+        raise ConfigError(
+            f"{path} cannot be read", str(error), "Delete it to start with the defaults"
+        ) from error
     settings = Settings()
     for field in fields(Settings):
         if field.name in table:
-            settings = replace(settings, **{field.name: _checked(path, field.name, table[field.name], settings)})
+            settings = replace(
+                settings, **{field.name: _checked(path, field.name, table[field.name], settings)}
+            )
     return settings
 
 
@@ -56,6 +68,8 @@ def _checked(path: Path, name: str, value: Any, defaults: Settings) -> Any:
             return tuple(value)
     elif type(value) is type(default):
         return value
+    elif isinstance(default, float) and type(value) is int:
+        return float(value)
     raise ConfigError(f"{path}: {name} is {value!r}", f"it is of another type than {default!r}")
 
 
@@ -70,7 +84,7 @@ def save(path: Path, settings: Settings) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -98,7 +98,9 @@ class Verbs:
             names = ", ".join(clean(outcome.name or outcome.ref) for outcome in good[:NAMED])
             title = names if len(good) <= NAMED else f"{len(good)} agents"
             said = sorted({clean(outcome.done) for outcome in good if outcome.done})
-            self._app.toast(f"{title} {done}" if len(said) != 1 else title, said[0] if len(said) == 1 else names, "good")
+            self._app.toast(
+                f"{title} {done}" if len(said) != 1 else title, said[0] if len(said) == 1 else names, "good"
+            )
         for outcome in bad[:NAMED]:
             self._app.toast(*sentences(from_dict(outcome.error or {})), "error")
         if not outcomes:

@@ -216,7 +216,9 @@ class SampleClient(KernelClient):
 
     # --- for tests -----------------------------------------------------------------------------
 
-    def push(self, *rows: Row, gone: Sequence[str] = (), sums: Header | None = None, time: float = NOW) -> None:
+    def push(
+        self, *rows: Row, gone: Sequence[str] = (), sums: Header | None = None, time: float = NOW
+    ) -> None:
         """Change rows and tell every watcher in one delta."""
         self.seq += 1
         for one in rows:
@@ -309,7 +311,14 @@ class SampleClient(KernelClient):
             (5132, 5124, "python worker 1"),
         )  # fmt: skip
         return [
-            ProcessInfo(pid=pid, ppid=ppid, state="R" if pid == 5124 else "S", cpu_seconds=1.4, memory=61 * MiB, command=c)
+            ProcessInfo(
+                pid=pid,
+                ppid=ppid,
+                state="R" if pid == 5124 else "S",
+                cpu_seconds=1.4,
+                memory=61 * MiB,
+                command=c,
+            )
             for pid, ppid, c in commands[: r.pids or 0]
         ]
 
@@ -329,7 +338,9 @@ class SampleClient(KernelClient):
     async def run(self, request: RunRequest) -> AgentInfo:
         self._alive()
         self.calls.append(("run", request))
-        fresh = row(f"{len(self.rows):04x}", request.spec.name, "initializing", task=request.spec.prompt or "")
+        fresh = row(
+            f"{len(self.rows):04x}", request.spec.name, "initializing", task=request.spec.prompt or ""
+        )
         self.push(fresh)
         return self._info(fresh)
 
@@ -344,7 +355,9 @@ class SampleClient(KernelClient):
     async def pause(self, request: PauseRequest) -> list[Outcome]:
         if request.how is Pause.HOLD:
             return self._did("pause", request, "held", pause="hold", detail="held")
-        return self._did("pause", request, "frozen {pids}/{pids}", pause="freeze", detail="frozen {pids}/{pids}")
+        return self._did(
+            "pause", request, "frozen {pids}/{pids}", pause="freeze", detail="frozen {pids}/{pids}"
+        )
 
     async def resume(self, request: Target) -> list[Outcome]:
         return self._did("resume", request, "resumed", pause=None, detail="")
@@ -362,7 +375,9 @@ class SampleClient(KernelClient):
         self.calls.append(("nice", request))
         outcomes = []
         for r in self._found(request):
-            value = request.nice if request.nice is not None else max(-20, min(19, r.nice + (request.delta or 0)))
+            value = (
+                request.nice if request.nice is not None else max(-20, min(19, r.nice + (request.delta or 0)))
+            )
             self.push(r._replace(nice=value))
             outcomes.append(Outcome(ref=r.id, id=r.id, name=r.name, done=f"nice {value}"))
         return outcomes
@@ -436,7 +451,9 @@ class SampleClient(KernelClient):
 
     async def checks(self) -> list[CheckInfo]:
         return [
-            CheckInfo(group="backends", name="docker", level="ok", found="27.3: the docker backend can be used"),
+            CheckInfo(
+                group="backends", name="docker", level="ok", found="27.3: the docker backend can be used"
+            ),
             CheckInfo(group="backends", name="freeze", level="ok", found="cgroup v2, verified"),
         ]
 

@@ -87,8 +87,10 @@ class EventList(Lines):
         parts: list[Part] = [(title.ljust(max(0, width - len(note) - 1)), head), (note + " ", head)]
         lines = [strip(parts, width, head, look.glyphs.mark)]
         room = height - 1
-        top = max(0, min(self.at - room // 2, len(self.shown) - room)) if not self.following else max(
-            0, len(self.shown) - room
+        top = (
+            max(0, min(self.at - room // 2, len(self.shown) - room))
+            if not self.following
+            else max(0, len(self.shown) - room)
         )
         for number, event in enumerate(self.shown[top : top + room], top):
             on = "cursor-bg" if number == self.at and not self.following else "bg"

@@ -274,7 +274,9 @@ class FleetScreen(PaneScreen):
     def do_look_split(self) -> None:
         """Split pane on or off, where there is room for one."""
         if self.app.size.width < SPLIT_WIDTH or self._free() < SPLIT:
-            self.shell.toast("No room to split", f"needs {SPLIT_WIDTH} columns and {SPLIT} free lines", "warn")
+            self.shell.toast(
+                "No room to split", f"needs {SPLIT_WIDTH} columns and {SPLIT} free lines", "warn"
+            )
             return
         self.shell.change(split=not self.shell.settings.split)
         self._rearranged()
@@ -290,7 +292,9 @@ class FleetScreen(PaneScreen):
             self.shell.change(split=False, inspector=True, events=False)
         elif not settings.inspector and self._free() < INSPECTOR:
             self.shell.change(inspector=True)
-            self.shell.toast("No room for the inspector", f"it needs {INSPECTOR} free lines; Enter has it all", "warn")
+            self.shell.toast(
+                "No room for the inspector", f"it needs {INSPECTOR} free lines; Enter has it all", "warn"
+            )
         else:
             self.shell.change(inspector=not settings.inspector)
         self._rearranged()

@@ -83,7 +83,12 @@ class Empty(Lines):
         there = self._fleet_file
         rows = (
             ("n", "New agent", "pick a template, say what to do", True),
-            (":up", "Start a fleet file", "fleet.toml in this folder" + ("" if there else " was not found"), there),
+            (
+                ":up",
+                "Start a fleet file",
+                "fleet.toml in this folder" + ("" if there else " was not found"),
+                there,
+            ),
             ("F1", "Help", "keys, states, how to read a row", True),
         )
         return [
@@ -111,7 +116,10 @@ class Empty(Lines):
         mark = look.glyphs.ok if level == "ok" else "!" if level == "warn" else look.glyphs.dot
         tone = "fg" if level == "ok" else _MARKS[level]
         return [
-            (f"      {f.fit(look.plain(f.clean(name)), 12)} ", palette("bright" if level != "missing" else "muted")),
+            (
+                f"      {f.fit(look.plain(f.clean(name)), 12)} ",
+                palette("bright" if level != "missing" else "muted"),
+            ),
             (f.fit(look.plain(f.clean(version)), 12, look.glyphs.mark) + " ", palette("muted")),
             (f"{mark:<2}", palette(_MARKS[level])),
             (look.plain(f.clean(text)), palette(tone)),

@@ -23,7 +23,9 @@ def event_line(event: EventInfo, model: FleetModel, look: Look, width: int, *, o
     """``14:06:02  lead  call sent …``; the name has the colour of its agent's state now."""
     palette = look.palette
     row = model.rows.get(event.agent) if event.agent else None
-    name = look.cut_middle(f.clean(event.name or (event.agent or "kernel")), NAME_CELLS - 2 if width < 60 else NAME_CELLS)
+    name = look.cut_middle(
+        f.clean(event.name or (event.agent or "kernel")), NAME_CELLS - 2 if width < 60 else NAME_CELLS
+    )
     fg = colour(row.state, row.pause, row.reason) if row is not None else "muted" if event.agent else "accent"
     flat = "cursor-fg" if on == "cursor-bg" else ""
     parts: list[Part] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rich.segment import Segment
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -13,7 +13,7 @@ from textual.strip import Strip
 from .. import format as f
 from ..cells import Face, RowPainter
 from ..columns import Place, layout
-from ..lines import span
+from ..lines import dirty
 from ..look import Look
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class FleetTable(ScrollView):
         self._cache: dict[str, _Painted] = {}
         self._shown: list[Strip] = []
         self._top = 0
+        self._head: tuple[tuple[RowPainter, str, bool], Strip] | None = None
 
     @property
     def shell(self) -> AgentTopApp:
@@ -116,13 +117,8 @@ class FleetTable(ScrollView):
         if len(old) != len(lines) or old[0].cell_length != width:
             self.refresh()
             return
-        dirty = [
-            Region(change[0], y, change[1] - change[0], 1)
-            for y, (before, after) in enumerate(zip(old, lines, strict=True))
-            if before is not after and (change := span(before, after))
-        ]
-        if dirty:
-            self.refresh(*dirty)
+        if regions := dirty(old, lines):
+            self.refresh(*regions)
 
     def _follow(self) -> None:
         """Scroll just so far that the cursor's line is visible."""
@@ -138,10 +134,9 @@ class FleetTable(ScrollView):
             self.post_message(self.Scrolled())
 
     def _build(self, height: int) -> list[Strip]:
-        model, now = self._model, self.shell.clock.time()
-        lines = [self._heading()]
+        model = self._model
         visible = model.lines[self._top : self._top + height - 1]
-        lines += [self._line(line, now) for line in visible]
+        lines = [self._heading(), *self._rows(visible)]
         if len(self._cache) > 2 * height + 50:
             keep = {line.id for line in visible}
             self._cache = {key: painted for key, painted in self._cache.items() if key in keep}
@@ -149,34 +144,37 @@ class FleetTable(ScrollView):
             lines += [self._blank()] * (height - len(lines))
         return lines
 
-    def _line(self, line: Line, now: float) -> Strip:
-        model = self._model
-        row = model.row(line.id)
-        if row is None:
-            return self._blank()
-        face = self._face(line, row, now)
-        painted = self._cache.get(line.id)
-        if painted is not None and painted.face == face and (painted.row is row or painted.row == row):
-            return painted.strip
-        strip = self.painter.paint(row, face)
-        self._cache[line.id] = _Painted(row, face, strip)
-        return strip
-
-    def _face(self, line: Line, row: Row, now: float) -> Face:
-        shell, model = self.shell, self._model
-        cursor = "" if line.id != model.cursor else "blur" if shell.lost else "cursor"
-        if model.standing or shell.lost:
-            now = shell.seen_at
-        uptime = f.UNKNOWN
-        if self.painter.wants_uptime and row.started is not None:
-            uptime = f.uptime((row.ended or now) - row.started)
-        since = row.stale if row.stale is not None else row.since
-        return Face(
-            line.tree, f.age(now - since), uptime, cursor, line.id in model.tags, model.glow(line.id), shell.lost
-        )
+    def _rows(self, visible: list[Line]) -> list[Strip]:
+        """The agents' lines; what is the same for all of them is asked for once."""
+        shell, painter, cache = self.shell, self.painter, self._cache
+        model, lost = shell.model, shell.lost
+        now = shell.seen_at if model.standing or lost else shell.clock.time()
+        on_cursor = "blur" if lost else "cursor"
+        strips: list[Strip] = []
+        for key, tree in visible:
+            row = model.row(key)
+            if row is None:
+                strips.append(self._blank())
+                continue
+            uptime = f.UNKNOWN
+            if painter.wants_uptime and row.started is not None:
+                uptime = f.uptime((row.ended or now) - row.started)
+            age = f.age(now - (row.since if row.stale is None else row.stale))
+            cursor = on_cursor if key == model.cursor else ""
+            face = Face(tree, age, uptime, cursor, key in model.tags, model.glow(key), lost)
+            painted = cache.get(key)
+            if painted is None or painted.face != face or (painted.row is not row and painted.row != row):
+                painted = cache[key] = _Painted(row, face, painter.paint(row, face))
+            strips.append(painted.strip)
+        return strips
 
     def _heading(self) -> Strip:
-        look: Look = self.shell.look
+        key = (self.painter, self._model.sort, self._model.largest)
+        if self._head is None or self._head[0] != key:
+            self._head = (key, self._paint_heading(self.shell.look))
+        return self._head[1]
+
+    def _paint_heading(self, look: Look) -> Strip:
         head = look.palette("head-fg", "head-bg")
         sort = look.palette("sort-fg", "sort-bg", bold=True)
         segments: list[Segment] = []

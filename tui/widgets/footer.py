@@ -84,7 +84,11 @@ class Prompt(Lines, can_focus=True):
     def build(self, width: int, height: int) -> list[Strip]:
         """Label, text, and the place of the cursor in reverse."""
         palette = self.shell.look.palette
-        before, under, after = self.text[: self._at], self.text[self._at : self._at + 1] or " ", self.text[self._at + 1 :]
+        before, under, after = (
+            self.text[: self._at],
+            self.text[self._at : self._at + 1] or " ",
+            self.text[self._at + 1 :],
+        )
         room = max(4, width - len(self._label) - 24)
         before = before[-room:]
         style = palette("bright" if self._found else "bad", bold=True)

@@ -149,7 +149,9 @@ class Header(Lines):
             lines.append(strip(line, width, fill, look.glyphs.mark))
         return lines
 
-    def _meter(self, meters: list[Meter], number: int, cells: int, look: Look, stale: bool, gap: int) -> list[Part]:
+    def _meter(
+        self, meters: list[Meter], number: int, cells: int, look: Look, stale: bool, gap: int
+    ) -> list[Part]:
         palette = look.palette
         if number >= len(meters):
             return [(" " * (cells + gap), palette("fg"))]
@@ -163,7 +165,12 @@ class Header(Lines):
     # --- the texts on the right ----------------------------------------------------------------
 
     def _texts(self, look: Look, roomy: bool) -> list[list[Part]]:
-        lines = [self._agents(look, roomy), self._needs(look, roomy), self._sums(look, roomy), self._spend(look, roomy)]
+        lines = [
+            self._agents(look, roomy),
+            self._needs(look, roomy),
+            self._sums(look, roomy),
+            self._spend(look, roomy),
+        ]
         if self.shell.lost:
             stale = look.palette("num-stale")
             lines = [[(text, stale) for text, _ in line] for line in lines]
@@ -173,7 +180,10 @@ class Header(Lines):
         palette, model = look.palette, self._model
         if not model.known:
             return [("Agents: ", palette("label")), ("-", palette("muted"))]
-        line: list[Part] = [("Agents: ", palette("label")), (str(len(model.rows)), palette("bright", bold=True))]
+        line: list[Part] = [
+            ("Agents: ", palette("label")),
+            (str(len(model.rows)), palette("bright", bold=True)),
+        ]
         for number, (state, mark) in enumerate(STATES):
             count = model.counts.get(state, 0)
             if not count:
@@ -224,7 +234,9 @@ class Header(Lines):
         line: list[Part] = [(f"{model.window.capitalize()}: ", palette("label"))]
         if sums is None:
             return [*line, ("-", palette("muted"))]
-        if not (sums.input or sums.cache_read or sums.cache_write or sums.output or sums.cost or sums.unpriced):
+        if not (
+            sums.input or sums.cache_read or sums.cache_write or sums.output or sums.cost or sums.unpriced
+        ):
             return [*line, ("$0.00", palette("fg"))]
         cache = sums.cache_read + sums.cache_write
         counts = (
@@ -234,7 +246,10 @@ class Header(Lines):
             if roomy:
                 line += [(word, palette(name)), (f.tokens(value) + " ", palette("bright", bold=True))]
             else:
-                line += [("+" if number else "", palette("muted")), (f.tokens(value), palette(name, bold=True))]
+                line += [
+                    ("+" if number else "", palette("muted")),
+                    (f.tokens(value), palette(name, bold=True)),
+                ]
         return [*line, *self._cost(sums, look, roomy)]
 
     def _cost(self, sums: Sums, look: Look, roomy: bool) -> list[Part]:
@@ -255,10 +270,15 @@ class Header(Lines):
         if not model.rows:
             up = f.uptime(self.shell.clock.time() - sums.kernel_started)
             return [("Up ", palette("label")), (up, palette("fg")), *self._kernel(sums, look)]
-        line: list[Part] = [("Spend: ", palette("label")), (f"${sums.spend_hour:.2f}/h", palette("bright", bold=True))]
+        line: list[Part] = [
+            ("Spend: ", palette("label")),
+            (f"${sums.spend_hour:.2f}/h", palette("bright", bold=True)),
+        ]
         if sums.budget_limit is not None and sums.budget_spent is not None and sums.spend_hour > 0:
             left = sums.budget_limit - sums.budget_spent - sums.budget_reserved
-            line.append((f"  ${sums.budget_limit:.0f} lasts {f.age(3600 * left / sums.spend_hour)}", palette("muted")))
+            line.append(
+                (f"  ${sums.budget_limit:.0f} lasts {f.age(3600 * left / sums.spend_hour)}", palette("muted"))
+            )
             if not roomy:
                 return line
         return [*line, *self._kernel(sums, look)]
@@ -278,9 +298,15 @@ class Header(Lines):
         sums = model.shown_header
         if sums is None:
             return strip([("agenttop", palette("label")), (" -", palette("muted"))], width, palette("fg"))
-        line: list[Part] = [(str(len(model.rows)), palette("bright", bold=True)), (" agents", palette("label"))]
+        line: list[Part] = [
+            (str(len(model.rows)), palette("bright", bold=True)),
+            (" agents", palette("label")),
+        ]
         if model.needing:
-            line += [(" ", palette("fg")), (f" {model.needing} ", palette("badge-fg", "state-needs-you", bold=True))]
+            line += [
+                (" ", palette("fg")),
+                (f" {model.needing} ", palette("badge-fg", "state-needs-you", bold=True)),
+            ]
         for state, mark in STATES:
             if count := model.counts.get(state, 0):
                 line += [(f" {count}", palette("fg")), (mark, palette(f"state-{state}", bold=True))]

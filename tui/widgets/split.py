@@ -139,4 +139,6 @@ class Split(Widget):
         now = self.shell.clock.time()
         rows = [HEADING, *call_rows(detail.calls, now)] if detail.calls else [[("  no calls yet", "muted")]]
         self.query_one("#split-table", Paper).show(rows[: max(1, self.size.height - 1)])
-        self.query_one("#split-calls", _Rule).say(f"Calls  {clean(detail.info.name)}", f"{detail.calls_today} today")
+        self.query_one("#split-calls", _Rule).say(
+            f"Calls  {clean(detail.info.name)}", f"{detail.calls_today} today"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import cache
 
 from textual.strip import Strip
 
@@ -71,5 +72,6 @@ class Tabs(Lines):
         return clock
 
 
+@cache
 def _host() -> str:
     return f.clean(socket.gethostname().split(".")[0])
