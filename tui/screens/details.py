@@ -266,7 +266,9 @@ class DetailsScreen(PaneScreen):
             rest = self.query_one("#rest", Paper)
             rest.show(page.later(rest.size.width))
             rest.styles.height = len(rest.rows)
-            paper.styles.height = max(4, min(len(rows) + 1, self.query_one("#main").size.height - len(rest.rows) - 1))
+            paper.styles.height = max(
+                4, min(len(rows) + 1, self.query_one("#main").size.height - len(rest.rows) - 1)
+            )
 
     def _show_page(self, live: Live) -> None:
         paper = self.query_one("#page", Paper)

@@ -68,7 +68,6 @@ class KillScreen(Dialog[str]):
     def on_mount(self) -> None:
         """Ask the kernel what would end."""
         self.head("Kill", "asking the kernel", "bad")
-        super().on_mount()
         self.run_worker(self._ask())
 
     async def _ask(self) -> None:

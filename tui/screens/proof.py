@@ -159,7 +159,6 @@ class ProofScreen(Dialog[None]):
     def on_mount(self) -> None:
         """Say it, then ask the journal where it is written."""
         self._show()
-        super().on_mount()
         self.run_worker(self._read_events())
 
     @property

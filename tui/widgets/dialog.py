@@ -152,6 +152,8 @@ class Dialog(ModalScreen[Result]):
     WIDTH = 104
     #: ``accent``, ``bad`` or ``good``.
     edge = "accent"
+    #: Whether the screen beneath is dimmed.
+    veil = True
 
     def compose(self) -> ComposeResult:
         """The box, the body in it, the chips below."""
@@ -207,13 +209,14 @@ class Dialog(ModalScreen[Result]):
         self.set_class(self.ink.ascii, "-ascii")
         frame.refresh()
 
+    # Textual calls the handlers of base classes too, after those of the class: no super() in them.
     def on_mount(self) -> None:
         """Take the size there is, and let the screen beneath shine through where colours can be mixed."""
         data = self.shell.look.palette.data
-        if not data.ansi:
-            self.styles.background = Color.parse(data.colours["bg"]).with_alpha(VEIL)
-        else:
+        if data.ansi or not self.veil:
             self.styles.background = Color(0, 0, 0, 0)
+        else:
+            self.styles.background = Color.parse(data.colours["bg"]).with_alpha(VEIL)
         self.fit()
 
     def on_resize(self, event: Resize) -> None:

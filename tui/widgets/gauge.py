@@ -59,7 +59,9 @@ def identity(live: Live, width: int) -> Row:
         groups.append([("parent ", "label"), (clean(live.names.get(info.parent, info.parent)), "fg")])
     if live.detail.children:
         word = "child " if len(live.detail.children) == 1 else "children "
-        groups.append([(word, "label"), (clean(several([live.names.get(c, c) for c in live.detail.children])), "fg")])
+        groups.append(
+            [(word, "label"), (clean(several([live.names.get(c, c) for c in live.detail.children])), "fg")]
+        )
     groups.append([("run ", "label"), (str(info.run or "-"), "fg")])
     if info.started_at is not None:
         end = info.ended_at if info.ended_at is not None else live.now

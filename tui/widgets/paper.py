@@ -51,7 +51,10 @@ class Ink:
         self._styles: dict[str, Style] = {}
 
     def style(self, ink: str) -> Style:
-        """The style of ``"fg[/on] [bold] [italic] [underline]"``."""
+        """The style of ``"fg[/on] [bold] [italic] [underline] [field]"``.
+
+        ``field`` is ground to type on: where there is no colour it is underlined.
+        """
         style = self._styles.get(ink)
         if style is None:
             names, *marks = ink.split() or [""]
@@ -61,7 +64,7 @@ class Ink:
                 on or self.ground,
                 bold="bold" in marks,
                 italic="italic" in marks,
-                underline="underline" in marks,
+                underline="underline" in marks or ("field" in marks and self.palette.mono),
             )
         return style
 
