@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 BURN = "while :; do :; done"
 #: A child in a session of its own whose parents have ended: only a cgroup or the marker finds it.
-DAEMON = "(setsid sh -c 'trap \"\" TERM HUP; echo daemon; while :; do sleep 1; done' &); echo started; exec sleep 600"
+DAEMON = "(setsid sh -c 'trap \"\" TERM; echo daemon; while :; do sleep 1; done' &); exec sleep 600"
 #: Six workers that start new processes for ever.
 STORM = "w() { while :; do sh -c ':' ; done; }; for i in 1 2 3 4 5 6; do w & done; echo storm; wait"
 #: Every process lives a moment and starts its successor in a new session: no pid is there twice.
@@ -439,7 +439,7 @@ class BackendContract:
         launch = rig.sh("(setsid sh -c 'echo daemon; sleep 600; :' >/dev/null &); sleep 600; :")
         ref = await rig.start(launch)
         with anyio.fail_after(DEADLINE):
-            while len(await rig.backend.processes(ref)) < 4:  # noqa: ASYNC110 - /proc has no events
+            while len(await rig.backend.processes(ref)) < 4:
                 await anyio.sleep(0.01)
         await killed(rig, ref, grace=1)
 
@@ -507,9 +507,7 @@ class BackendContract:
         launch = rig.sh("echo on; sleep 0.3; exit 9")
         ref = await rig.start_in_doomed_kernel(launch)
         with anyio.fail_after(DEADLINE):
-            while (  # noqa: ASYNC110 - another process's end, asked as a kernel would ask
-                adoption := await rig.backend.adopt(launch, ref)
-            ).state == "alive":
+            while (adoption := await rig.backend.adopt(launch, ref)).state == "alive":
                 await anyio.sleep(0.05)
         assert (adoption.state, adoption.exit.code) == ("ended", 9)
         again = await rig.adopt(launch, None)

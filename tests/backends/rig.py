@@ -66,7 +66,7 @@ class KeptDoors:
 async def until(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
     """Wait for a condition of the outside world; fails with ``what`` when it does not come."""
     with anyio.move_on_after(deadline):
-        while not condition():  # noqa: ASYNC110 - the outside world has no event to wait for
+        while not condition():
             await anyio.sleep(0.01)
         return
     raise AssertionError(f"{what} did not happen within {deadline} s")

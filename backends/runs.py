@@ -1,0 +1,159 @@
+"""One run of this backend: its handle, and the files of its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from agenttop.core.backend import Exit, RunRef
+from agenttop.core.errors import BackendError
+
+from . import proc
+
+PID = "pid"
+EXIT = "exit"
+STDIN = "stdin"
+GROUPS = "groups"
+
+
+@dataclass(slots=True)
+class Run:
+    """A run as this process knows it; everything but the last block is in its ``RunRef``."""
+
+    marker: str
+    folder: Path
+    pid: int
+    start_time: int
+    boot: str
+    groups: dict[str, str] = field(default_factory=dict)
+    """What a group is for (``tree``, ``freezer``, ``memory``, ``cpu``, ``pids``) → its folder."""
+
+    ours: bool = False
+    """Whether the wrapper is a child of this process, to be reaped by it."""
+    status: int | None = None
+    """What waitpid said, once it did."""
+    ready: bool = False
+    """Whether the wrapper has entered its groups."""
+    stopping: int = 0
+    """How many calls of ``stop`` are at work on it."""
+    done: anyio.Event = field(default_factory=anyio.Event)
+    """Set when ``wait`` has seen the end of the tree."""
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    """Processes that were found in the tree once: they stay in it whatever they do to their environment."""
+
+    @property
+    def ref(self) -> RunRef:
+        """The handle for the journal."""
+        return {
+            "marker": self.marker,
+            "folder": str(self.folder),
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "boot": self.boot,
+            "groups": dict(self.groups),
+        }
+
+    @classmethod
+    def from_ref(cls, ref: RunRef) -> Run:
+        """Read a handle back.
+
+        Raises:
+            BackendError: It is not one of this backend's.
+        """
+        try:
+            return cls(
+                marker=str(ref["marker"]),
+                folder=Path(ref["folder"]),
+                pid=int(ref["pid"]),
+                start_time=int(ref["start_time"]),
+                boot=str(ref["boot"]),
+                groups={str(key): str(path) for key, path in ref["groups"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BackendError(
+                "the handle of a run cannot be read", f"{type(error).__name__}: {error}"
+            ) from error
+
+    @property
+    def identity(self) -> tuple[int, int, str]:
+        """What no other process has: pid, start time, boot id."""
+        return self.pid, self.start_time, self.boot
+
+    @property
+    def tree(self) -> str | None:
+        """The group whose members are the tree, if there is one."""
+        return self.groups.get("tree") or self.groups.get("freezer")
+
+    @property
+    def mechanism(self) -> str:
+        """How this run is frozen: ``cgroup2``, ``cgroup1`` or ``signal``."""
+        return "cgroup2" if "tree" in self.groups else "cgroup1" if "freezer" in self.groups else "signal"
+
+    def wrapper(self) -> proc.Stat | None:
+        """The wrapper, if it is alive and still the process it was."""
+        found = proc.stat(self.pid)
+        return found if found and found.alive and found.start_time == self.start_time else None
+
+    def entered(self) -> bool:
+        """Whether the wrapper has entered its groups (it then writes its pid file) or has ended."""
+        if not self.ready:
+            self.ready = (self.folder / PID).exists() or self.wrapper() is None
+        return self.ready
+
+    def reap(self) -> None:
+        """Collect the wrapper if it is our child and has ended; harmless otherwise."""
+        if not self.ours or self.status is not None:
+            return
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody set SIGCHLD to be ignored: the exit file has to do
+            self.ours = False
+            return
+        if pid:
+            self.status = status
+
+    def exit(self) -> Exit:
+        """How it ended, from the exit file, else from what waitpid said."""
+        code = exit_code(self.folder)
+        if code is not None:
+            return Exit(code=code)
+        if self.status is None:
+            return Exit(detail="it left no exit status")
+        if os.WIFSIGNALED(self.status):
+            return Exit(signal=os.WTERMSIG(self.status), detail="its wrapper was killed")
+        return Exit(code=os.waitstatus_to_exitcode(self.status))
+
+
+def exit_code(folder: Path) -> int | None:
+    """What the wrapper noted; ``None`` when it has not, or was killed while it wrote."""
+    try:
+        text = (folder / EXIT).read_bytes()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+
+
+def identity(folder: Path) -> tuple[str, proc.Stat] | None:
+    """Boot id and wrapper as its pid file tells; ``None`` without a complete one."""
+    try:
+        boot, _, line = (folder / PID).read_bytes().partition(b"\n")
+        return (boot.decode("ascii"), proc.parse(line)) if line.endswith(b"\n") else None
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
+
+
+def store_groups(folder: Path, groups: dict[str, str]) -> None:
+    """Note the groups of a run before it is spawned, for a kernel that has lost its handle."""
+    (folder / GROUPS).write_text(json.dumps(groups))
+
+
+def load_groups(folder: Path) -> dict[str, str]:
+    """The groups of a run; empty if none were noted."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return {str(key): str(path) for key, path in json.loads((folder / GROUPS).read_text()).items()}
+    return {}

@@ -1,0 +1,74 @@
+"""Making the wrapper process of a run; ``run.sh`` beside this file is what it runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agenttop.core.errors import BackendError
+
+WRAPPER = str(Path(__file__).with_name("run.sh"))
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: A kernel may have been started with some of these ignored; a program starts with all at their default.
+_RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+
+def shell(env: Mapping[str, str]) -> str:
+    """The shell for the wrapper: dash drops variables whose names are none of its own, bash keeps them."""
+    if all(map(_IDENTIFIER.fullmatch, env)):
+        return "/bin/sh"
+    return shutil.which("bash", path="/bin:/usr/bin:/usr/local/bin") or "/bin/sh"
+
+
+def spawn(
+    folder: Path,
+    boot: str,
+    cwd: str,
+    env: Mapping[str, str],
+    command: Sequence[str],
+    *,
+    groups: Sequence[str] = (),
+    kib: int = 0,
+    stdin: bool = False,
+) -> int:
+    """Start the wrapper in a session of its own; returns its pid, which is then to be reaped.
+
+    posix_spawn(3) does not copy this process and returns when the shell has been exec'd.
+
+    Raises:
+        BackendError: The system has no room for it, or the command line is too long.
+    """
+    program = shell(env)
+    argv = [
+        program,
+        WRAPPER,
+        str(folder),
+        boot,
+        cwd,
+        str(kib),
+        *(f"{path}/cgroup.procs" for path in groups),
+        "--",
+    ]
+    source = (str(folder / "stdin"), os.O_RDONLY) if stdin else ("/dev/null", os.O_RDONLY)
+    try:
+        return os.posix_spawn(
+            program,
+            [*argv, *command],
+            {**env, "PWD": cwd},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, *source, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(folder / "out"), _APPEND & ~os.O_CLOEXEC, 0o600),
+                (os.POSIX_SPAWN_OPEN, 2, str(folder / "err"), _APPEND & ~os.O_CLOEXEC, 0o600),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_RESET,
+        )
+    except OSError as error:
+        raise BackendError(f"cannot start {command[0]}", error.strerror or str(error)) from error

@@ -1,0 +1,244 @@
+"""Ending a whole tree, with evidence for each step."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from agenttop.core.backend import Killed, Step
+from agenttop.core.clock import Clock
+
+from . import cgroups, freeze, proc, signals, tree
+from .runs import Run
+
+#: How long KILL may take: a process in uninterruptible sleep dies when it wakes.
+KILL_DEADLINE = 10.0
+#: A tree that is still there so long after a plain KILL forks as fast as it is killed.
+_PLAIN = 0.1
+#: A tree is looked through again at least so often while it has time to end by itself.
+_LOOK = 0.25
+
+Key = tuple[int, int]
+T = TypeVar("T")
+
+
+class Stop:
+    """One stop of one run; ``limiter`` bounds the worker threads that all stops use together."""
+
+    def __init__(
+        self,
+        run: Run,
+        table: tree.Table,
+        clock: Clock,
+        limiter: anyio.CapacityLimiter,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        self._run = run
+        self._table = table
+        self._clock = clock
+        self._limiter = limiter
+        self._on_step = on_step
+        self._steps: list[Step] = []
+        self._ever: dict[Key, str] = {}
+
+    async def __call__(self, grace: float) -> Killed:
+        """TERM, grace, KILL, proof."""
+        began = time.monotonic()
+        left = await self._thread(self._look)
+        if grace > 0:
+            left = await self._term(left, began + grace)
+        if left:
+            before = {process.key for process in left}
+            await self._thread(partial(self._kill, time.monotonic() + KILL_DEADLINE))
+            self._say(
+                f"KILL sent to {len(before)}",
+                f"{_pids(left)}, {_names(process.comm for process in left)}"
+                + (", ignored TERM" if grace > 0 else ", no grace was given"),
+            )
+        survivors = await self._thread(self._prove)
+        total = len(self._ever)
+        return Killed(
+            processes=total,
+            ended=total - len(survivors),
+            survivors=tuple(process.pid for process in survivors),
+            mechanism=self._run.mechanism,
+            seconds=time.monotonic() - began,
+            steps=tuple(self._steps),
+        )
+
+    async def _thread(self, call: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    def _say(self, what: str, evidence: str, ok: bool = True) -> None:
+        step = Step(self._clock.time(), what, evidence, ok)
+        self._steps.append(step)
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def _look(self) -> list[proc.Stat]:
+        """The live tree now; everything ever seen in it counts as a process of this kill."""
+        found = tree.members(self._run, self._table)
+        for process in found:
+            if self._ever.get(process.key) != process.comm:
+                self._ever[process.key] = process.comm
+        return found
+
+    # -- TERM
+
+    async def _term(self, found: list[proc.Stat], end: float) -> list[proc.Stat]:
+        sent, thawed = await self._thread(partial(self._send_term, found))
+        where = "in 1 cgroup" if self._run.tree else "found by descent and marker"
+        self._say(f"TERM sent to {_count(sent)} {where}", "pid and start time checked for each")
+        if thawed:
+            self._say(f"thawed {_count(sent)}", "so that TERM could act")
+        left = await self._wait(end)
+        alive = {process.key for process in left}
+        ended = [comm for key, comm in self._ever.items() if key not in alive]
+        if ended:
+            self._say(f"{len(ended)} ended by themselves", _names(ended))
+        return left
+
+    def _send_term(self, found: list[proc.Stat]) -> tuple[int, bool]:
+        """TERM to all, and to what was forked meanwhile; a frozen tree is thawed with it pending."""
+        frozen = freeze.is_frozen(self._run, self._table)
+        done: set[Key] = set()
+        for _ in range(3):  # once more for those that were forked meanwhile; a grace period follows
+            fresh = [process for process in found if process.key not in done]
+            if not fresh:
+                break
+            for process in fresh:
+                _signal(process, signal.SIGTERM)
+                done.add(process.key)
+            if self._run.tree is None:
+                break  # every look is a pass over /proc
+            found = self._look()
+        if frozen:
+            freeze.thaw(self._run, self._table)
+        return len(done), frozen
+
+    async def _wait(self, end: float) -> list[proc.Stat]:
+        """Until the tree is empty or time is up; returns what is left."""
+        watch = signals.Watch()
+        try:
+            while True:
+                left = await self._thread(self._look)
+                rest = end - time.monotonic()
+                if not left or rest <= 0:
+                    return left
+                watch.add(left)
+                look_again = time.monotonic() + min(rest, _LOOK if self._run.tree else 4 * _LOOK)
+                while len(watch) and (pause := look_again - time.monotonic()) > 0:
+                    with anyio.move_on_after(pause):
+                        await anyio.wait_readable(watch.fileno())
+                    watch.ended()
+        finally:
+            watch.close()
+
+    # -- KILL
+
+    def _kill(self, end: float) -> None:
+        """KILL everything but the wrapper, so that it can note the exit status; at last that too.
+
+        A tree that forks faster than it is killed is frozen first: nothing is forked then, and a
+        frozen process still dies of KILL (in the version 1 freezer when it is thawed).
+        """
+        run, patience = self._run, _PLAIN
+        frozen = run.mechanism != "signal" and freeze.is_frozen(run, self._table)
+        for attempt in range(1000):
+            if attempt and not frozen:
+                freeze.freeze(run, self._table, deadline=1.0)
+            found = self._look()
+            last = attempt >= 3 or not [process for process in found if process.pid != run.pid]
+            for process in found:
+                if process.pid != run.pid or (last and attempt):
+                    _signal(process, signal.SIGKILL)
+            if last and attempt and "tree" in run.groups:
+                cgroups.write(f"{run.groups['tree']}/cgroup.kill", "1")
+            if attempt or frozen or run.mechanism == "signal":
+                freeze.thaw(run, self._table)
+            frozen = False
+            if self._gone(found, patience) or time.monotonic() > end:
+                return
+            patience = min(patience * 2, 1.0)
+
+    def _gone(self, found: list[proc.Stat], patience: float) -> bool:
+        """Whether the tree is empty once these have ended (or patience has)."""
+        watch, end = signals.Watch(), time.monotonic() + patience
+        try:
+            watch.add(found)
+            while len(watch) and (rest := end - time.monotonic()) > 0:
+                watch.ended(rest)
+        finally:
+            watch.close()
+        self._run.reap()
+        return not self._look()
+
+    # -- proof
+
+    def _prove(self) -> list[proc.Stat]:
+        left = {process.key: process for process in self._look()}
+        reparented = 0
+        for process in tree.outside(self._run, self._table):
+            if process.key in left:
+                continue
+            reparented += 1
+            self._ever[process.key] = process.comm
+            _signal(process, signal.SIGKILL)
+            if not self._died(process):
+                left[process.key] = process
+        self._run.reap()
+        zombies = sum(self._is_zombie(key) for key in self._ever if key not in left)
+        where = "cgroup.procs is empty" if self._run.tree else "no process of the tree is left"
+        self._say(
+            where if not left else f"{_count(len(left))} left: {_pids(list(left.values()))}",
+            f"{len(left)} survivors, {reparented} reparented, {zombies} zombies",
+            ok=not left,
+        )
+        return list(left.values())
+
+    def _died(self, process: proc.Stat) -> bool:
+        watch = signals.Watch()
+        try:
+            watch.add([process])
+            watch.ended(1.0)
+            return not len(watch)
+        finally:
+            watch.close()
+
+    def _is_zombie(self, key: Key) -> bool:
+        found = proc.stat(key[0])
+        return (
+            found is not None
+            and found.start_time == key[1]
+            and found.state == "Z"
+            and key[0] != self._run.pid
+        )
+
+
+def _signal(process: proc.Stat, signum: int) -> None:
+    try:
+        signals.send(process.pid, process.start_time, signum)
+    except PermissionError:
+        return  # it changed its user; it is then counted among the survivors
+
+
+def _count(number: int) -> str:
+    return f"{number} process{'es' if number != 1 else ''}"
+
+
+def _pids(found: list[proc.Stat], most: int = 8) -> str:
+    shown = " ".join(str(process.pid) for process in found[:most])
+    return shown if len(found) <= most else f"{shown} and {len(found) - most} more"
+
+
+def _names(comms: Iterable[str], most: int = 8) -> str:
+    counted = Counter(comms).most_common()
+    shown = ", ".join(f"{name} {number}" for name, number in counted[:most])
+    return shown if len(counted) <= most else f"{shown}, …"

@@ -1,0 +1,411 @@
+"""Agents as ordinary processes of this machine, each run in a session of its own.
+
+A small shell (``run.sh``) stands between the kernel and the program. It outlives the kernel, enters
+the run's control groups before the program exists, and notes the exit status in the run's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from agenttop.core.backend import (
+    Adoption,
+    Backend,
+    BackendContext,
+    Capabilities,
+    Check,
+    Chunk,
+    Exit,
+    Frozen,
+    Killed,
+    Launch,
+    Process,
+    RunRef,
+    Sample,
+    Step,
+)
+from agenttop.core.errors import BackendError
+
+from . import cgroups, doctor, freeze, output, proc, program, runs, signals, spawn, tree
+from .runs import Run
+from .sampler import Sampler
+from .stdin import Inputs
+from .stop import Stop
+
+T = TypeVar("T")
+
+#: What a program leaves behind gets so long to end when the program itself has.
+SWEEP_GRACE = 2.0
+#: How long a wrapper may take from its exec to its pid file.
+_ENTER = 10.0
+#: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
+_THREADS = 8
+_REBOOTED = "the machine was rebooted"
+
+
+class SubprocessBackend(Backend):
+    """See the contract; settings are ``freeze`` and ``cgroup`` (``cgroups.choose``)."""
+
+    name: ClassVar[str] = "subprocess"
+
+    def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
+        super().__init__(context)
+        self._boot_id = boot_id
+        self._runs: dict[str, Run] = {}
+        self._table = tree.Table()
+        self._sampler = Sampler(self._table)
+        self._inputs = Inputs(context.doors)
+        self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._groups: cgroups.Cgroups | None = None
+        self._groups_lock = anyio.Lock()
+
+    async def _thread(self, call: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    async def _members(self, run: Run) -> list[proc.Stat]:
+        return await self._thread(partial(tree.members, run, self._table))
+
+    async def _cgroups(self) -> cgroups.Cgroups:
+        async with self._groups_lock:
+            if self._groups is None:
+                self._groups = await self._thread(self._choose)
+            return self._groups
+
+    def _choose(self) -> cgroups.Cgroups:
+        chosen = cgroups.choose(self.context.state, dict(self.context.settings))
+        cgroups.remove(cgroups.leftovers(chosen))
+        return chosen
+
+    async def check(self) -> list[Check]:
+        """What ``doctor`` says of this backend."""
+        try:
+            return await self._thread(partial(doctor.checks, await self._cgroups()))
+        except (BackendError, OSError) as error:
+            return [Check("freeze", "missing", str(error))]
+
+    async def capabilities(self) -> Capabilities:
+        """Freeze mechanisms and limits of this machine, for this user."""
+        groups = await self._cgroups()
+        return Capabilities(freeze=groups.mechanisms, limits=groups.limits, stdin=True)
+
+    # -- start and adopt
+
+    async def start(self, launch: Launch) -> RunRef:
+        """Start the wrapper; on return it has been exec'd with the run's marker in its environment."""
+        groups = await self._cgroups()
+        made = await self._thread(partial(_prepare, launch, groups))
+        reader = None
+        try:
+            if launch.spec.stdin:
+                reader = await self._inputs.make(launch.marker, str(launch.folder))
+            run = self._spawn(launch, made)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                if launch.spec.stdin:
+                    await self._inputs.drop(launch.marker, str(launch.folder))
+                await self._thread(partial(cgroups.remove, list(made.values())))
+            raise
+        finally:
+            if reader is not None:
+                os.close(reader)
+        if launch.spec.nice and not groups.limits >= {"cpus"}:
+            await self.renice(run.ref, launch.spec.nice)
+        return run.ref
+
+    def _spawn(self, launch: Launch, made: dict[str, str]) -> Run:
+        limit = launch.spec.limits.memory
+        boot = self._boot_id()
+        command = launch.command
+        if launch.spec.sandbox:
+            command = program.sandboxed(command, launch.cwd, launch.folder)
+        held = "memory" in made or "memory" in (self._groups.v2_limits if self._groups else ())
+        pid = spawn.spawn(
+            launch.folder,
+            boot,
+            launch.cwd,
+            launch.env,
+            command,
+            groups=list(made.values()),
+            kib=0 if limit is None or held else max(1, limit >> 10),
+            stdin=launch.spec.stdin,
+        )
+        found = proc.stat(pid)
+        if found is None:
+            raise BackendError(f"cannot start {launch.command[0]}", "its wrapper vanished")
+        run = Run(launch.marker, launch.folder, pid, found.start_time, boot, made, ours=True)
+        self._runs[launch.marker] = run
+        return run
+
+    async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:
+        """Find the run by its handle, by its pid file, or by its marker in /proc."""
+        known = self._runs.get(launch.marker)
+        if known is not None and not known.done.is_set():
+            await self._thread(known.reap)
+            if known.wrapper() is not None:
+                return Adoption("alive", known.ref)
+        run = await self._thread(partial(self._find, launch, ref))
+        if run is None:
+            code = runs.exit_code(launch.folder)
+            if code is not None or (launch.folder / runs.PID).exists():
+                return Adoption(
+                    "ended",
+                    None,
+                    Exit(code=code, detail="" if code is not None else "its pid file is damaged"),
+                )
+            return Adoption("never_started")
+        if run.boot != self._boot_id():
+            ended = run.exit() if runs.exit_code(run.folder) is not None else Exit(detail=_REBOOTED)
+            return Adoption("ended", run.ref, ended)
+        if known is not None and known.identity == run.identity:
+            run = known
+        self._runs[launch.marker] = run
+        if run.wrapper() is None:
+            left = await self._members(run)
+            if not left or runs.exit_code(run.folder) is not None:
+                return Adoption("ended", run.ref, await self._end(run))
+        return Adoption("alive", run.ref)
+
+    def _find(self, launch: Launch, ref: RunRef | None) -> Run | None:
+        if ref is not None:
+            return Run.from_ref(ref)
+        noted = runs.identity(launch.folder) or self._starting(launch)
+        if noted is None:
+            return None
+        boot, wrapper = noted
+        made = runs.load_groups(launch.folder)
+        return Run(launch.marker, launch.folder, wrapper.pid, wrapper.start_time, boot, made)
+
+    def _starting(self, launch: Launch) -> tuple[str, proc.Stat] | None:
+        """A wrapper that runs but has not written its pid file yet."""
+        end = time.monotonic() + _ENTER
+        while marked := self._table.fresh().marked.get(launch.marker):
+            if (noted := runs.identity(launch.folder)) or time.monotonic() > end:
+                return noted or (self._boot_id(), min(marked, key=lambda process: process.start_time))
+            time.sleep(0.005)
+        return runs.identity(launch.folder)
+
+    # -- the end
+
+    async def wait(self, ref: RunRef) -> Exit:
+        """Until the main program has ended; what it left behind is then ended too."""
+        run = self._run(ref)
+        await self._wrapper_end(run)
+        await self._thread(run.reap)
+        if runs.exit_code(run.folder) is None:
+            await self._orphans_end(run)
+        return await self._end(run)
+
+    async def _wrapper_end(self, run: Run) -> None:
+        if run.status is not None or run.boot != self._boot_id():
+            return
+        watch = signals.Watch()
+        try:
+            if (wrapper := run.wrapper()) is not None:
+                watch.add([wrapper])
+            while len(watch):
+                await anyio.wait_readable(watch.fileno())
+                watch.ended()
+        finally:
+            watch.close()
+
+    async def _orphans_end(self, run: Run) -> None:
+        """The wrapper was killed and the program may live on: the run lasts as long as its tree."""
+        watch = signals.Watch()
+        try:
+            while left := await self._members(run):
+                watch.add(left)
+                while len(watch):
+                    await anyio.wait_readable(watch.fileno())
+                    watch.ended()
+        finally:
+            watch.close()
+
+    async def _end(self, run: Run) -> Exit:
+        """Clear up after a run whose main program has ended."""
+        if not run.stopping and await self._members(run):
+            await self._stop(run, SWEEP_GRACE, None)
+        await self._thread(run.reap)
+        await self._inputs.drop(run.marker, str(run.folder))
+        ended = run.exit()
+        if not run.stopping:
+            await self._thread(partial(self._clear, run))
+        run.done.set()
+        return ended
+
+    def _clear(self, run: Run) -> None:
+        self._sampler.drop(run.marker)
+        cgroups.remove(list(run.groups.values()))
+
+    async def forget(self, launch: Launch, ref: RunRef | None) -> None:
+        """Remove groups and the stdin kept by the holder; what still runs is killed."""
+        run = self._runs.pop(launch.marker, None)
+        if run is None:
+            run = await self._thread(partial(self._find, launch, ref))
+        await self._inputs.drop(launch.marker, str(launch.folder))
+        if run is None:
+            await self._thread(partial(cgroups.remove, list(runs.load_groups(launch.folder).values())))
+            return
+        if run.boot == self._boot_id() and await self._members(run):
+            await self._stop(run, 0, None)
+        await self._thread(run.reap)
+        await self._thread(partial(self._clear, run))
+        if self._groups is not None:
+            await self._thread(self._groups.close)
+
+    async def close(self) -> None:
+        """Let go of descriptors; runs go on, and see no end of their input."""
+        self._inputs.release_all()
+        self._sampler.close()
+        if self._groups is not None:
+            await self._thread(self._groups.close)
+
+    # -- control
+
+    def _run(self, ref: RunRef) -> Run:
+        """The run as known here, or from its handle."""
+        run = Run.from_ref(ref)
+        known = self._runs.get(run.marker)
+        return known if known is not None and known.identity == run.identity else run
+
+    async def _live(self, ref: RunRef) -> Run:
+        """The run, proven to be alive and to have entered its groups.
+
+        Raises:
+            BackendError: It has ended.
+        """
+        run = self._run(ref)
+        if run.boot != self._boot_id():
+            raise BackendError(f"{run.marker} has ended", _REBOOTED)
+        end = time.monotonic() + _ENTER
+        while not run.entered() and time.monotonic() < end:  # noqa: ASYNC110 - a file, a millisecond away
+            await anyio.sleep(0.001)
+        run.reap()
+        if run.wrapper() is None and (run.done.is_set() or not await self._members(run)):
+            raise BackendError(f"{run.marker} has ended", "there is nothing left to act on")
+        return run
+
+    async def processes(self, ref: RunRef) -> list[Process]:
+        """The tree; the first is the wrapper."""
+        run = self._run(ref)
+        if run.boot != self._boot_id():
+            return []
+        return await self._thread(lambda: [proc.describe(found) for found in tree.members(run, self._table)])
+
+    async def freeze(self, ref: RunRef) -> Frozen:
+        """Stop the tree with the run's mechanism."""
+        run = await self._live(ref)
+        return await self._thread(partial(freeze.freeze, run, self._table))
+
+    async def thaw(self, ref: RunRef) -> None:
+        """Let it run again."""
+        run = await self._live(ref)
+        await self._thread(partial(freeze.thaw, run, self._table))
+
+    async def signal(self, ref: RunRef, signum: int) -> int:
+        """To the program, not to its wrapper."""
+        run = await self._live(ref)
+        found = await self._members(run)
+        main = tree.main_program(run, found)
+        if main is None:
+            return 0
+        try:
+            return int(signals.send(main.pid, main.start_time, signum))
+        except PermissionError as error:
+            raise BackendError(f"cannot signal {main.pid} of {run.marker}", "permission denied") from error
+
+    async def stop(
+        self, ref: RunRef, *, grace: float, on_step: Callable[[Step], None] | None = None
+    ) -> Killed:
+        """TERM, grace, KILL, proof."""
+        return await self._stop(await self._live(ref), grace, on_step)
+
+    async def _stop(self, run: Run, grace: float, on_step: Callable[[Step], None] | None) -> Killed:
+        run.stopping += 1
+        try:
+            return await Stop(run, self._table, self.context.clock, self._limiter, on_step)(grace)
+        finally:
+            run.stopping -= 1
+            if run.done.is_set() and not run.stopping:
+                with anyio.CancelScope(shield=True):
+                    await self._thread(partial(self._clear, run))
+
+    async def renice(self, ref: RunRef, nice: int) -> None:
+        """Through the group that shares the CPU out, else process by process where allowed."""
+        run = await self._live(ref)
+        await self._thread(partial(_renice, run, self._table, nice))
+
+    # -- input, output, gauges
+
+    async def write(self, ref: RunRef, data: bytes | None) -> None:
+        """To the FIFO; ``None`` closes it for good."""
+        run = await self._live(ref)
+        if data is None:
+            await self._inputs.close(run)
+        else:
+            await self._inputs.write(run, data)
+
+    def output(
+        self, launch: Launch, offsets: Mapping[str, int] | None = None, *, follow: bool = False
+    ) -> AsyncIterator[Chunk]:
+        """From the run's files."""
+        return output.read(launch.folder, offsets, follow=follow, ended=partial(self._is_over, launch))
+
+    def _is_over(self, launch: Launch) -> bool:
+        run = self._runs.get(launch.marker)
+        if run is None:
+            noted = runs.identity(launch.folder)
+            if noted is None or noted[0] != self._boot_id():
+                return True
+            run = Run(launch.marker, launch.folder, noted[1].pid, noted[1].start_time, noted[0])
+        return run.done.is_set() or run.wrapper() is None
+
+    async def trim(self, launch: Launch) -> None:
+        """Hold both files together to ``spec.output.bytes``."""
+        await self._thread(partial(output.trim, launch.folder, launch.spec.output.bytes))
+
+    async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
+        """One round of the sampler."""
+        known = {key: self._sampled(ref) for key, ref in refs.items()}
+        return await self._thread(partial(self._sampler.sample, known))
+
+    def _sampled(self, ref: RunRef) -> Run:
+        known = self._runs.get(ref["marker"])
+        return known if known is not None and known.pid == ref["pid"] else self._run(ref)
+
+
+def _prepare(launch: Launch, groups: cgroups.Cgroups) -> dict[str, str]:
+    """Everything that can be refused before a process is made, then the groups."""
+    program.check_folder(launch.cwd)
+    program.check_program(launch.command, launch.cwd, launch.env)
+    if launch.spec.sandbox and shutil.which("bwrap") is None:
+        program.sandboxed(launch.command, launch.cwd, launch.folder)
+    made = groups.make(launch.marker, launch.spec.limits, launch.spec.nice)
+    runs.store_groups(launch.folder, made)
+    return made
+
+
+def _renice(run: Run, table: tree.Table, nice: int) -> None:
+    if cgroups.renice(run.groups, nice):
+        return
+    for process in tree.members(run, table):
+        found = proc.stat(process.pid)
+        if found is None or found.start_time != process.start_time:
+            continue
+        try:
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+        except (PermissionError, ProcessLookupError):
+            continue  # only root gives more than the usual share
+
+
+def groups_of(folder: Path) -> dict[str, str]:
+    """The control groups of a run, as noted in its folder; for ``inspect`` and tests."""
+    return runs.load_groups(folder)

@@ -1,0 +1,127 @@
+"""Who belongs to a run: the members of its group, else its descendants and everything with its marker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from . import proc
+from .runs import Run
+
+#: A process this young may not have exec'd yet and still show its parent's environment. Clock ticks.
+_YOUNG = 2 * proc.TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One pass over /proc."""
+
+    began: float
+    processes: dict[int, proc.Stat]
+    marked: dict[str, list[proc.Stat]]
+    """Marker → the processes whose environment has it."""
+
+
+class Table:
+    """Passes over /proc, shared by all who ask while one runs; environments are read once per process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._scan = Scan(-1.0, {}, {})
+        self._markers: dict[tuple[int, int], str | None] = {}
+
+    def fresh(self, age: float = 0.0) -> Scan:
+        """A pass that began after this call, or at most ``age`` seconds before; blocks for milliseconds."""
+        wanted = time.monotonic() - age
+        with self._lock:
+            if self._scan.began < wanted:
+                self._scan = self._pass()
+            return self._scan
+
+    def _pass(self) -> Scan:
+        began = time.monotonic()
+        processes: dict[int, proc.Stat] = {}
+        marked: dict[str, list[proc.Stat]] = {}
+        markers: dict[tuple[int, int], str | None] = {}
+        young = proc.uptime_ticks() - _YOUNG
+        for pid in proc.pids():
+            found = proc.stat(pid)
+            if found is None:
+                continue
+            processes[pid] = found
+            if not found.alive:
+                continue
+            known = self._markers.get(found.key)
+            if known is None and found.key not in self._markers:
+                known = proc.marker(pid)
+            if known is not None:
+                marked.setdefault(known, []).append(found)
+            if known is not None or found.start_time < young:
+                markers[found.key] = known
+        self._markers = markers
+        return Scan(began, processes, marked)
+
+
+def group_pids(path: str) -> list[int] | None:
+    """The processes in a group and in those below it; ``None`` when the group is gone."""
+    try:
+        with open(f"{path}/cgroup.procs", "rb") as file:
+            found = [int(line) for line in file]
+        if os.stat(path).st_nlink > 2:
+            with os.scandir(path) as entries:
+                below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for folder in below:
+                found += group_pids(folder) or []
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):  # ENODEV: removed while it was open
+            return None
+        raise
+    return [pid for pid in found if pid]
+
+
+def members(run: Run, table: Table) -> list[proc.Stat]:
+    """Every live process of the run's tree, parents first; the wrapper is one of them."""
+    if run.tree is not None:
+        stats = (proc.stat(pid) for pid in group_pids(run.tree) or [])
+        found = {process.pid: process for process in stats if process and process.alive}
+        if run.pid not in found and (wrapper := run.wrapper()):
+            found[run.pid] = wrapper  # started a moment ago, not in its group yet
+        return proc.parents_first(list(found.values()))
+    return related(run, table.fresh())
+
+
+def related(run: Run, scan: Scan) -> list[proc.Stat]:
+    """The tree without a group: by descent, session, marker, and by having been seen in it before."""
+    wrapper = scan.processes.get(run.pid)
+    lives = wrapper is not None and wrapper.start_time == run.start_time
+    found = {process.pid for process in scan.marked.get(run.marker, ())}
+    for process in scan.processes.values():
+        if process.key in run.seen or (lives and (process.session == run.pid or process.pid == run.pid)):
+            found.add(process.pid)
+    children: dict[int, list[int]] = {}
+    for process in scan.processes.values():
+        children.setdefault(process.ppid, []).append(process.pid)
+    waiting = list(found)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    tree = [scan.processes[pid] for pid in found if scan.processes[pid].alive]
+    run.seen = {process.key for process in tree}
+    return proc.parents_first(tree)
+
+
+def outside(run: Run, table: Table) -> list[proc.Stat]:
+    """Live processes with the run's marker, wherever they are: what a group may have lost."""
+    return list(table.fresh().marked.get(run.marker, ()))
+
+
+def main_program(run: Run, found: list[proc.Stat]) -> proc.Stat | None:
+    """The program itself: the wrapper's child, or, without a wrapper, the oldest of the tree."""
+    rest = [process for process in found if process.pid != run.pid]
+    children = [process for process in rest if process.ppid == run.pid]
+    return min(children or rest, key=lambda process: process.start_time, default=None)
