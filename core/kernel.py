@@ -33,6 +33,7 @@ from .feed import Feed
 from .gateway.calls import CallDesk
 from .gateway.gateway import Gateway
 from .gateway.identity import Identity
+from .gateway.limits import Limits
 from .gateway.meters import Meters
 from .gateway.providers import KeyRing
 from .journal import events as ev
@@ -134,7 +135,10 @@ class Kernel:
         self.identity = Identity(key)
         prices = Prices()
         self.desk = CallDesk(self.books, self.meters, self.identity, prices, self.clock, self.keys)
-        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock, prices=prices)
+        limits = Limits(body_bytes=self.config.gateway.max_body)
+        self.gateway = Gateway(
+            self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices
+        )
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
@@ -242,7 +246,7 @@ class Kernel:
         return PROVIDER_KEYS | {p.key_env for p in self.config.providers.values() if p.key_env}
 
     def _expand(self, spec: AgentSpec, search: str | None) -> AgentSpec:
-        return templates.expand(spec, self.paths, search)
+        return self.config.complete(templates.expand(spec, self.paths, search))
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

@@ -1,0 +1,1 @@
+"""Agents: what they are declared as, their states and runs, and what is done to them."""

@@ -3,9 +3,6 @@
 Every step that a crash could cut is durable before it is taken: ``RunStarting`` before anything is
 spawned, ``StopRequested`` before a signal is sent, ``RestartScheduled`` before the wait begins. A
 kernel that starts again reads these and goes on where the last one was cut (``adopt_all``).
-
-Restart policy after supervisord: a run's start counts after ``start_seconds``; failures in a row
-are waited out with exponential back-off; after ``max_restarts`` of them the agent stays in error.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from ..journal.books import Books
 from .agent import Agent, Run
 from .backends import Backends
 from .launch import Launcher
-from .spec import RestartMode
+from .restarts import Cause, ending
 from .states import Pause
 
 log = logging.getLogger(__name__)
@@ -121,7 +118,9 @@ class Supervisor:
                     if isinstance(error, AgentTopError)
                     else BackendError(f"cannot start {agent.name}", error.strerror or str(error))
                 )
-                await self._record_exit(agent.id, number, Exit(detail=str(failure)), cause="start_failed")
+                again = await self._record_exit(agent.id, number, Exit(detail=str(failure)), "start_failed")
+                if again is not None:
+                    self._tasks.start_soon(self._restart_at, agent.id, again)
                 raise failure from error
         try:
             await self._books.commit(ev.RunStarted(agent=agent.id, run=number, ref=ref))
@@ -156,58 +155,26 @@ class Supervisor:
                     log.warning("%s.%s: %s", run.agent, run.number, error)
                 await anyio.sleep(RETRY[min(attempt, len(RETRY) - 1)])
         run.stale = None
-        await self._record_exit(run.agent, run.number, ended, cause="exit")
+        again = await self._record_exit(run.agent, run.number, ended, "exit")
         if self.runs.get(run.agent) is run:
             del self.runs[run.agent]
         run.ended.set()
-        await self._after(run.agent, run.number)
+        if again is not None:
+            await self._restart_at(run.agent, again)
 
-    async def _record_exit(
-        self,
-        agent: str,
-        number: int,
-        ended: Exit,
-        *,
-        cause: Literal["exit", "start_failed", "reboot", "lost"],
-    ) -> None:
+    async def _record_exit(self, agent: str, number: int, ended: Exit, cause: Cause) -> float | None:
+        """Record the end of a run and what the policy makes of it, in one commit.
+
+        Returns when it is to be restarted (wall clock), ``None`` if it is not.
+        """
         record = self._books.pending.agents.get(agent)
         if record is None or record.run is None or record.run.number != number or not record.run.live:
-            return
-        stopping = record.stopping
-        known: Literal["exit", "stopped", "killed", "start_failed", "reboot", "lost"] = cause
-        if stopping is not None and cause == "exit":
-            known = "killed" if stopping == "kill" else "stopped"
-        await self._books.record(
-            ev.RunExited(
-                agent=agent,
-                run=number,
-                code=ended.code,
-                signal=ended.signal,
-                cause=known,
-                detail=ended.detail,
-                failed=ended.failed and stopping is None,
-                seconds=max(0.0, self._clock.time() - record.run.starting),
-            )
-        )
+            return None
+        events = ending(record, record.run, ended, cause, self._clock.time())
+        await self._books.record(*events)
+        return next((event.at for event in events if isinstance(event, ev.RestartScheduled)), None)
 
     # --- restarting ------------------------------------------------------------------------------
-
-    async def _after(self, agent: str, number: int) -> None:
-        """Apply the restart policy to a run that has just been recorded as ended."""
-        record = self._books.pending.agents.get(agent)
-        if record is None or record.run is None or record.run.number != number or record.stopping:
-            return
-        policy = record.spec.restart
-        failed = record.run.cause != "exit" or record.run.code != 0
-        if policy.policy is RestartMode.NEVER or (policy.policy is RestartMode.ON_FAILURE and not failed):
-            return
-        failures = record.failures if failed or record.run.ready else record.failures + 1
-        if failures > policy.max_restarts:
-            await self._books.record(ev.RestartGivenUp(agent=agent, failures=failures))
-            return
-        at = self._clock.time() + policy.delay(failures)
-        await self._books.record(ev.RestartScheduled(agent=agent, at=at, failures=failures))
-        await self._restart_at(agent, at)
 
     async def _restart_at(self, agent: str, at: float) -> None:
         record = self._books.pending.agents.get(agent)
@@ -220,12 +187,8 @@ class Supervisor:
             return
         try:
             await self.start(agent, "policy")
-        except BackendError as error:
-            log.warning("restart of %s failed: %s", agent, error)
-            if record.run is not None:
-                await self._after(agent, record.run.number)
         except AgentTopError as error:
-            log.warning("restart of %s was not possible: %s", agent, error)
+            log.warning("restart of %s: %s", agent, error)
 
     # --- stopping --------------------------------------------------------------------------------
 
@@ -292,7 +255,7 @@ class Supervisor:
                 return
             except AgentTopError as error:
                 # Not even its backend can be loaded: the run is lost to us, and we say so.
-                await self._record_exit(agent.id, run.number, Exit(detail=str(error)), cause="lost")
+                await self._record_exit(agent.id, run.number, Exit(detail=str(error)), "lost")
                 return
         await self._adopted(agent, run, backend, launch, found, rebooted)
 
@@ -304,10 +267,11 @@ class Supervisor:
         self, agent: Agent, run: Run, backend: Backend, launch: Launch, found: Adoption, rebooted: bool
     ) -> None:
         if found.state == "ended":
-            cause: Literal["exit", "reboot"] = "reboot" if rebooted and found.exit.code is None else "exit"
-            await self._record_exit(agent.id, run.number, found.exit, cause=cause)
-            # The policy's back-off is waited for in the kernel's own group, not by whoever adopts.
-            self._tasks.start_soon(self._after, agent.id, run.number)
+            cause: Cause = "reboot" if rebooted and found.exit.code is None else "exit"
+            again = await self._record_exit(agent.id, run.number, found.exit, cause)
+            if again is not None:
+                # The back-off is waited for in the kernel's own group, not by whoever adopts.
+                self._tasks.start_soon(self._restart_at, agent.id, again)
         elif found.state == "never_started" or found.ref is None:
             self._tasks.start_soon(self._start_again, agent, run.number)
         else:
@@ -324,10 +288,9 @@ class Supervisor:
                 if agent.stopping is None:
                     await self.launch(agent, number)
                     return
-            await self._record_exit(agent.id, number, Exit(), cause="lost")
+            await self._record_exit(agent.id, number, Exit(), "lost")
         except AgentTopError as error:
-            log.warning("start of %s.%s failed: %s", agent.id, number, error)
-            await self._after(agent.id, number)
+            log.warning("start of %s.%s: %s", agent.id, number, error)
 
     async def _go_on(self, agent: Agent, run: Watched) -> None:
         """Finish what the last kernel had begun: a stop, or a freeze without its proof."""

@@ -150,6 +150,11 @@ async def test_an_unknown_backend_and_no_command_are_usage_errors(client: Kernel
 
 async def test_freeze_is_proven_and_resume_undoes_it(client: KernelClient) -> None:
     await client.run(sh("sleep 60 & while :; do sleep 0.01; done"))
+
+    async def grown() -> bool:
+        return len((await client.inspect("hello")).processes) >= 3
+
+    await until(grown)
     [outcome] = await client.pause(PauseRequest(refs=["hello"]))
     assert outcome.error is None
     info = (await client.inspect("hello")).info
