@@ -17,6 +17,7 @@ from agenttop.core.errors import AgentTopError
 from agenttop.core.paths import Paths
 
 from . import box, fleet
+from .cleanup import record_cgroups
 from .stage import Options
 
 
@@ -41,7 +42,9 @@ async def bring_up(home: Path, options: Options) -> list[Outcome]:
     specs = fleet.specs(seed=options.seed, speed=options.speed, home=str(home), cwd=str(work), image=image)
     async with await connect(Paths.from_environ({"AGENTTOP_HOME": str(home)}), start=True) as client:
         request = FleetRequest(fleet=str(home / "fleet.toml"), specs=specs, environ=fleet.environ())
-        return await client.up(request)
+        outcomes = await client.up(request)
+    await anyio.to_thread.run_sync(record_cgroups, home)
+    return outcomes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

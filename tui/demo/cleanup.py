@@ -11,10 +11,11 @@ from agenttop.core.errors import AgentTopError
 from agenttop.core.paths import Paths
 
 from . import box
-from .sweep import Survivors, sweep
+from .sweep import Survivors, cgroups, remove_cgroups, sweep
 
 _KERNEL_SECONDS = 20.0
 _IMPORT_SECONDS = 10.0
+_CGROUPS = "cgroups"
 
 
 def clean(home: Path, image: str | None) -> list[str]:
@@ -25,12 +26,14 @@ def clean(home: Path, image: str | None) -> list[str]:
     Calling it again, or after a part was done already, is harmless.
     """
     problems: list[str] = []
+    groups = cgroups(home) | recorded_cgroups(home)
     if home.exists():
         anyio.run(_through_kernel, home)
     try:
         sweep(home)
     except Survivors as error:
         problems.append(str(error))
+    remove_cgroups(groups)
     if image is not None:
         try:
             importing = (home / box.IMPORTING).exists()
@@ -44,6 +47,19 @@ def clean(home: Path, image: str | None) -> list[str]:
     except OSError as error:
         problems.append(f"folder {home}: {error}")
     return problems
+
+
+def record_cgroups(home: Path) -> None:
+    """Note where the kernel made its cgroups, while there are agents alive to tell."""
+    (home / _CGROUPS).write_text("".join(f"{path}\n" for path in sorted(cgroups(home))))
+
+
+def recorded_cgroups(home: Path) -> set[Path]:
+    """What ``record_cgroups`` noted; nothing if it never came to that."""
+    try:
+        return {Path(line) for line in (home / _CGROUPS).read_text().splitlines()}
+    except FileNotFoundError:
+        return set()
 
 
 async def _through_kernel(home: Path) -> None:

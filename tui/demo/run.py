@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ def demo(options: Options, open_screen: OpenScreen) -> int:
     """
     stage = Stage(options)
     with stage:
+        os.environ |= stage.marker  # whatever the screen starts belongs to the demo too
         stage.bring_up()
         status = open_screen(stage.paths)
     if stage.problems:

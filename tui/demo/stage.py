@@ -48,6 +48,12 @@ class Stage:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
+        if os.environ.get("AGENTTOP_URL"):
+            raise AgentTopError(
+                "no demo is started inside an agent",
+                "AGENTTOP_URL is set, and the agent's end would be the demo's",
+                "Start it from a terminal that is not inside an agent",
+            )
         self.home = _make_home()
         try:
             self._start_reaper()
@@ -89,7 +95,12 @@ class Stage:
             for k, v in os.environ.items()
             if not k.startswith("AGENTTOP_") or k == "AGENTTOP_TEST_REQUIRE"
         }
-        return {**kept, "AGENTTOP_HOME": str(self.home), "AGENTTOP_DEMO": str(self.home)}
+        return {**kept, **self.marker}
+
+    @property
+    def marker(self) -> dict[str, str]:
+        """What the reaper finds this demo's processes by."""
+        return {"AGENTTOP_HOME": str(self.home), "AGENTTOP_DEMO": str(self.home)}
 
     def spawn(self, module: str, *arguments: str, output: Path, pass_fds: tuple[int, ...] = ()) -> None:
         """Start one of the demo's own modules in a session of its own, its output into a file."""
@@ -136,7 +147,7 @@ class Stage:
         watched = os.pidfd_open(os.getpid())
         reading, self._pipe = os.pipe()
         image = ["--image", self.image] if self.options.containers else []
-        environ = {k: v for k, v in self.environ().items() if k not in ("AGENTTOP_HOME", "AGENTTOP_DEMO")}
+        environ = {k: v for k, v in self.environ().items() if k not in self.marker}
         self._reaper = subprocess.Popen(
             [
                 *(sys.executable, "-m", "agenttop.tui.demo.reaper", "--home", str(self.home), *image),

@@ -1,7 +1,8 @@
 """Ending every process of one demo, whoever started it and whatever became of its parents.
 
-They are known by a marker in their environment: the demo's home, whose name no other process has. A
-process is only ever signalled through a pidfd that was opened before its marker was read.
+They are known by a marker in their environment: the demo's home, whose name no other process has (and
+the holder, which is started without an environment, by the socket in its arguments). A process is
+only ever signalled through a pidfd that was opened before its marker was read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from agenttop.core.paths import Paths
 
 MARKERS = ("AGENTTOP_HOME", "AGENTTOP_DEMO")
 _PROC = Path("/proc")
@@ -26,6 +29,7 @@ class Survivors(Exception):
 def marked(home: Path) -> dict[int, int]:
     """The live processes that carry ``home``, without ourselves: pid → pidfd, for the caller to close."""
     wanted = {f"{name}={home}".encode() for name in MARKERS}
+    holder = os.fsencode(Paths.from_environ({"AGENTTOP_HOME": str(home)}).holder_socket)
     found: dict[int, int] = {}
     for entry in os.listdir(_PROC):
         if not entry.isdigit() or int(entry) == os.getpid():
@@ -36,7 +40,7 @@ def marked(home: Path) -> dict[int, int]:
         except OSError:
             continue  # gone meanwhile, or a thread
         try:
-            carries = not wanted.isdisjoint((_PROC / entry / "environ").read_bytes().split(b"\0"))
+            carries = _words(entry, "environ") & wanted or holder in _words(entry, "cmdline")
         except OSError:
             carries = False  # another user's, or gone
         if carries:
@@ -44,6 +48,10 @@ def marked(home: Path) -> dict[int, int]:
         else:
             os.close(pidfd)
     return found
+
+
+def _words(pid: str, file: str) -> set[bytes]:
+    return set((_PROC / pid / file).read_bytes().split(b"\0"))
 
 
 def sweep(home: Path, *, seconds: float = 20.0) -> int:
@@ -73,8 +81,18 @@ def sweep(home: Path, *, seconds: float = 20.0) -> int:
                 os.close(pidfd)
             if left:
                 raise Survivors(f"{len(left)} processes did not end: {', '.join(map(str, sorted(left)))}")
-    _remove(groups)
+    remove_cgroups(groups)
     return len(ended)
+
+
+def cgroups(home: Path) -> set[Path]:
+    """The cgroups a kernel made for the live processes of this demo."""
+    found = marked(home)
+    try:
+        return set().union(*(_cgroups_of(pid) for pid in found))
+    finally:
+        for pidfd in found.values():
+            os.close(pidfd)
 
 
 def _await_all(pidfds: Iterable[int], deadline: float) -> None:
@@ -113,8 +131,13 @@ def _thaw(groups: set[Path]) -> None:
             (group / "freezer.state").write_text("THAWED")
 
 
-def _remove(groups: set[Path]) -> None:
-    """Empty cgroups go, the deepest first."""
-    for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):
-            group.rmdir()
+def remove_cgroups(groups: set[Path]) -> None:
+    """Empty cgroups go, and then the folder of their kernel, once its last one has gone."""
+    for group in sorted(groups | {group.parent for group in groups}, key=_depth, reverse=True):
+        if "agenttop" in group.name or "agenttop" in group.parent.name:
+            with suppress(OSError):
+                group.rmdir()
+
+
+def _depth(path: Path) -> int:
+    return len(path.parts)
