@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
-from . import __version__
 from .api import (
     AgentDetail,
     AgentInfo,
@@ -35,9 +34,10 @@ from .api import (
 )
 from .backend import Chunk
 from .client import KernelClient
-from .errors import AgentTopError, Conflict, KernelUnreachable, NoSuchAgent, from_dict
+from .errors import AgentTopError, KernelUnreachable, NoSuchAgent, from_dict
 from .http.connection import Connection
 from .http.frames import Frames, Lines, change_from, event_from
+from .quick import check_version
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,12 +50,6 @@ _OUTCOMES: TypeAdapter[list[Outcome]] = TypeAdapter(list[Outcome])
 _AGENTS: TypeAdapter[list[AgentInfo]] = TypeAdapter(list[AgentInfo])
 _CHECKS: TypeAdapter[list[CheckInfo]] = TypeAdapter(list[CheckInfo])
 _TEMPLATES: TypeAdapter[list[TemplateInfo]] = TypeAdapter(list[TemplateInfo])
-
-
-class OtherVersion(Conflict):
-    """The kernel is of another version than this program."""
-
-    code = "other_version"
 
 
 class SocketClient(KernelClient):
@@ -253,13 +247,8 @@ class SocketClient(KernelClient):
         return await Connection.open(self.path)
 
     def _check_version(self, connection: Connection) -> None:
-        theirs = connection.headers.get(VERSION, b"an unknown one").decode("latin-1")
-        if theirs != __version__ and not self._any_version:
-            raise OtherVersion(
-                "the kernel is of another version",
-                f"it is {theirs}, this is agenttop {__version__}",
-                "Run `agenttop kernel restart`; the agents run on",
-            )
+        if not self._any_version:
+            check_version(connection.headers.get(VERSION, b"").decode("latin-1"))
 
 
 def _error(status: int, body: bytes) -> Exception:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .errors import Forbidden, KernelUnreachable
+
 LIMIT = 107
 """Longest path, in bytes, that fits into a socket address."""
 
@@ -117,3 +119,18 @@ def wait_gone(path: Path, seconds: float) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def unreachable(path: Path, error: OSError) -> KernelUnreachable | Forbidden:
+    """Why nobody answers at ``path``, in words."""
+    hint = "Start one with `agenttop`"
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return KernelUnreachable("no kernel runs here", f"{path} is not there", hint)
+        case ConnectionRefusedError():
+            return KernelUnreachable("no kernel runs here", f"{path} was left by a kernel that died", hint)
+        case PermissionError():
+            return Forbidden("this kernel is somebody else's", f"{path} may not be opened", "Become that user")
+        case TimeoutError():
+            return KernelUnreachable("the kernel does not answer", str(error), "Look into `agenttop kernel log`")
+    return KernelUnreachable("the kernel cannot be reached", f"{path}: {error.strerror or error}")

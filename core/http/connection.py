@@ -10,28 +10,13 @@ from pathlib import Path
 import httptools
 
 from .. import uds
-from ..errors import Forbidden, KernelUnreachable
+from ..errors import KernelUnreachable
 
 HIGH, LOW = 1 << 20, 256 << 10
 """Bytes of an answer that may wait for their reader before the socket is left alone, and until when."""
 
 CONNECT = 5.0
 """Seconds a kernel may take to accept."""
-
-
-def unreachable(path: Path, error: OSError) -> KernelUnreachable | Forbidden:
-    """Why nobody answers at ``path``, in words."""
-    hint = "Start one with `agenttop`"
-    match error:
-        case FileNotFoundError() | NotADirectoryError():
-            return KernelUnreachable("no kernel runs here", f"{path} is not there", hint)
-        case ConnectionRefusedError():
-            return KernelUnreachable("no kernel runs here", f"{path} was left by a kernel that died", hint)
-        case PermissionError():
-            return Forbidden("this kernel is somebody else's", f"{path} may not be opened", "Become that user")
-        case TimeoutError():
-            return KernelUnreachable("the kernel does not answer", str(error), "Look into `agenttop kernel log`")
-    return KernelUnreachable("the kernel cannot be reached", f"{path}: {error.strerror or error}")
 
 
 class Connection(asyncio.Protocol):
@@ -54,7 +39,7 @@ class Connection(asyncio.Protocol):
         try:
             link = uds.connect(path, timeout=CONNECT)
         except OSError as error:
-            raise unreachable(path, error) from error
+            raise uds.unreachable(path, error) from error
         link.setblocking(False)
         _, connection = await loop.create_unix_connection(cls, sock=link)
         return connection

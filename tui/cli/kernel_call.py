@@ -1,0 +1,82 @@
+"""From a command to the kernel and back: one connection, one verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agenttop.core.errors import KernelUnreachable, UsageError
+from agenttop.core.paths import Paths
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from agenttop.core.client import KernelClient
+
+T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
+
+
+def call(work: Callable[[KernelClient], Awaitable[T]], *, start: bool = True) -> T:
+    """Run ``work`` with a client of this environment's kernel, which is started if need be.
+
+    Raises:
+        AgentTopError: What the kernel said, or why there is none.
+    """
+    import anyio
+
+    from agenttop.core.connect import connect
+
+    async def body() -> T:
+        async with await connect(Paths.from_environ(), start=start) as client:
+            return await work(client)
+
+    try:
+        return anyio.run(body)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    """The one failure in a bundle of a task group and those it cancelled."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def ask(target: str, body: Any = None) -> Any:
+    """One question without models or event loop; the kernel is started if need be.
+
+    Raises:
+        AgentTopError: What the kernel said, or why there is none.
+    """
+    from agenttop.core import quick
+
+    paths = Paths.from_environ()
+    try:
+        return quick.ask(paths.socket, target, body)
+    except KernelUnreachable:
+        import anyio
+
+        from agenttop.core.connect import connect
+
+        async def start() -> None:
+            await (await connect(paths)).close()
+
+        anyio.run(start)
+        return quick.ask(paths.socket, target, body)
+
+
+def checked(model: type[M], **fields: Any) -> M:
+    """A request made from command line values.
+
+    Raises:
+        UsageError: A value that cannot be, with the field and the rule.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or model.__name__}: {e['msg']}" for e in error.errors()]
+        raise UsageError("this cannot be done", "; ".join(faults)) from error

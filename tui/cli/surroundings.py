@@ -1,0 +1,25 @@
+"""What a command takes from where it is run: environment, folder, the agent around it."""
+
+from __future__ import annotations
+
+import os
+
+from . import printing
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment as it can travel; what is not UTF-8 is left out, and that is said."""
+    good: dict[str, str] = {}
+    for name, value in os.environ.items():
+        try:
+            (name + value).encode("utf-8")
+        except UnicodeEncodeError:
+            printing.note(f"the variable {name.encode('utf-8', 'replace').decode()} is not UTF-8 and was left out")
+        else:
+            good[name] = value
+    return good
+
+
+def around() -> str | None:
+    """The agent this command is run by, if one does."""
+    return os.environ.get("AGENTTOP_AGENT") or None
