@@ -6,7 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agenttop.core.errors import UsageError
@@ -20,6 +20,7 @@ NAMES = ("htop", "dusk", "paper", "ansi")
 MONO = "mono"
 """Not a theme of its own but every theme without colour: bold, reverse and underline only."""
 
+_FOLDER = Path(__file__).parent
 _ANSI = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 _ANSI_NAMES = frozenset(("default", "dim", *_ANSI, *(f"bright_{name}" for name in _ANSI)))
 _HEX = re.compile(r"#[0-9a-f]{6}")
@@ -74,7 +75,7 @@ def load(name: str) -> ThemeData:
         return replace(base, name=MONO, colours=dict.fromkeys(base.colours, "default"))
     if name not in NAMES:
         raise UsageError(f"unknown theme {name}", f"there are {', '.join(NAMES)} and {MONO}")
-    return parse(name, files(__package__).joinpath(f"{name}.toml").read_text("utf-8"))
+    return parse(name, (_FOLDER / f"{name}.toml").read_text("utf-8"))
 
 
 def textual_theme(data: ThemeData) -> Theme:

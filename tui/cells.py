@@ -89,8 +89,8 @@ class RowPainter:
         return more, look
 
     def _align(self, text: str, place: Place) -> str:
-        if len(text) == place.cells and text.isascii():
-            return text
+        if text.isascii() and len(text) <= place.cells:
+            return text.rjust(place.cells) if place.column.right else text.ljust(place.cells)
         text = self.look.cut(text, place.cells)
         pad = " " * (place.cells - f.width(text))
         return pad + text if place.column.right else text + pad

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 
 UNKNOWN = "-"
 
@@ -177,6 +178,7 @@ def clock(when: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(when))
 
 
+@lru_cache(maxsize=512)
 def model(name: str) -> str:
     """A model without vendor and date: ``anthropic/claude-sonnet-4-5-20250929`` → ``sonnet-4.5``."""
     short = clean(name).rsplit("/", 1)[-1].rsplit(":", 1)[0] or clean(name)
@@ -186,6 +188,7 @@ def model(name: str) -> str:
     return re.sub(r"^(\d)-(\d)-([a-z]+)$", r"\3-\1.\2", short)
 
 
+@lru_cache(maxsize=2048)
 def sparkline(values: tuple[int, ...], cells: int = 10) -> str:
     """Braille bars, two values a cell, scaled to their own maximum; a value above zero shows a dot."""
     peak = max(values, default=0)

@@ -28,7 +28,7 @@ def strip(parts: Iterable[Part], cells: int, fill: Style, mark: str = "…") -> 
     for text, style in parts:
         if not text or left <= 0:
             continue
-        taken = width(text)
+        taken = len(text) if text.isascii() else width(text)
         if taken > left:
             text = cut(text, left, mark)
             taken = width(text)
@@ -50,33 +50,32 @@ def changes(old: Strip, new: Strip) -> list[tuple[int, int]]:
     a, b = list(old), list(new)
     if a == b:
         return []
-    before, after = _cells(a), _cells(b)
-    if before is None or after is None or len(before) != len(after):
+    before, after = _spread(a), _spread(b)
+    if before is None or after is None or len(before[0]) != len(after[0]):
         return [(0, new.cell_length)]
+    differ = [
+        x
+        for x, (one, two, style, other) in enumerate(zip(before[0], after[0], before[1], after[1], strict=True))
+        if one != two or (style is not other and style != other)
+    ]
     found: list[tuple[int, int]] = []
-    start = end = -1
-    for x, (one, two) in enumerate(zip(before, after, strict=True)):
-        if one is two or one == two:
-            continue
-        if start < 0:
-            start = x
-        elif x - end > NEAR:
-            found.append((start, end))
-            start = x
-        end = x + 1
-    if start >= 0:
-        found.append((start, end))
+    for x in differ:
+        if found and x - found[-1][1] <= NEAR:
+            found[-1] = (found[-1][0], x + 1)
+        else:
+            found.append((x, x + 1))
     return found
 
 
-def _cells(segments: list[Segment]) -> list[tuple[str, Style | None]] | None:
-    """A character and a style for each cell; ``None`` where a character may take two cells or none."""
-    cells: list[tuple[str, Style | None]] = []
-    for text, style, _ in segments:
-        if not text.isascii() and cell_len(text) != len(text):
-            return None
-        cells += [(char, style) for char in text]
-    return cells
+def _spread(segments: list[Segment]) -> tuple[str, list[Style | None]] | None:
+    """Text and the style of each cell; ``None`` where a character may take two cells or none."""
+    text = "".join([segment.text for segment in segments])
+    if not text.isascii() and cell_len(text) != len(text):
+        return None
+    styles: list[Style | None] = []
+    for part, style, _ in segments:
+        styles += [style] * len(part)
+    return text, styles
 
 
 def dirty(old: list[Strip], new: list[Strip]) -> list[Region]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
@@ -79,6 +78,8 @@ def save(path: Path, settings: Settings) -> None:
     Raises:
         AgentTopError: The folder cannot be written.
     """
+    import json  # TOML takes JSON's strings, lists and booleans as they are; not needed for the first frame
+
     lines = ["# Written by agenttop's setup (F2).", *(f"{name} = {json.dumps(value)}" for name, value in
                                                       asdict(settings).items())]  # fmt: skip
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
