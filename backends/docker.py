@@ -3,7 +3,7 @@
 ``network`` decides what a container reaches: ``none`` nothing; ``gateway`` the kernel's gateway on its
 own loopback and nothing else; ``open`` that and docker's bridge. The door is a listening socket that
 the kernel opens inside the container's network namespace, which takes root. For those who are not,
-a sidecar container is to open it: ``_door`` is where that goes.
+a sidecar container is to open it: ``docker_door`` is where that goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +37,7 @@ from agenttop.core.backend import (
 from agenttop.core.errors import BackendError, BackendUnavailable
 
 from . import docker_container as container_of
-from . import netns, output
+from . import docker_door, output
 from .docker_cgroup import Group, Identity, send
 from .docker_engine import Engine, EngineRefused
 from .docker_gate import Gate, find_init
@@ -194,7 +193,8 @@ class DockerBackend(Backend):
         """From kept descriptors of cgroup files; dockerd is not asked."""
         groups: dict[str, Group] = {}
         for key, ref in refs.items():
-            group = await self._cgroup(ref)
+            run = self._runs.get(ref["container"])
+            group = run.group if run is not None and run.group is not None else await self._cgroup(ref)
             if group is not None:
                 groups[key] = group
         return await anyio.to_thread.run_sync(_sample_all, groups)
@@ -297,7 +297,7 @@ class DockerBackend(Backend):
             BackendError: It still runs.
             BackendUnavailable: dockerd is away; ask again.
         """
-        await self.context.doors.remove(door_key(launch))
+        await self.context.doors.remove(docker_door.key(launch))
         found = await self._find(launch)
         if found is not None:
             if _is_live(found):
@@ -332,14 +332,9 @@ class DockerBackend(Backend):
 
     # --- inside ----------------------------------------------------------------------------------
 
-    @staticmethod
-    def may_open_doors(host: str | None = None) -> bool:
-        """Whether the gateway network works here: a local dockerd, and the right to enter namespaces."""
-        return Engine(host).local and netns.may_enter()
-
     @property
     def _may_open_doors(self) -> bool:
-        return self._engine.local and netns.may_enter()
+        return docker_door.may_open(self._engine)
 
     async def _info(self) -> dict[str, Any]:
         return dict(await self._engine.json("GET", "info", "cannot use docker", patience=20.0))
@@ -441,16 +436,19 @@ class DockerBackend(Backend):
         return Run(self._engine, launch, ref, self.context.doors, running)
 
     async def _door(self, launch: Launch, info: dict[str, Any]) -> None:
-        """Open the gateway's door inside the container. (A sidecar would be started here.)"""
-        key = door_key(launch)
+        """Open the gateway's door inside the container, unless it is open."""
+        key = docker_door.key(launch)
         doors = self.context.doors
-        if launch.spec.network == "none" or not self._may_open_doors or doors.has(key):
+        if launch.spec.network == "none" or doors.has(key):
+            return
+        if not self._may_open_doors:
+            if launch.spec.network == "gateway":
+                log.warning("%s has no door to the gateway: this kernel may not open it", launch.marker)
             return
         doing = f"cannot open the gateway's door of {launch.spec.name}"
         try:
-            listener = await anyio.to_thread.run_sync(
-                _listen, int(info["State"]["Pid"]), info["Id"], doors.port
-            )
+            pid = int(info["State"]["Pid"])
+            listener = await anyio.to_thread.run_sync(docker_door.listen, pid, info["Id"], doors.port)
         except ProcessLookupError:
             if _is_live(await self._by_id(info["Id"], doing)):
                 raise BackendError(doing, "dockerd's containers are not on this machine") from None
@@ -543,11 +541,6 @@ class DockerBackend(Backend):
         ]
 
 
-def door_key(launch: Launch) -> str:
-    """The name of a run's door in ``Doors``."""
-    return f"docker:{launch.marker}"
-
-
 def _is_live(info: Mapping[str, Any]) -> bool:
     return bool(info["State"]["Running"])
 
@@ -572,22 +565,6 @@ def _main(processes: list[Process], info: Mapping[str, Any]) -> Identity | None:
 
 def _sample_all(groups: dict[str, Group]) -> dict[str, Sample]:
     return {key: sample for key, group in groups.items() if (sample := group.sample()) is not None}
-
-
-def _listen(pid: int, container: str, port: int) -> Any:
-    try:
-        namespace = netns.open_namespace(pid)
-    except FileNotFoundError as error:
-        raise ProcessLookupError(error.errno, "the container's first process has gone") from error
-    try:
-        # Only now is it known whose namespace was opened: a number can be given to another process.
-        group = Group.of(pid, container)
-        if group is None:
-            raise ProcessLookupError(0, "the container's first process is not on this machine")
-        group.close()
-        return netns.listen_in(namespace, port)
-    finally:
-        os.close(namespace)
 
 
 def _yes() -> bool:

@@ -32,16 +32,29 @@ class Entry(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """How far one stream was taken: the last stamp, how many entries carried it, and the bytes so far."""
+    """How far one stream was taken: the last stamp, how many entries carried it, and the bytes so far.
+
+    ``open``: the last entry did not end its line.
+    """
 
     stamp: str = ""
     entries: int = 0
     offset: int = 0
+    open: bool = False
+
+    def bytes_of(self, entry: Entry) -> bytes:
+        """What the program wrote, as ``entry`` follows on what was taken.
+
+        dockerd's "local" log (20.10) drops the end of a line it kept in parts of 16 kB. All parts of
+        one line carry one stamp, so a stamp that changes after an open part tells that an end is missing.
+        """
+        return b"\n" + entry.data if self.open and entry.stamp != self.stamp else entry.data
 
     def plus(self, entry: Entry) -> Taken:
         """After one more entry."""
         count = self.entries + 1 if entry.stamp == self.stamp else 1
-        return Taken(entry.stamp, count, self.offset + len(entry.data))
+        end = self.offset + len(self.bytes_of(entry))
+        return Taken(entry.stamp, count, end, not entry.data.endswith(b"\n"))
 
 
 class Frames:

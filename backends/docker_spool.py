@@ -143,10 +143,10 @@ class Spool:
 
     async def _live_has(self, files: Files, entries: list[Entry]) -> None:
         """Wait until the live source wrote these entries, or is gone and they are the log's to write."""
-        ends = {stream: point.offset for stream, point in files.taken.items()}
+        after = dict(files.taken)
         for entry in entries:
-            ends[entry.stream] += len(entry.data)
-        while self._live_writes and any(files.end(stream) < end for stream, end in ends.items()):
+            after[entry.stream] = after[entry.stream].plus(entry)
+        while self._live_writes and any(files.end(name) < point.offset for name, point in after.items()):
             await self.changed.wait()
 
     async def _copy_live(self, files: Files, live: Connection) -> None:
@@ -174,6 +174,6 @@ class Spool:
 def _take(files: Files, entries: list[Entry]) -> None:
     for entry in entries:
         before = files.taken[entry.stream]
-        files.put(entry.stream, before.offset, entry.data)
+        files.put(entry.stream, before.offset, before.bytes_of(entry))
         files.taken[entry.stream] = before.plus(entry)
     files.note()

@@ -4,11 +4,13 @@ dockerd closes a container's stdin when a connection that was attached to it goe
 other way to close it on purpose. So every connection's descriptor is also left with the holder: when
 the kernel is killed the connection stays, and the next kernel attaches a second one. Closing is said
 on the current connection by shutting its writing side.
+
+One limit: what a program had not read when the kernel was killed still waits in the old connection, and
+may then come after what the next kernel writes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ from agenttop.core.errors import BackendError
 from .docker_engine import Engine
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiodocker.stream import Stream
 
 _COUNT = "stdin.attached"
@@ -79,6 +83,8 @@ class Stdin:
         number = _count(self._folder) + 1
         _set_count(self._folder, number)
         stream = await self._engine.attach(self._container, stdin=True)
+        # What was written is the system's, not this process's, when ``write`` returns.
+        _transport(stream).set_write_buffer_limits(high=0)
         await self._doors.keep(self._key(number), _transport(stream).get_extra_info("socket").fileno())
         self._stream = stream
         return stream
@@ -91,7 +97,7 @@ def _transport(stream: Stream) -> asyncio.Transport:
     response = stream._resp
     connection = response.connection if response is not None else None
     transport = connection.transport if connection is not None else None
-    if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+    if transport is None or transport.is_closing():
         raise BackendError("cannot write to stdin", "the program has ended or no longer reads it")
     return transport
 

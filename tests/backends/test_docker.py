@@ -249,6 +249,22 @@ async def test_output_across_kernel_restarts_has_no_loss_and_no_repeat(docker_ri
     assert (await docker_rig.text(launch, follow=True)).split() == [str(n) for n in range(3000)]
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_streams_and_stdin_survive_a_restart_on_the_kernels_own_loop(docker_rig: Rig) -> None:  # noqa: F811
+    launch = docker_rig.launch("sh", "-c", "printf 'name? '; cat", stdin=True)
+    ref = await docker_rig.backend.start(launch)
+    await docker_rig.until_output(launch, "name? ")
+    await docker_rig.backend.write(ref, b"x" * 300_000 + b"\n")
+    await docker_rig.restart()
+    assert (await docker_rig.backend.adopt(launch, ref)).state == "alive"
+    await docker_rig.backend.write(ref, b"after\n")
+    await docker_rig.backend.write(ref, None)
+    assert (await docker_rig.backend.wait(ref)).code == 0
+    assert await docker_rig.text(launch, follow=True) == "name? " + "x" * 300_000 + "\nafter\n"
+    await docker_rig.backend.forget(launch, ref)
+    assert docker_rig.doors.kept == {}
+
+
 async def test_output_of_an_ended_run_outlives_its_container(docker_rig: Rig) -> None:  # noqa: F811
     launch = docker_rig.launch("sh", "-c", "echo kept; printf 'no end'")
     ref = await docker_rig.backend.start(launch)

@@ -12,6 +12,7 @@ import anyio.abc
 import pytest
 
 from agenttop.backends.docker import DockerBackend
+from agenttop.backends.netns import may_enter
 from agenttop.core.backend import Backend, BackendContext, Launch
 
 from .contract import BackendContract
@@ -37,7 +38,7 @@ class DockerRig(Rig):
         return backend
 
     def spec_fields(self) -> dict[str, Any]:
-        return {"image": self._image, "network": "gateway" if DockerBackend.may_open_doors() else "none"}
+        return {"image": self._image, "network": "gateway" if may_enter() else "none"}
 
     def environ(self) -> dict[str, str]:
         return {}
