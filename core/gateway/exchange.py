@@ -68,7 +68,7 @@ class Exchange:
         self._request = request
         self._relay: Relay | None = None
         self._call: Call | None = None
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
         self._turning = False
         """The answer's end is awaited, which a stopped relay brings about; no need to cancel."""
         self._stopped: Literal["client_cut", "shutdown"] | None = None
@@ -113,7 +113,10 @@ class Exchange:
 
     async def run(self) -> None:
         """From the request to the end of its answer. Never raises, except when cancelled."""
-        with self._scope:
+        # Not made in __init__: that runs in a protocol's callback, outside of any task.
+        with anyio.CancelScope() as self._scope:
+            if self._stopped is not None:
+                self._scope.cancel()
             try:
                 await self._serve()
             except Answer as answer:
@@ -135,7 +138,7 @@ class Exchange:
             self._stopped = how
         if self._relay is not None:
             self._relay.stop(how, "the kernel was stopped" if how == "shutdown" else "")
-        if not self._turning:
+        if not self._turning and self._scope is not None:
             self._scope.cancel()
 
     def _answer(self, answer: Answer) -> None:

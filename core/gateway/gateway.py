@@ -71,7 +71,8 @@ class Gateway:
         self._servers: dict[str, asyncio.AbstractServer] = {}
         self._connections: set[ClientConnection] = set()
         self._exchanges: set[Exchange] = set()
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._arrived: asyncio.Queue[Exchange] | None = None
+        self._running = False
         self._closing = False
         self._quiet = anyio.Event()
 
@@ -79,16 +80,17 @@ class Gateway:
     async def running(self) -> AsyncIterator[Gateway]:
         """Run the gateway's tasks. On the way out calls still running are cut and settled as such."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
             tasks.start_soon(self._parts.prices.ready)
             tasks.start_soon(self._tick)
+            self._arrived = asyncio.Queue()
+            tasks.start_soon(self._dispatch, tasks, self._arrived)
+            self._running = True
             try:
                 yield self
             finally:
                 with anyio.CancelScope(shield=True):
                     await self.close(0)
                 tasks.cancel_scope.cancel()
-                self._tasks = None
 
     async def serve(self, listener: socket.socket, key: str) -> None:
         """Accept agents on ``listener`` from now on; it belongs to the gateway (hand in a duplicate).
@@ -96,7 +98,7 @@ class Gateway:
         Raises:
             AgentTopError: The key is in use, or the gateway is not running.
         """
-        if self._tasks is None or self._closing:
+        if not self._running or self._closing:
             raise AgentTopError("the gateway does not take listeners", "it is not running")
         if key in self._servers:
             raise AgentTopError(f"the gateway serves {key} already")
@@ -163,20 +165,36 @@ class Gateway:
     def accept(self, connection: ClientConnection, request: Request) -> Exchange:
         """Begin to work on a request."""
         exchange = Exchange(self._parts, connection, request)
-        assert self._tasks is not None
-        self._exchanges.add(exchange)
-        self._tasks.start_soon(self._run, exchange)
+        if self._arrived is None:
+            connection.abort()
+        else:
+            self._exchanges.add(exchange)
+            self._arrived.put_nowait(exchange)
         return exchange
 
     # --- inside
+
+    async def _dispatch(self, tasks: anyio.abc.TaskGroup, arrived: asyncio.Queue[Exchange]) -> None:
+        """Start exchanges. Connections cannot do it themselves: their callbacks run outside of any task,
+        where anyio does not know its loop. The queue holds one exchange per connection at most."""
+        try:
+            while True:
+                tasks.start_soon(self._run, await arrived.get())
+        finally:
+            self._arrived = None
+            while not arrived.empty():
+                self._ended(arrived.get_nowait())
 
     async def _run(self, exchange: Exchange) -> None:
         try:
             await exchange.run()
         finally:
-            self._exchanges.discard(exchange)
-            if not self._exchanges:
-                self._quiet.set()
+            self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._exchanges.discard(exchange)
+        if not self._exchanges:
+            self._quiet.set()
 
     async def _until_quiet(self) -> None:
         while self._exchanges:

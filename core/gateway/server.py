@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from typing import Protocol, cast
@@ -12,6 +13,8 @@ import httptools
 from ..clock import Clock
 from .http1 import LAST_CHUNK, Body, Header, Request, chunk, reason, render
 from .limits import Limits
+
+log = logging.getLogger("agenttop.gateway")
 
 
 class Handler(Protocol):
@@ -111,7 +114,10 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_Refuse(426, "this server speaks HTTP/1.1 only"))  # CONNECT
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, _Refuse) else _Refuse(400, "the request is malformed"))
+            if not isinstance(cause, _Refuse):
+                log.error("a request could not be taken", exc_info=cause)
+                cause = _Refuse(500, "the request could not be taken; the kernel's log says why")
+            self._refuse(cause)
         except httptools.HttpParserError:
             self._refuse(_Refuse(400, "the request is not HTTP/1.1"))
         except _Refuse as refusal:

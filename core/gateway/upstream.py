@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-import anyio
 import httptools
 
 from ..clock import Clock
@@ -312,12 +311,12 @@ class Room:
     __slots__ = ("_free",)
 
     def __init__(self) -> None:
-        self._free: anyio.Event | None = None
+        self._free: asyncio.Event | None = None
 
     def set(self, room: bool) -> None:
         """There is room, or none."""
         if not room and self._free is None:
-            self._free = anyio.Event()
+            self._free = asyncio.Event()
         elif room and self._free is not None:
             self._free.set()
             self._free = None

@@ -337,7 +337,7 @@ async def gateway_bench(
 async def eventually(condition: Callable[[], object]) -> None:
     """Return when ``condition`` is true; it is one that nothing announces."""
     with anyio.fail_after(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await anyio.sleep(0.002)
 
 

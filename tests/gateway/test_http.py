@@ -443,3 +443,22 @@ async def test_a_listener_that_is_closed_cuts_its_clients(open_bench: Any) -> No
         with pytest.raises(OSError, match=r"refused|reset|Connect"):
             await bench.connect()
         writer.close()
+
+
+def test_the_gateway_works_on_a_loop_that_anyio_did_not_start(open_bench: Any) -> None:
+    """Protocol callbacks run outside of tasks; there anyio knows its backend only if it started the loop."""
+
+    async def call() -> list[str]:
+        async with open_bench() as bench:
+            assert (await ask(bench, bench.post(WHOLE, headers="Connection: close\r\n"))).startswith(
+                b"HTTP/1.1 200"
+            )
+            _reader, writer = await bench.connect()
+            writer.write(
+                f"POST /a/{bench.secret}/anthropic/v1/files HTTP/1.1\r\nContent-Length: 9\r\n\r\n".encode()
+            )
+            await writer.drain()
+            writer.transport.abort()
+            return [settled.outcome for settled in bench.desk.settled]
+
+    assert asyncio.run(call()) == ["ok"]
