@@ -13,10 +13,11 @@ import anyio
 import pytest
 
 from agenttop.core.agents.spec import AgentSpec
-from agenttop.core.api import AgentInfo, RemoveRequest, RunRequest
+from agenttop.core.api import AgentInfo, RunRequest
 from agenttop.core.client import KernelClient
 from agenttop.core.connect import connect
 from agenttop.core.paths import Paths
+from agenttop.tui.demo.cleanup import clean, record_cgroups
 from agenttop.tui.demo.provider import MockProvider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.claude]
@@ -34,13 +35,12 @@ async def kernel(home: Path, provider: MockProvider) -> AsyncIterator[KernelClie
     (home / "config.toml").write_text(
         f'[providers.anthropic]\nprotocol = "anthropic"\nbase_url = "{provider.url}"\nkey_file = "{key}"\n'
     )
-    async with await connect(Paths.from_environ({"AGENTTOP_HOME": str(home)})) as client:
-        try:
+    try:
+        async with await connect(Paths.from_environ({"AGENTTOP_HOME": str(home)})) as client:
             yield client
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.remove(RemoveRequest(all=True, force=True))
-                await client.shutdown()
+    finally:
+        with anyio.CancelScope(shield=True):
+            assert await anyio.to_thread.run_sync(clean, home, None) == []
 
 
 async def run_to_end(
@@ -52,6 +52,7 @@ async def run_to_end(
     request = RunRequest(spec=spec, environ={**environ, "PATH": f"{folder}:{environ['PATH']}"})
     with anyio.fail_after(90):
         started = await client.run(request)
+        await anyio.to_thread.run_sync(record_cgroups, Path(os.environ["AGENTTOP_HOME"]))
         (ended,) = await client.wait([started.id])
     said = b"".join([chunk.data async for chunk in client.output(started.id) if chunk.stream == "out"])
     lines = [json.loads(line) for line in said.splitlines()]

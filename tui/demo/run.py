@@ -99,16 +99,9 @@ def check_speed(text: str) -> str:
 
 
 def _application(paths: Paths) -> int:
-    from agenttop.core.client import KernelClient
-    from agenttop.core.connect import connect
-    from agenttop.tui.app import AgentTopApp
+    from agenttop.tui.cli.screen import open_screen
 
-    async def to_kernel() -> KernelClient:
-        return await connect(paths, start=True)
-
-    app = AgentTopApp(to_kernel, paths=paths)
-    app.run()
-    return app.return_code or 0
+    return open_screen(paths)
 
 
 def _interrupt(signum: int, frame: object) -> None:
