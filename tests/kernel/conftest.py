@@ -53,6 +53,15 @@ async def until_state(client: KernelClient, ref: str, *states: str) -> AgentInfo
     return found
 
 
+async def until_processes(client: KernelClient, ref: str, count: int) -> None:
+    """Wait for an agent's tree to have so many processes (the wrapper included)."""
+
+    async def look() -> bool:
+        return len((await client.inspect(ref)).processes) >= count
+
+    await until(look, f"{ref} having {count} processes")
+
+
 @pytest.fixture
 def paths(home: Path) -> Paths:
     """Paths below the test's own AGENTTOP_HOME."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import anyio
 import pytest
@@ -14,7 +14,7 @@ from agenttop.core.client import KernelClient
 from agenttop.core.errors import BackendError, Conflict, NoSuchAgent, UsageError
 from agenttop.core.kernel import Kernel
 
-from .conftest import ENVIRON, sh, until, until_state
+from .conftest import ENVIRON, sh, until, until_processes, until_state
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,11 @@ QUICK = Restart(
 
 
 def alive(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
+    """Whether it still runs; one that only waits for init to take its status does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def kinds(client: KernelClient, ref: str) -> list[str]:
@@ -94,6 +98,7 @@ async def test_a_stop_calls_a_pending_restart_off(client: KernelClient) -> None:
 async def test_a_kill_ends_the_tree_with_proof_and_no_policy_restarts_it(client: KernelClient) -> None:
     always = Restart(policy=RestartMode.ALWAYS, backoff=0.01)
     await client.run(sh("sleep 60 & sleep 60 & wait", restart=always))
+    await until_processes(client, "hello", 4)
     info = (await client.inspect("hello")).info
     [outcome] = await client.stop(StopRequest(refs=["hello"], how="kill"))
     assert outcome.error is None
@@ -150,11 +155,7 @@ async def test_an_unknown_backend_and_no_command_are_usage_errors(client: Kernel
 
 async def test_freeze_is_proven_and_resume_undoes_it(client: KernelClient) -> None:
     await client.run(sh("sleep 60 & while :; do sleep 0.01; done"))
-
-    async def grown() -> bool:
-        return len((await client.inspect("hello")).processes) >= 3
-
-    await until(grown)
+    await until_processes(client, "hello", 3)
     [outcome] = await client.pause(PauseRequest(refs=["hello"]))
     assert outcome.error is None
     info = (await client.inspect("hello")).info
@@ -253,6 +254,8 @@ async def test_values_of_the_environment_are_not_in_the_journal(client: KernelCl
 async def test_kill_plan_names_every_process_and_sends_nothing(client: KernelClient) -> None:
     await client.run(sh("sleep 60 & wait", "lead"))
     await client.run(sh("sleep 60", "child", parent="lead"))
+    await until_processes(client, "lead", 3)
+    await until_processes(client, "child", 2)
     plan = await client.kill_plan(Target(refs=["lead"], children=True))
     assert [info.name for info in plan.agents] == ["lead", "child"]
     assert {p.command for tree in plan.processes.values() for p in tree} >= {"sleep 60"}
