@@ -56,7 +56,7 @@ class AgentTopApp(App[int]):
     """
 
     ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar = []  # type: ignore[assignment]
+    BINDINGS: ClassVar = []
     CSS = """
     PaneScreen { background: $bg; color: $fg; }
     Header, Tabs, Footer, Prompt, Lines, FleetTable { background: $bg; color: $fg; }

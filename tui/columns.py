@@ -48,7 +48,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("model", "MODEL", 97, 11, 14, False, "model, without vendor and date", lambda r: r.model, False),
     Column("context", "CTX%", 47, 4, 4, True, "context in use", _context),
     Column("rate", "TOK/m", 36, 5, 5, True, "tokens in the last minute, all buckets", lambda r: r.rate),
-    Column("spark", "LAST 20m", 155, 10, 10, False, "tokens a minute, one scale per agent", lambda r: sum(r.spark)),
+    Column("spark", "LAST 20m", 155, 10, 10, False, "tokens a minute, one scale per agent",
+           lambda r: sum(r.spark)),
     Column("input", "IN", 120, 4, 4, True, "fresh input tokens in the window", lambda r: r.input),
     Column("cache", "CACHE", 120, 5, 5, True, "cache tokens, read and written", _cache),
     Column("cache_read", "C-RD", 161, 5, 5, True, "tokens read from the cache", lambda r: r.cache_read),
@@ -61,9 +62,11 @@ COLUMNS: tuple[Column, ...] = (
            lambda r: r.tiers[0] if r.tiers else None),
     Column("cpu", "CPU%", 125, 5, 5, True, "CPU of the tree, of one core", lambda r: r.cpu),
     Column("memory", "MEM", 144, 5, 5, True, "memory of the tree", lambda r: r.memory),
-    Column("time", "TIME+", 138, 8, 8, True, "how long the run lasts", lambda r: -r.started if r.started else None),
+    Column("time", "TIME+", 138, 8, 8, True, "how long the run lasts",
+           lambda r: -r.started if r.started else None),
     Column("pids", "PIDS", 191, 4, 4, True, "processes of the tree", lambda r: r.pids),
-    Column("task", "TASK", 66, 8, 22, False, "what it was told, or where it runs", lambda r: r.task.lower(), False),
+    Column("task", "TASK", 66, 8, 22, False, "what it was told, or where it runs",
+           lambda r: r.task.lower(), False),
 )  # fmt: skip
 
 BY_ID: dict[str, Column] = {column.id: column for column in COLUMNS}

@@ -55,7 +55,9 @@ def changes(old: Strip, new: Strip) -> list[tuple[int, int]]:
         return [(0, new.cell_length)]
     differ = [
         x
-        for x, (one, two, style, other) in enumerate(zip(before[0], after[0], before[1], after[1], strict=True))
+        for x, (one, two, style, other) in enumerate(
+            zip(before[0], after[0], before[1], after[1], strict=True)
+        )
         if one != two or (style is not other and style != other)
     ]
     found: list[tuple[int, int]] = []

@@ -85,7 +85,7 @@ class FleetModel:
         if hasattr(update, "window"):
             self._snapshot(update)  # type: ignore[arg-type]
         else:
-            self._delta(update)  # type: ignore[arg-type]
+            self._delta(update)
 
     def _snapshot(self, snapshot: Snapshot) -> None:
         old, first = self.rows, not self.known

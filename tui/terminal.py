@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.color import ColorSystem
 from rich.console import Console
@@ -138,7 +138,7 @@ class ThriftyLayout(LayoutUpdate):
         return writer.text()
 
 
-def thrifty(update: object) -> object:
+def thrifty(update: Any) -> Any:
     """The same update, written with fewer bytes; anything else as it is."""
     if type(update) is ChopsUpdate:
         return ThriftyChops(update.chops, update.spans, update.chop_ends)

@@ -54,6 +54,20 @@ class Verbs:
         request = NiceRequest(refs=[row.id for row in rows], delta=delta)
         self._do("reniced", rows, lambda client: client.nice(request))
 
+    def set_nice(self, rows: Sequence[Row], nice: int) -> None:
+        """Set nice."""
+        from agenttop.core.api import NiceRequest
+
+        request = NiceRequest(refs=[row.id for row in rows], nice=nice)
+        self._do("reniced", rows, lambda client: client.nice(request))
+
+    def resume(self, rows: Sequence[Row]) -> None:
+        """Undo freeze and hold."""
+        from agenttop.core.api import Target
+
+        request = Target(refs=[row.id for row in rows])
+        self._do("resumed", rows, lambda client: client.resume(request))
+
     def restart(self, rows: Sequence[Row]) -> None:
         """Stop what runs, then start a new run."""
         from agenttop.core.api import Target

@@ -126,7 +126,7 @@ def rival(count: int, out: str) -> None:
 
         sent = 0
 
-        def get_driver_class(self):  # noqa: ANN202
+        def get_driver_class(self):
             """Count as ours does."""
             return metered(super().get_driver_class(), self.count)
 
@@ -134,7 +134,7 @@ def rival(count: int, out: str) -> None:
             """One write."""
             self.sent += number
 
-        def compose(self):  # noqa: ANN202
+        def compose(self):
             """The table alone: no header to compute."""
             yield DataTable(cursor_type="row")
 
@@ -170,7 +170,8 @@ def in_pty(what: str, count: int) -> dict[str, float]:
     out = Path(f"/tmp/bench_screen.{os.getpid()}.json")
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    env = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    size = {"COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    env = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor", **size}
     process = subprocess.Popen(
         [sys.executable, __file__, "--child", what, str(count), str(out)],
         stdin=child, stdout=child, stderr=child, env=env, start_new_session=True,
@@ -187,7 +188,6 @@ def in_pty(what: str, count: int) -> dict[str, float]:
     reader = threading.Thread(target=drain)
     reader.start()
     process.wait()
-    os.close(parent) if process.returncode is None else None
     reader.join()
     os.close(parent)
     found = json.loads(out.read_text())
@@ -202,7 +202,8 @@ def main(counts: list[int]) -> None:
         print(
             f"{count:>6} agents: {mine['cpu_ms']:.2f} ms CPU, {mine['bytes']:.0f} B a tick;  "
             f"DataTable {theirs['cpu_ms']:.2f} ms, {theirs['bytes']:.0f} B;  "
-            f"ratio {theirs['cpu_ms'] / mine['cpu_ms']:.1f}x CPU, {theirs['bytes'] / max(1, mine['bytes']):.1f}x bytes"
+            f"ratio {theirs['cpu_ms'] / mine['cpu_ms']:.1f}x CPU, "
+            f"{theirs['bytes'] / max(1, mine['bytes']):.1f}x bytes"
         )
 
 

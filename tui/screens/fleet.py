@@ -106,9 +106,9 @@ class FleetScreen(PaneScreen):
         if shown and not found:
             from ..widgets.split import Split
 
-            split = Split()
-            split.styles.height = tall
-            self.mount(split, before="#footer")
+            fresh = Split()
+            fresh.styles.height = tall
+            self.mount(fresh, before="#footer")
         for split in found:
             split.display = shown
             split.styles.height = max(1, tall)

@@ -98,12 +98,15 @@ class Empty(Lines):
         ]  # fmt: skip
 
     def _found(self) -> list[list[Part]]:
-        rows = [
-            (template.name, template.found, "ok" if template.ready else "warn" if template.found else "missing",
-             ("ready" if template.ready else template.hint or "not found") if template.found or template.ready
-             else "not found on PATH")
-            for template in self._templates
-        ]  # fmt: skip
+        rows: list[tuple[str, str, str, str]] = []
+        for template in self._templates:
+            if template.ready:
+                level, text = "ok", "ready"
+            elif template.found:
+                level, text = "warn", template.hint
+            else:
+                level, text = "missing", template.hint or "not found on PATH"
+            rows.append((template.name, template.found, level, text))
         rows += [
             (check.name, "", check.level, check.found if check.level == "ok" else check.hint or check.found)
             for check in self._checks

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from agenttop.core.api import Row
 
     from ..app import AgentTopApp
-    from ..model import FleetModel, Line
+    from ..forest import Line
+    from ..model import FleetModel
 
 
 class _Painted(NamedTuple):

@@ -93,7 +93,8 @@ class Prompt(Lines, can_focus=True):
         before = before[-room:]
         style = palette("bright" if self._found else "bad", bold=True)
         parts: list[Part] = [
-            (f"{self._label} ", palette("label", bold=True)), (before, style), (under, palette("cursor-fg", "cursor-bg")),
+            (f"{self._label} ", palette("label", bold=True)), (before, style),
+            (under, palette("cursor-fg", "cursor-bg")),
             (after, style), ("   Enter", palette("key-fg", bold=True)), (" done ", palette("muted")),
             (" Esc", palette("key-fg", bold=True)), (" cancel", palette("muted")),
         ]  # fmt: skip

@@ -94,7 +94,8 @@ def _host_meters(sums: Sums | None) -> list[Meter]:
     cores = sums.agents_cpu / 100
     kernel = sums.kernel_cpu / 100
     return [
-        Meter("CPU", (("good", cores), ("link", kernel)), sums.host_cores, f"{cores:.1f}/{sums.host_cores} cores"),
+        Meter("CPU", (("good", cores), ("link", kernel)), sums.host_cores,
+              f"{cores:.1f}/{sums.host_cores} cores"),
         Meter("MEM", (("good", sums.agents_memory), ("link", sums.kernel_memory)), sums.host_memory,
               f"{f.size(sums.agents_memory)}/{f.size(sums.host_memory)} agents"),
     ]  # fmt: skip
@@ -122,7 +123,7 @@ class Header(Lines):
         host = _host_meters(sums)
         texts = self._texts(look, roomy)
         if width >= THREE and height == 4:
-            columns = [(tokens + [*host, *fixed] if not tokens else tokens)[:4], [*fixed, *host]]
+            columns = [tokens[:4], [*fixed, *host]]
         elif height == 4:
             columns = [([*tokens[:2], *fixed] if len(tokens) > 1 else [*tokens, *fixed, host[0]])[:4]]
         else:
@@ -240,7 +241,8 @@ class Header(Lines):
             return [*line, ("$0.00", palette("fg"))]
         cache = sums.cache_read + sums.cache_write
         counts = (
-            ("in ", sums.input, "tok-input"), ("cache ", cache, "tok-cache-read"), ("out ", sums.output, "tok-output"),
+            ("in ", sums.input, "tok-input"), ("cache ", cache, "tok-cache-read"),
+            ("out ", sums.output, "tok-output"),
         )  # fmt: skip
         for number, (word, value, name) in enumerate(counts):
             if roomy:

@@ -42,4 +42,5 @@ class Notice(Lines):
         if len(rows) > NAMED:
             names += f" and {len(rows) - NAMED} more"
         age = f.age(self.shell.clock.time() - since)
-        return f"{backends} has not answered for {age}. State and processes of {names}: as last seen. Tokens, $: exact."
+        what = f"State and processes of {names}: as last seen. Tokens, $: exact."
+        return f"{backends} has not answered for {age}. {what}"

@@ -70,13 +70,13 @@ class Toasts(Lines):
             age = f.age(now - toast.at)
             room = width - len(age) - 4
             title = f.fit(look.plain(toast.title), room, look.glyphs.mark)
-            space: Part = (" ", palette("fg", "panel"))
+            ground = palette("fg", "panel")
+            space: Part = (" ", ground)
             if lines:
                 lines.append(strip([], width, palette("fg")))
             lines += [
                 strip([edge, space, (title, palette(name, "panel", bold=True)), space,
-                       (age, palette("muted", "panel"))], width, palette("fg", "panel")),
-                strip([edge, space, (look.plain(toast.text), palette("fg", "panel"))], width, palette("fg", "panel"),
-                      look.glyphs.mark),
+                       (age, palette("muted", "panel"))], width, ground),
+                strip([edge, space, (look.plain(toast.text), ground)], width, ground, look.glyphs.mark),
             ]  # fmt: skip
         return lines[:height]
