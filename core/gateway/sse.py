@@ -24,6 +24,11 @@ class EventSplitter:
         self._carriage = False
         self.skipped = 0
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of an unfinished event lies here."""
+        return not self._parts and not self._carriage
+
     def feed(self, data: bytes) -> list[bytes]:
         """The events that ``data`` completes, lines ended by LF, without the blank line."""
         if self._carriage or b"\r" in data:

@@ -112,6 +112,10 @@ class StreamReader(AnswerReader):
         """See the base class. The cut lies before the event that ends the message."""
         if self._over:
             return None
+        # Most pieces are one whole delta: that is seen without cutting and copying it.
+        if data.startswith(_DELTA) and data.find(b"\n\n") == len(data) - 2 and self._events.empty:
+            self._count(data)
+            return None
         for event in self._events.feed(data):
             if event.startswith(_DELTA):
                 self._count(event)
@@ -134,7 +138,7 @@ class StreamReader(AnswerReader):
         for key in _DELTA_TEXTS:
             at = event.find(key)
             if at >= 0:
-                self._text_bytes += max(0, len(event) - at - len(key) - 3)  # 3: "}} at the end
+                self._text_bytes += max(0, event.rfind(b'"') - at - len(key))
                 return
 
     def _read(self, event: bytes) -> bool:
