@@ -66,6 +66,7 @@ class DockerBackend(Backend):
         self._engine = Engine(str(host) if host else None)
         self._runs: dict[str, Run] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._idle: anyio.Event | None = None
         self._state_label = container_of.state_label(context.state)
 
     # --- what is there ---------------------------------------------------------------------------
@@ -312,19 +313,22 @@ class DockerBackend(Backend):
 
     async def run(self) -> None:
         """Copies the output of every live container until cancelled."""
-        async with anyio.create_task_group() as group:
-            self._tasks = group
-            try:
+        idle = self._idle = anyio.Event()
+        try:
+            async with anyio.create_task_group() as self._tasks:
                 for run in self._runs.values():
-                    group.start_soon(run.spool.follow)
+                    self._tasks.start_soon(run.spool.follow)
                 await anyio.sleep_forever()
-            finally:
-                self._tasks = None
+        finally:
+            self._tasks = None
+            idle.set()
 
     async def close(self) -> None:
         """Close every connection; containers, doors and stdins stay."""
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
+        if self._idle is not None:
+            await self._idle.wait()
         for run in self._runs.values():
             await run.close()
         self._runs.clear()

@@ -17,6 +17,7 @@ from agenttop.core.backend import Backend, BackendContext, Launch
 
 from .contract import BackendContract
 from .docker_fixtures import docker_image  # noqa: F401 - a fixture
+from .docker_rig import remove_containers
 from .rig import Rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -53,6 +54,9 @@ class TestDocker(BackendContract):
     async def rig(self, tmp_path: Path, docker_image: str, anyio_backend: str) -> AsyncIterator[Rig]:  # noqa: F811
         async with anyio.create_task_group() as tasks:
             rig = DockerRig(tmp_path / "state", docker_image, tasks)
-            yield rig
-            await rig.finish()
-            tasks.cancel_scope.cancel()
+            try:
+                yield rig
+                await rig.finish()
+            finally:
+                remove_containers(rig.state, {})
+                tasks.cancel_scope.cancel()
