@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -93,5 +94,6 @@ def save(path: Path, settings: Settings) -> None:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been there
+            fresh.unlink()
         raise AgentTopError(f"cannot write {path}", error.strerror or str(error)) from error

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from .. import keys
 from ..keys import Key, KeyTable, shown
 from ..widgets.dialog import Chip, Dialog
-from ..widgets.paper import Paper, Row, length
+from ..widgets.paper import Paper, Row, length, wrapped
 
 #: How to read a row: letter, word, ink, meaning.
 STATES = (
@@ -77,7 +77,7 @@ def matches(row: Row, needle: str) -> bool:
 
 
 def blocks(table: KeyTable, pane: str, needle: str = "") -> list[list[Row]]:
-    """The groups as blocks of rows with their headings: what can be done in ``pane``; empty ones are left out."""
+    """What can be done in ``pane``: groups as blocks of rows under headings; empty ones are left out."""
     found: list[list[Row]] = []
     for title, group in table.help():
         there = [key for key in group if key.keys and pane in key.panes]
@@ -181,7 +181,10 @@ class HelpScreen(Dialog[None]):
         if not rows:
             rows = [[("nothing has this in it", "muted")]]
         if not self.needle:
-            rows += [[], [(CHANGE, "muted")], [(MOUSE, "muted")]]
+            rows += [
+                [],
+                *(row for note in (CHANGE, MOUSE) for row in wrapped(note, self.inner_width, "muted")),
+            ]
         self.query_one("#paper", Paper).show(rows)
 
     def fit(self) -> None:

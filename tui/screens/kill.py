@@ -147,6 +147,11 @@ class KillScreen(Dialog[str]):
 
     def _menu(self) -> list[Row]:
         rows: list[Row] = [[(" SIGNAL", "label")]]
+        reasons = {choice.impossible for choice in self.offered}
+        if len(reasons) == 1 and "" not in reasons:
+            # One reason for all is said once.
+            rows += [[(f" {choice.title}", "muted")] for choice in self.offered]
+            return [*rows, [], *wrapped(f"not possible: {reasons.pop()}", MENU - 2, "warn", 1)]
         for choice in self.offered:
             if choice.impossible:
                 rows.append([(f" {choice.title}", "muted")])

@@ -25,6 +25,7 @@ from ..widgets.paper import Row, rule, wrapped
 
 #: The template that is none: a command of one's own.
 CUSTOM = "custom"
+BREACHES = ("ask", "deny", "freeze", "kill")
 NETWORKS = ("gateway", "open", "none")
 
 
@@ -178,8 +179,8 @@ class LaunchScreen(Dialog[str]):
             "backend": Choose("backend", "Backend", value="subprocess"),
             "image": Text("image", "Image", cells=34, note="a local image; nothing is pulled"),
             "budget": Text("budget", "Budget", "-", cells=10, note="comes with budgets", off=True),
-            "breach": Choose("breach", "On breach", [Option(name) for name in ("ask", "deny", "freeze", "kill")],
-                             "ask", note="comes with budgets", off=True),
+            "breach": Choose("breach", "On breach", [Option(name) for name in BREACHES], "ask",
+                             note="comes with budgets", off=True),
             "nice": Text("nice", "Nice", "0", cells=10, note="-20 first … 19 last"),
             "parent": Text("parent", "Parent", cells=22),
             "network": Choose("network", "Network", [Option(name) for name in NETWORKS], "gateway"),
@@ -213,8 +214,8 @@ class LaunchScreen(Dialog[str]):
             self.error = str(error)
         template = self.inputs["template"]
         assert isinstance(template, Choose)
-        template.options = [*(Option(t.name, why="" if t.ready else t.hint or "not found") for t in self.templates),
-                            Option(CUSTOM)]  # fmt: skip
+        offered = [Option(t.name, why="" if t.ready else t.hint or "not found") for t in self.templates]
+        template.options = [*offered, Option(CUSTOM)]
         ready = [t.name for t in self.templates if t.ready]
         if ready and not self.values["command"]:
             template.value = ready[0]

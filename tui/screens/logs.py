@@ -76,7 +76,7 @@ class FileScreen(Screen[None]):
 
     async def _read(self) -> None:
         log = self.query_one(LogView)
-        log.window.clear()
+        log.clear()
         try:
             start, data = await run_sync(tail, self.path)
         except OSError as error:

@@ -125,7 +125,7 @@ class SetupScreen(Dialog[None]):
         """Begin with what is in force."""
         shell, model = self.shell, self.shell.model
         self.before = replace(
-            shell.settings, theme=shell.settings.theme, sort=model.sort, largest=model.largest, tree=model.tree,
+            shell.settings, sort=model.sort, largest=model.largest, tree=model.tree,
             window=model.window, show_ended=model.show_ended,
         )  # fmt: skip
         self.settings = self.before
@@ -214,8 +214,8 @@ class SetupScreen(Dialog[None]):
             (Chip("Space", "On, off"), Chip("- +", "Move")) if self.on_columns else (Chip(arrows, "Change"),)
         )
         return (
-            Chip("Enter", "Keep", "good bold"), *change, Chip("a", "Automatic columns"), Chip("Tab", "Other side"),
-            Chip("Esc", "Take back"),
+            Chip("Enter", "Keep", "good bold"), *change, Chip("a", "Automatic columns"),
+            Chip("Tab", "Other side"), Chip("Esc", "Take back"),
         )  # fmt: skip
 
     # --- keys ---------------------------------------------------------------------------------

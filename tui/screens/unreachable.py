@@ -57,7 +57,8 @@ class UnreachableScreen(Dialog[None]):
         )
         rows: list[Row] = [[]]
         if model.known:
-            said = f"{_sentence(trouble.error.what)} The screen shows the snapshot of {clock(self.shell.seen_at)}"
+            when = clock(self.shell.seen_at)
+            said = f"{_sentence(trouble.error.what)} The screen shows the snapshot of {when}"
             rows += wrapped(f"{said} (event {model.seq:,}).", width - 3, "fg", 2)
             rows += wrapped(
                 "The agents run on. Their model calls wait until the kernel is back.", width - 3, "fg", 2

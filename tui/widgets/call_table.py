@@ -51,7 +51,8 @@ def graph_rows(spark: Sequence[int], width: int, height: int = 3, *, ascii: bool
 
 
 HEADING: Row = [
-    (" TIME     ", "label"), ("   IN", "label"), ("  C-RD", "label"), ("  C-WR", "label"), ("   OUT", "label"),
+    (" TIME     ", "label"), ("   IN", "label"), ("  C-RD", "label"), ("  C-WR", "label"),
+    ("   OUT", "label"),
     ("   SEC", "label"), ("       $", "label"), ("  ENDED IN", "label"),
 ]  # fmt: skip
 

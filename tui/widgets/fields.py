@@ -15,7 +15,7 @@ from textual import events
 from textual.message import Message
 
 from ..format import clean
-from .paper import Paper, Row
+from .paper import Paper, Row, wrapped
 
 #: Cells of the labels, the focus mark included.
 LABELS = 14
@@ -179,7 +179,7 @@ class Choose:
         if self.note and used + 8 < width:
             lines[-1].append((f" {clean(self.note)}", "muted"))
         if self.below:
-            lines.append([*_label("", False, self.off), (clean(self.below), "muted")])
+            lines += wrapped(self.below, max(10, width - LABELS), "muted", LABELS)
         return lines
 
     def _chip(self, option: Option, focused: bool) -> Row:

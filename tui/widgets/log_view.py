@@ -114,6 +114,12 @@ class LogView(ScrollView, can_focus=True):
             return  # Somebody reads here; End or f goes on.
         self._start()
 
+    def clear(self) -> None:
+        """Forget what is shown; the next output begins anew."""
+        self.window.clear()
+        self._layout()
+        self._resized()
+
     def _start(self) -> None:
         if self._worker is not None:
             self._worker.cancel()
@@ -403,7 +409,7 @@ class LogView(ScrollView, can_focus=True):
         except AgentTopError as error:
             self.post_message(self.Failed(error))
             return 0
-        top, y, rows = self._top_line(), self.scroll_offset.y, len(self._rows)
+        top = self._top_line()
         change = self.window.prepend(chunks)
         for stream, at in low.items():
             if self.window.low.get(stream) == at:
@@ -413,11 +419,19 @@ class LogView(ScrollView, can_focus=True):
             if self._worker is not None:
                 self._worker.cancel()
         self._layout()
-        gained = next((i for i, row in enumerate(self._rows) if row[0] is top), len(self._rows) - rows)
+        gained = (
+            self._row_of(self.window.lines[change.added]) if change.added < len(self.window.lines) else None
+        )
+        stay = self._row_of(top)
+        if stay is None:  # what was on screen had to go: show where the older output meets the rest
+            stay = gained or len(self._rows)
         self._resized()
-        self.scroll_to(y=min(y + gained, self._bottom()), animate=False, force=True, immediate=True)
+        self.scroll_to(y=min(stay, self._bottom()), animate=False, force=True, immediate=True)
         self._tell()
-        return gained
+        return len(self._rows) if gained is None else gained
+
+    def _row_of(self, line: Line | None) -> int | None:
+        return next((i for i, row in enumerate(self._rows) if row[0] is line), None)
 
     async def _newer(self) -> None:
         """Read the block after the newest line in memory."""
@@ -436,7 +450,7 @@ class LogView(ScrollView, can_focus=True):
 
     def search(self, needle: str) -> None:
         """Find ``needle`` upwards from here, as one looks for what just went by."""
-        self.needle = needle
+        self.needle, self.problem = needle, ""
         self._found, self._found_row = None, -1
         self.refresh()
         if needle:
@@ -446,15 +460,22 @@ class LogView(ScrollView, can_focus=True):
         """Go to the next match downwards (1) or upwards (-1)."""
         if not self.needle:
             return
-        if not self._jump(direction) and direction < 0 and self.window.more_above:
+        if self._jump(direction):
+            self.problem = ""
+        elif direction < 0 and self.window.more_above:
+            self.problem = "searching"
             self.run_worker(self._search_back(), group="search", exclusive=True)
+        else:
+            self.problem = f"nothing {'above' if direction < 0 else 'below'}"
         self._tell()
 
-    def _jump(self, direction: int) -> bool:
+    def _jump(self, direction: int, here: int | None = None) -> bool:
+        """Go to the next match from row ``here`` (default: the last match, else what is on screen)."""
         matches = [
             i for i, row in enumerate(self._rows) if self.needle in self._fold(row[0].text[row[1] : row[2]])
         ]
-        here = next((i for i, row in enumerate(self._rows) if row[0] is self._found), None)
+        if here is None and self._found is not None:
+            here = self._row_of(self._found)
         if here is None:
             here = len(self._rows) if self.following else self.scroll_offset.y + self.size.height
         at = bisect_left(matches, here)
@@ -477,12 +498,15 @@ class LogView(ScrollView, can_focus=True):
     async def _search_back(self) -> None:
         self._set_following(False)
         for _ in range(SEARCH_BLOCKS):
-            if not self.window.more_above or not await self._older():
+            gained = await self._older() if self.window.more_above else 0
+            if not gained:
+                self.problem = "nothing above"
                 break
-            if self._jump(-1):
+            if self._jump(-1, gained):
+                self.problem = ""
                 break
         else:
-            self.problem = f"not found in {megabytes(SEARCH_BLOCKS * BLOCK)}; N goes on"
+            self.problem = f"nothing in {megabytes(SEARCH_BLOCKS * BLOCK)}; N goes on"
         self._tell()
 
 

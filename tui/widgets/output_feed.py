@@ -54,7 +54,7 @@ class OutputFeed:
         self._room.set()
         async with anyio.create_task_group() as group:
             group.start_soon(self._deliver, deliver)
-            while await self._read():
+            while await self._read():  # noqa: ASYNC110 - a pace, not a condition
                 # Flooded: begin again at the tail, but not faster than it can be shown.
                 await anyio.sleep(PACE)
             await self._shown()

@@ -27,6 +27,17 @@ class Change(NamedTuple):
     """Everything that was there before is gone."""
 
 
+def _from_line(chunk: Chunk) -> tuple[int, bytes]:
+    """A chunk from its first whole line on: what is before belongs to the block before.
+
+    At the beginning of the output, and where no line ends in the chunk, that is all of it.
+    """
+    cut = chunk.data.find(b"\n") + 1
+    if chunk.offset == 0 or cut in (0, len(chunk.data)):
+        return chunk.offset, chunk.data
+    return chunk.offset + cut, chunk.data[cut:]
+
+
 class OutputWindow:
     """Lines of both streams, in the order in which they were delivered."""
 
@@ -89,8 +100,9 @@ class OutputWindow:
                     self.clear()
                     added, cleared, decoder = 0, True, None
             if decoder is None:
-                decoder = self._decoders[chunk.stream] = LineDecoder(chunk.stream, chunk.offset)
-                self._low.setdefault(chunk.stream, chunk.offset)
+                start, data = _from_line(chunk)
+                decoder = self._decoders[chunk.stream] = LineDecoder(chunk.stream, start)
+                self._low.setdefault(chunk.stream, start)
             lines = decoder.feed(data)
             self.lines += lines
             self._chars += sum(len(line.text) for line in lines)
@@ -103,14 +115,23 @@ class OutputWindow:
         older: list[Line] = []
         for chunk in chunks:
             limit = self._low.get(chunk.stream, 0)
-            data = chunk.data[: max(0, limit - chunk.offset)]
-            if data:
-                decoder = decoders.setdefault(chunk.stream, LineDecoder(chunk.stream, chunk.offset))
+            part = chunk._replace(data=chunk.data[: max(0, limit - chunk.offset)])
+            if not part.data:
+                continue
+            decoder = decoders.get(chunk.stream)
+            if decoder is None:
+                start, data = _from_line(part)
+                decoder = decoders[chunk.stream] = LineDecoder(chunk.stream, start)
                 older += decoder.feed(data)
-        for stream, decoder in decoders.items():
+            else:
+                older += decoder.feed(part.data)
+        for decoder in decoders.values():
             rest = decoder.rest()
             if rest is not None:
                 older.append(rest)
+        # What one reads now stays: at most half of the window is replaced at once.
+        older = older[-max(1, self.max_lines // 2) :]
+        for stream in decoders:
             first = next((line.start for line in older if line.stream == stream), None)
             if first is not None:
                 self._low[stream] = first

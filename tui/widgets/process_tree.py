@@ -133,7 +133,8 @@ def table(processes: Sequence[ProcessInfo], cpu: Mapping[int, float | None]) -> 
             column("-" if share is None else f"{share:.1f}", 6, "fg" if share else "muted", right=True),
             column(size(process.memory), 6, "fg", right=True),
             column(cpu_time(process.cpu_seconds), 9, "fg", right=True), (" ", ""),
-            (lines, "rule"), (" " if not lines else "", ""), (clean(process.command), "bright" if busy else "fg"),
+            (lines, "rule"), (" " if not lines else "", ""),
+            (clean(process.command), "bright" if busy else "fg"),
         ])  # fmt: skip
     return rows
 

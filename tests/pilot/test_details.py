@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from agenttop.tui.screens.details import DetailsScreen
+from agenttop.tui.screens.kill import KillScreen
+
+from .stage import StageClient, shows, stage, text, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_large_screen_shows_everything_about_one_agent() -> None:
+    client = StageClient()
+    client.out = b"working on it\n"
+    async with stage(client, (140, 44), press=("down", "enter")) as (_, pilot):
+        shown = await shows(
+            pilot, "working on it", "following", "412 today, 41 this hour", "COMMAND", "ENDED IN"
+        )
+    for part in ("api b20c   X executing Bash 41s", "claude subprocess", "sonnet-4.5", "parent lead", "child api-tests",
+                 "up 2:58:10", "CTX [", "152k/200k in context", "BUD [", "TOK [", "108k tok/min", "CPU [", "1 Output",
+                 "9 processes, freeze by cgroup2", "└─python -m pytest", "104k", "12 tok/min", "Mail and files"):  # fmt: skip
+        assert part in shown, part
+
+
+async def test_on_a_small_one_the_panes_are_tabs() -> None:
+    client = StageClient()
+    client.out = b"working on it\n"
+    async with stage(client, (80, 24), press=("down", "enter")) as (_, pilot):
+        shown = await shows(pilot, "working on it", "2 Processes")
+        assert "COMMAND" not in shown
+        await pilot.press("tab")
+        await shows(pilot, "COMMAND", "uv run pytest")
+        await pilot.press("3")
+        await shows(pilot, "ENDED IN", "14:05:44")
+        await pilot.press("4")
+        await shows(pilot, "mailbox     -", "comes with the bus")
+        await pilot.press("7")
+        await shows(pilot, "tool Bash: uv run pytest")
+        await pilot.press("8")
+        await shows(pilot, "command", "claude --output-format", "template")
+
+
+async def test_tab_goes_round_the_panes_and_enter_zooms_one() -> None:
+    async with stage(size=(140, 44), press=("down", "enter")) as (app, pilot):
+        await shows(pilot, "▌ Output")
+        await pilot.press("tab")
+        await shows(pilot, "▌ Processes")
+        await pilot.press("enter")
+        shown = await shows(pilot, "COMMAND")
+        assert "ENDED" not in shown
+        await pilot.press("escape")
+        await shows(pilot, "ENDED", "COMMAND")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, DetailsScreen))
+
+
+async def test_the_keys_act_on_this_agent_whatever_is_tagged() -> None:
+    client = StageClient()
+    async with stage(client, press=("end", "space", "home", "down", "enter")) as (app, pilot):
+        await shows(pilot, "api b20c")
+        await pilot.press("p")
+        await until(pilot, lambda: len(client.calls) == 1)
+        await pilot.press("h", "right_square_bracket")
+        await until(pilot, lambda: len(client.calls) == 3)
+        assert all(request.refs == ["b20c"] for _, request in client.calls)
+        await pilot.press("f9")
+        await until(pilot, lambda: isinstance(app.screen, KillScreen))
+        await shows(pilot, "Kill  api")
+
+
+async def test_an_ended_agent_says_how_it_ended_and_keeps_its_output() -> None:
+    client = StageClient([row for row in StageClient().rows.values() if row.name == "scrape"])
+    client.out = b"KeyError: 'price'\n"
+    async with stage(client, (140, 44), press=("enter",)) as (_, pilot):
+        await shows(pilot, "E error", "no process: exit 1", "KeyError: 'price'")
+
+
+async def test_while_the_kernel_is_away_the_last_look_stays_readable() -> None:
+    client = StageClient()
+    client.out = b"working on it\n"
+    async with stage(client, (140, 44), press=("down", "enter")) as (app, pilot):
+        await shows(pilot, "working on it", "COMMAND")
+        client.fail()
+        await shows(pilot, "Kernel unreachable")
+        await pilot.press("escape")
+        assert "working on it" in await shows(pilot, "COMMAND")
+        client.dead = False
+        client.out += b"and on\n"
+        app.try_now()
+        await shows(pilot, "and on")
+
+
+@pytest.mark.parametrize("size", [(40, 10), (20, 6), (200, 50)])
+async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
+    client = StageClient()
+    client.out = b"x" * 500 + b"\n"
+    async with stage(client, size, theme="mono", ascii=True, press=("enter",)) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, DetailsScreen))
+        for number in "12345678":
+            await pilot.press(number)
+        assert text(app).isascii()
+        await pilot.resize_terminal(80, 24)
+        await pilot.resize_terminal(140, 44)
+        assert text(app).isascii()

@@ -1,0 +1,221 @@
+"""What can be typed after ``:``: verbs, what they take, and what they do.
+
+The same list feeds completion, the palette's rows and the reasons why something cannot be done now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from agenttop.core.api import WINDOWS, Row
+from agenttop.core.errors import AmbiguousAgent, NoSuchAgent, UsageError
+from agenttop.themes import NAMES
+
+from .columns import BY_ID, COLUMNS
+from .format import clean
+
+if TYPE_CHECKING:
+    from .app import AgentTopApp
+
+ENDED = frozenset(("error", "terminated"))
+
+
+class Command(NamedTuple):
+    """One verb. ``takes`` names the kinds of its words: ``agents``, ``number``, ``theme``, ``text``, …"""
+
+    name: str
+    takes: tuple[str, ...]
+    text: str
+    acts: bool = False
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("pause", ("agents",), "freeze: stop its processes in RAM, verified", True),
+    Command("resume", ("agents",), "undo freeze and hold", True),
+    Command("hold", ("agents",), "keep its next model call", True),
+    Command("kill", ("agents",), "shows what would end, and asks", True),
+    Command("restart", ("agents",), "a new run", True),
+    Command("nice", ("number", "agents"), "set the priority: -20 first … 19 last", True),
+    Command("details", ("agent",), "everything about an agent"),
+    Command("logs", ("agent",), "its whole output"),
+    Command("filter", ("text",), "show only rows with these words"),
+    Command("search", ("text",), "go to the next row with these words"),
+    Command("sort", ("column",), "order the table by a column"),
+    Command("window", ("window",), "what IN, OUT and $ cover"),
+    Command("theme", ("theme",), "colours"),
+    Command("new", (), "launch an agent", True),
+    Command("setup", (), "columns, order, colours"),
+    Command("help", (), "keys, states, how to read a row"),
+    Command("quit", (), "leave; agents run on"),
+)
+BY_NAME = {command.name: command for command in COMMANDS}
+
+
+def find(app: AgentTopApp, ref: str) -> Row:
+    """The agent of a name, an id, or the beginning of one id.
+
+    Raises:
+        NoSuchAgent: There is none on the table.
+        AmbiguousAgent: There are several.
+    """
+    rows = list(app.model.rows.values())
+    exact = [row for row in rows if ref in (row.name, row.id)]
+    if exact:
+        return exact[0]
+    begun = [row for row in rows if row.id.startswith(ref)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        names = ", ".join(sorted(clean(row.name) for row in begun))
+        raise AmbiguousAgent(f"{clean(ref)} is not one agent", f"it fits {names}", "Type more of the id")
+    raise NoSuchAgent(f"no agent {clean(ref)}", "", "Tab completes names")
+
+
+def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
+    """Why a verb cannot be done to an agent now; empty if it can."""
+    if BY_NAME[verb].acts and app.lost:
+        return "no kernel answers"
+    if row is None:
+        return ""
+    if verb in ("pause", "hold", "nice", "kill") and row.state in ENDED:
+        return "it has no process"
+    if verb == "hold" and row.observed:
+        return "observed: its calls do not pass the gateway"
+    if verb == "nice" and row.observed:
+        return "observed: agenttop does not schedule it"
+    if verb == "restart" and row.observed:
+        return "observed: agenttop did not start it"
+    if verb == "pause" and row.pause:
+        return "it is paused already"
+    if verb == "resume" and not row.pause:
+        return "it is not paused"
+    return ""
+
+
+def run(app: AgentTopApp, line: str) -> None:
+    """Do what was typed; without names it is done to the tagged rows or the cursor's.
+
+    Raises:
+        AgentTopError: It cannot be meant, or cannot be done now.
+    """
+    verb, *words = line.split()
+    command = BY_NAME.get(verb)
+    if command is None:
+        raise UsageError(f"no command {clean(verb)}", "", f"There are {', '.join(BY_NAME)}")
+    if command.acts and app.lost:
+        raise UsageError(f"{verb} was not done", "no kernel answers", "Try again when it is back")
+    if "agents" in command.takes or "agent" in command.takes:
+        _on_agents(app, verb, words)
+    else:
+        _on_screen(app, verb, words, line.split(None, 1)[1:])
+
+
+def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
+    number = 0
+    if verb == "nice":
+        if not words:
+            raise UsageError("nice needs a number", "", "-20 is first, 19 is last")
+        number, words = _number(words[0]), words[1:]
+    rows = [find(app, word) for word in words] or app.model.targets()
+    if not rows:
+        raise UsageError(f"{verb} was not done", "no agent was named, and none is under the cursor")
+    if len(rows) == 1 and (why := impossible(app, verb, rows[0])):
+        raise UsageError(f"{verb} {clean(rows[0].name)} was not done", why)
+    verbs: dict[str, Callable[[], None]] = {
+        "pause": lambda: app.verbs.pause(rows),
+        "resume": lambda: app.verbs.resume(rows),
+        "hold": lambda: app.verbs.hold(rows),
+        "restart": lambda: app.verbs.restart(rows),
+        "kill": lambda: app.open_kill([row.id for row in rows]),
+        "nice": lambda: app.verbs.set_nice(rows, number),
+        "details": lambda: app.open_details(rows[0].id),
+        "logs": lambda: app.open_details(rows[0].id, zoom=True),
+    }
+    verbs[verb]()
+
+
+def _number(word: str) -> int:
+    try:
+        number = int(word)
+    except ValueError as error:
+        raise UsageError(
+            f"nice {clean(word)} cannot be", "it is not a number", "-20 is first, 19 is last"
+        ) from error
+    if not -20 <= number <= 19:
+        raise UsageError(f"nice {number} cannot be", "nice goes from -20 to 19")
+    return number
+
+
+def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence[str]) -> None:
+    text = rest[0].strip() if rest else ""
+    match verb:
+        case "filter":
+            app.model.filter = text
+            app.model.reorder()
+            app.fleet.updated()
+        case "search":
+            app.model.search = text
+            if text and not app.model.find(text, step=1):
+                raise UsageError(f"nothing found for {clean(text)}")
+            app.fleet.updated()
+        case "sort":
+            app.fleet.sort_by(_column(words))
+        case "window":
+            app.rewatch(_one_of("window", words, WINDOWS))
+        case "theme":
+            name = _one_of("theme", words, NAMES)
+            app.use_theme(name)
+            app.change(theme=name)
+        case _:
+            screens = {"new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help}
+            screens.get(verb, app.do_app_quit)()
+
+
+def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
+    if len(words) == 1 and words[0] in known:
+        return words[0]
+    raise UsageError(f"no {what} {clean(' '.join(words))}".rstrip(), "", f"There are {', '.join(known)}")
+
+
+def _column(words: Sequence[str]) -> str:
+    word = " ".join(words).lower()
+    for column in COLUMNS:
+        if column.sort is not None and word in (column.id, column.title.lower()):
+            return column.id
+    return _one_of("column", words, [name for name in BY_ID if BY_ID[name].sort is not None])
+
+
+def candidates(app: AgentTopApp, line: str) -> list[str]:
+    """What the last word of ``line`` could become."""
+    words = line.split(" ")
+    if len(words) == 1:
+        return [name for name in BY_NAME if name.startswith(words[0])]
+    command = BY_NAME.get(words[0])
+    if command is None or not command.takes:
+        return []
+    kind = command.takes[min(len(words) - 2, len(command.takes) - 1)]
+    known: Sequence[str] = ()
+    if kind in ("agents", "agent"):
+        known = sorted(row.name for row in app.model.rows.values())
+    elif kind == "theme":
+        known = NAMES
+    elif kind == "window":
+        known = WINDOWS
+    elif kind == "column":
+        known = [name for name in BY_ID if BY_ID[name].sort is not None]
+    return [name for name in known if name.startswith(words[-1])]
+
+
+def complete(app: AgentTopApp, line: str) -> str:
+    """``line`` with its last word as long as all candidates agree; a blank after the only one."""
+    found = candidates(app, line)
+    if not found:
+        return line
+    head = line[: len(line) - len(line.split(" ")[-1])]
+    common = found[0]
+    for name in found[1:]:
+        while not name.startswith(common):
+            common = common[:-1]
+    takes = len(found) == 1 and (line.count(" ") == 0 and BY_NAME[found[0]].takes)
+    return head + common + (" " if takes else "")
