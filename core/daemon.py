@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     # A starter that gave up must not end the kernel when it reports.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        _run(Paths(config=options.config, state=options.state), options.report)
+        _run(Paths(config=options.config, state=options.state), options.report, leave=not options.foreground)
     except AgentTopError as error:
         return _failed(options.report, error)
     except Exception as error:
@@ -49,7 +49,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(paths: Paths, report: int | None) -> None:
+def _run(paths: Paths, report: int | None, *, leave: bool) -> None:
     # Imports make half a million objects that live for ever: no collector over them, now or later.
     gc.disable()
     paths.make_state()
@@ -65,7 +65,8 @@ def _run(paths: Paths, report: int | None) -> None:
 
     chosen = config.load(paths)
     log.to_file(paths.log, chosen.kernel.log_size, chosen.kernel.log_count, chosen.kernel.log_level)
-    stayed = detach.leave_cgroups()
+    # A service manager knows its service by the cgroup.
+    stayed = detach.leave_cgroups() if leave else []
     detach.raise_limits()
     _serve(paths, chosen, report, stayed)
     lock.release()

@@ -6,11 +6,14 @@ import os
 import resource
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
+_GOVERNING = ("", "name=systemd", "freezer")
 
 
 def hierarchies(membership: str, mounts: str) -> list[tuple[Path, str]]:
-    """Each cgroup hierarchy as (mount point, our path in it).
+    """Each cgroup hierarchy that ends or stops what is in it, as (mount point, our path in it).
+
+    That is version 2, and of version 1 logind's own and the freezer. Version 1 controllers only
+    limit, and whoever limited the starter's memory limited what it starts.
 
     Args:
         membership: The text of ``/proc/self/cgroup`` (``ID:CONTROLLERS:PATH`` a line, cgroups(7)).
@@ -28,13 +31,13 @@ def hierarchies(membership: str, mounts: str) -> list[tuple[Path, str]]:
     for line in membership.splitlines():
         number, controllers, path = line.split(":", 2)
         first = "" if number == "0" else controllers.split(",")[0]
-        if first in points:
+        if first in _GOVERNING and first in points:
             found.append((points[first], path))
     return found
 
 
 def leave_cgroups(pid: int | None = None) -> list[str]:
-    """Move a process (default: this one) to the root of every cgroup hierarchy where that is allowed.
+    """Move a process (default: this one) to the root of those hierarchies where that is allowed.
 
     Gives the groups that could not be left (an ordinary user's login session, say), for the log.
     """

@@ -6,7 +6,8 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from .kernel import Kernel
 
 T = TypeVar("T")
-_END: Literal["end"] = "end"
+AHEAD = 8
+"""Items of a stream that may wait for their reader."""
 
 
 class EmbeddedKernel:
@@ -69,12 +71,20 @@ class EmbeddedKernel:
             self._loop.call_soon_threadsafe(self._stop.set)
             await anyio.to_thread.run_sync(self._thread.join)
 
-    async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the kernel's loop; cancelling the caller cancels it there."""
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Begin ``work`` on the kernel's loop.
+
+        Raises:
+            KernelUnreachable: The kernel has ended.
+        """
         if not self._thread.is_alive():
             work.close()
             raise KernelUnreachable("the kernel in this process has ended")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the kernel's loop; cancelling the caller cancels it there."""
+        return await asyncio.wrap_future(self.submit(work))
 
     def _main(self) -> None:
         try:
@@ -126,40 +136,47 @@ class EmbeddedClient(KernelClient):
         return await self._kernel.call(verb(*args, **options))
 
     async def _stream(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
-        """Drive ``source`` in one task over there; items cross a queue of a few, so it waits for its reader."""
-        items: asyncio.Queue[Any] = asyncio.Queue(8)
-        here = asyncio.get_running_loop()
+        """Items of ``source``, which is driven by one task over there and waits for its reader here.
 
-        async def put(item: object) -> None:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(items.put(item), here))
+        No task group: this generator may be left at any yield, and a task group may not.
+        """
+        here = asyncio.get_running_loop()
+        items: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(AHEAD)
+        ended = asyncio.Event()
+        failures: list[Exception] = []
+
+        async def put(item: T) -> None:
+            await room.acquire()
+            items.put_nowait((item,))
+
+        def over() -> None:
+            ended.set()
+            items.put_nowait(None)
 
         async def drive() -> None:
-            generator = cast("AsyncGenerator[T, None]", source)
             try:
-                async for item in generator:
-                    await put((item,))
+                async with aclosing(cast("AsyncGenerator[T, None]", source)) as generator:
+                    async for item in generator:
+                        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(put(item), here))
+            except Exception as error:  # noqa: BLE001 - raised by the reader below
+                failures.append(error)
             finally:
-                await generator.aclose()
+                here.call_soon_threadsafe(over)
 
-        async with anyio.create_task_group() as tasks:
-            done: list[BaseException | None] = []
-
-            async def run() -> None:
-                try:
-                    await self._kernel.call(drive())
-                    done.append(None)
-                except Exception as error:  # noqa: BLE001 - handed to the reader below
-                    done.append(error)
-                await items.put(_END)
-
-            tasks.start_soon(run)
-            try:
-                while (item := await items.get()) is not _END:
-                    yield item[0]
-            finally:
-                tasks.cancel_scope.cancel()
-        if done and done[0] is not None:
-            raise done[0]
+        job = self._kernel.submit(drive())
+        try:
+            while (item := await items.get()) is not None:
+                room.release()
+                yield item[0]
+            if failures:
+                raise failures[0]
+            if job.cancelled():
+                raise KernelUnreachable("the kernel in this process has ended")
+        finally:
+            job.cancel()
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
 
     async def status(self) -> KernelStatus:
         """See ``KernelClient``."""

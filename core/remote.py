@@ -275,6 +275,7 @@ def _query(path: str, **values: Any) -> str:
 
 
 def _agent(ref: str) -> str:
-    if not ref:
-        raise NoSuchAgent("no agent has an empty name")
+    if not ref or not ref.isprintable():
+        # Neither could be told apart from another path by an HTTP router; no agent is called so.
+        raise NoSuchAgent(f"no agent {ref!r}", hint="agenttop ps --all lists every agent")
     return "/v1/agents/" + quote(ref, safe="", errors="surrogatepass")

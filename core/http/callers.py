@@ -7,8 +7,10 @@ this can; containing them is the business of containers and sandboxes.)
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -18,8 +20,9 @@ from ..client import KernelClient
 from ..errors import Forbidden, NoSuchAgent
 from ..uds import Peer
 
-_MARKED = re.compile(rb"(?:\A|\0)" + MARKER.encode() + rb"=([A-Za-z0-9_-]{1,64})\.\d+(?:\0|\Z)")
-_GROUP = re.compile(r"(?:\A|[/:-])([A-Za-z0-9]{4,64})\.\d+(?=/|\Z)")
+_MARKED = re.compile(rb"(?:\A|\0)" + MARKER.encode() + rb"=([A-Za-z0-9_-]{1,64})\.\d+(?=\0|\Z)")
+_PORT = re.compile(rb"(?:\A|\0)AGENTTOP_URL=http://[^/\0]*:(\d+)/")
+_GROUP = re.compile(r"/agenttop-([0-9a-f]+)/([A-Za-z0-9_-]{1,64})\.\d+(?=/|\Z)")
 _DEPTH = 64
 """How many ancestors are looked at."""
 
@@ -38,8 +41,8 @@ class Connection:
             Forbidden: The process that connected has ended, so that nobody can tell.
         """
         if self._caller is None:
-            markers = await anyio.to_thread.run_sync(markers_of, self.peer.pid)
-            self._caller = await _identify(client, markers)
+            marks = await anyio.to_thread.run_sync(marks_of, self.peer.pid)
+            self._caller = await _identify(client, marks)
         return self._caller
 
 
@@ -110,12 +113,19 @@ class Caller:
         )
 
 
-def markers_of(pid: int) -> list[str] | None:
-    """Ids of agents whose tree ``pid`` seems to be in, from environments and cgroups of it and its ancestors.
+class Mark(NamedTuple):
+    """A sign that a process belongs to an agent: of which kernel, as far as it tells."""
 
-    ``None`` when the process has ended.
-    """
-    found: list[str] = []
+    agent: str
+    port: int | None = None
+    """That kernel's gateway, from the environment."""
+    state: str | None = None
+    """The hash of that kernel's state folder, from the name of its cgroups."""
+
+
+def marks_of(pid: int) -> list[Mark] | None:
+    """What environments and cgroups of a process and its ancestors tell; ``None`` when it has ended."""
+    found: list[Mark] = []
     for depth in range(_DEPTH):
         folder = Path(f"/proc/{pid}")
         try:
@@ -129,26 +139,36 @@ def markers_of(pid: int) -> list[str] | None:
     return found
 
 
-def _marks(folder: Path) -> list[str]:
-    """What one process carries; another user's environment cannot be read and is not ours."""
-    found: list[str] = []
+def _marks(folder: Path) -> list[Mark]:
+    """What one process carries; another user's environment cannot be read, and such a one is not ours."""
+    found: list[Mark] = []
     try:
-        found += [match.decode() for match in _MARKED.findall((folder / "environ").read_bytes())]
+        environ = (folder / "environ").read_bytes()
+        port = _PORT.search(environ)
+        for match in _MARKED.finditer(environ):
+            found.append(Mark(match[1].decode(), port=int(port[1]) if port else None))
         for line in (folder / "cgroup").read_text().splitlines():
-            found += _GROUP.findall(line.split(":", 2)[2])
+            found += [Mark(agent, state=state) for state, agent in _GROUP.findall(line)]
     except OSError:
         return found
     return found
 
 
-async def _identify(client: KernelClient, markers: list[str] | None) -> Caller:
-    if markers is None:
+async def _identify(client: KernelClient, marks: list[Mark] | None) -> Caller:
+    if marks is None:
         raise Forbidden("it cannot be told who is calling", "the process that connected has ended")
-    for marker in dict.fromkeys(markers):
+    if not marks:
+        return Caller(client)
+    status = await client.status()
+    folder = hashlib.sha256(status.state_dir.encode()).hexdigest()
+    for mark in dict.fromkeys(marks):
+        # Ids are short: another kernel's agent (a developer's own, say) may have one of ours.
+        if mark.port not in (None, status.port) or not folder.startswith(mark.state or ""):
+            continue
         try:
-            detail = await client.inspect(marker)
+            detail = await client.inspect(mark.agent)
         except NoSuchAgent:
-            continue  # another kernel's agent (a developer's own), or a look-alike
-        if detail.info.id == marker:
-            return Caller(client, marker)
+            continue
+        if detail.info.id == mark.agent:
+            return Caller(client, mark.agent)
     return Caller(client)

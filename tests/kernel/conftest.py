@@ -83,6 +83,7 @@ def kernels(paths: Paths) -> KernelMaker:
                 if not leave:
                     with anyio.CancelScope(shield=True):
                         await kernel.client().stop(StopRequest(all=True, how="kill"))
+                        await kernel.doors.dismiss()
 
     return make
 
