@@ -40,7 +40,7 @@ def bar(parts: Sequence[tuple[str, float]], scale: float, cells: int) -> tuple[S
         if amount <= 0 or scale <= 0:
             continue
         total += amount
-        count = max(1, min(cells, round(cells * total / scale)) - filled)
+        count = max(1, round(cells * min(1.0, total / scale)) - filled)
         counts.append([name, count])
         filled += count
     while filled > cells and counts:
