@@ -110,12 +110,13 @@ class StreamFile:
 
     def trim(self, keep: int) -> None:
         """Let go of all but the newest ``keep`` bytes, in steps of an eighth of that."""
-        start, end = self.start(), self.end()
-        if end - start <= keep + max(keep // 8, _BLOCK):
+        base, end = self.base(), self.end()
+        begin = base or self.start()  # what was copied away counts no more: at most twice ``keep`` is kept
+        if end - begin <= keep + max(keep // 8, _BLOCK):
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if self.base() or not _punch(descriptor, (end - keep) // _BLOCK * _BLOCK):
+            if base or not _punch(descriptor, (end - keep) // _BLOCK * _BLOCK):
                 self._empty(descriptor, keep)
         finally:
             os.close(descriptor)

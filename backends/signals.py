@@ -74,7 +74,7 @@ class Watch:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._open: dict[int, tuple[int, int]] = {}
-        self._keys: set[tuple[int, int]] = set()
+        self._keys: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -91,9 +91,24 @@ class Watch:
             descriptor = open_process(process.pid, process.start_time)
             if descriptor is None:
                 continue
-            self._keys.add(process.key)
+            self._keys[process.key] = descriptor
             self._open[descriptor] = process.key
             self._epoll.register(descriptor, select.EPOLLIN)
+
+    def send(self, process: proc.Stat, signum: int) -> bool:
+        """Signal one of the watched; whether it was there to get it.
+
+        Raises:
+            PermissionError: It changed its user (setuid) and may not be signalled.
+        """
+        descriptor = self._keys.get(process.key)
+        if descriptor is None:
+            return False
+        try:
+            signal.pidfd_send_signal(descriptor, signum)
+        except ProcessLookupError:
+            return False
+        return True
 
     def ended(self, timeout: float = 0.0) -> int:
         """Let go of those that have ended, waiting up to ``timeout`` seconds; how many."""
@@ -101,7 +116,7 @@ class Watch:
             return 0
         events = self._epoll.poll(timeout, len(self._open))
         for descriptor, _ in events:
-            self._keys.discard(self._open.pop(descriptor))
+            del self._keys[self._open.pop(descriptor)]
             self._epoll.unregister(descriptor)
             os.close(descriptor)
         return len(events)

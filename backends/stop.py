@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -38,12 +38,14 @@ class Stop:
         table: tree.Table,
         clock: Clock,
         limiter: anyio.CapacityLimiter,
+        scan: Callable[[], Awaitable[tree.Scan]],
         on_step: Callable[[Step], None] | None,
     ) -> None:
         self._run = run
         self._table = table
         self._clock = clock
         self._limiter = limiter
+        self._scan = scan
         self._on_step = on_step
         self._steps: list[Step] = []
         self._ever: dict[Key, str] = {}
@@ -55,14 +57,14 @@ class Stop:
         if grace > 0:
             left = await self._term(left, began + grace)
         if left:
-            before = {process.key for process in left}
-            await self._thread(partial(self._kill, time.monotonic() + KILL_DEADLINE))
+            await self._thread(partial(self._kill, left))
             self._say(
-                f"KILL sent to {len(before)}",
+                f"KILL sent to {len(left)}",
                 f"{_pids(left)}, {_names(process.comm for process in left)}"
                 + (", ignored TERM" if grace > 0 else ", no grace was given"),
             )
-        survivors = await self._thread(self._prove)
+        scan = await self._scan()
+        survivors = await self._thread(partial(self._prove, scan))
         total = len(self._ever)
         return Killed(
             processes=total,
@@ -143,50 +145,49 @@ class Stop:
 
     # -- KILL
 
-    def _kill(self, end: float) -> None:
+    def _kill(self, found: list[proc.Stat]) -> None:
         """KILL everything but the wrapper, so that it can note the exit status; at last that too.
 
         A tree that forks faster than it is killed is frozen first: nothing is forked then, and a
         frozen process still dies of KILL (in the version 1 freezer when it is thawed).
         """
-        run, patience = self._run, _PLAIN
+        run, patience, end = self._run, _PLAIN, time.monotonic() + KILL_DEADLINE
         frozen = run.mechanism != "signal" and freeze.is_frozen(run, self._table)
-        for attempt in range(1000):
+        attempt = 0
+        while found and time.monotonic() < end:
             if attempt and not frozen:
                 freeze.freeze(run, self._table, deadline=1.0)
-            found = self._look()
-            last = attempt >= 3 or not [process for process in found if process.pid != run.pid]
-            for process in found:
-                if process.pid != run.pid or (last and attempt):
-                    _signal(process, signal.SIGKILL)
-            if last and attempt and "tree" in run.groups:
-                cgroups.write(f"{run.groups['tree']}/cgroup.kill", "1")
-            if attempt or frozen or run.mechanism == "signal":
-                freeze.thaw(run, self._table)
-            frozen = False
-            if self._gone(found, patience) or time.monotonic() > end:
-                return
-            patience = min(patience * 2, 1.0)
+                found = self._look()
+            watch = signals.Watch()
+            try:
+                watch.add(found)
+                self._send_kill(found, watch, attempt)
+                if attempt or frozen or run.mechanism == "signal":
+                    freeze.thaw(run, self._table)
+                _wait_for(watch, patience)
+            finally:
+                watch.close()
+            run.reap()
+            found, frozen = self._look(), False
+            attempt, patience = attempt + 1, min(patience * 2, 1.0)
 
-    def _gone(self, found: list[proc.Stat], patience: float) -> bool:
-        """Whether the tree is empty once these have ended (or patience has)."""
-        watch, end = signals.Watch(), time.monotonic() + patience
-        try:
-            watch.add(found)
-            while len(watch) and (rest := end - time.monotonic()) > 0:
-                watch.ended(rest)
-        finally:
-            watch.close()
-        self._run.reap()
-        return not self._look()
+    def _send_kill(self, found: list[proc.Stat], watch: signals.Watch, attempt: int) -> None:
+        """To all but the wrapper; to that as well if it is alone a second time, or nothing else helped."""
+        alone = all(process.pid == self._run.pid for process in found)
+        last = attempt >= 3 or (alone and attempt)
+        for process in found:
+            if process.pid != self._run.pid or last:
+                _signal(process, signal.SIGKILL, watch)
+        if last and "tree" in self._run.groups:
+            cgroups.write(f"{self._run.groups['tree']}/cgroup.kill", "1")
 
     # -- proof
 
-    def _prove(self) -> list[proc.Stat]:
+    def _prove(self, scan: tree.Scan) -> list[proc.Stat]:
         left = {process.key: process for process in self._look()}
         reparented = 0
-        for process in tree.outside(self._run, self._table):
-            if process.key in left:
+        for process in scan.marked.get(self._run.marker, ()):
+            if process.key in left or process.pid == self._run.pid or not _is_there(process):
                 continue
             reparented += 1
             self._ever[process.key] = process.comm
@@ -207,7 +208,7 @@ class Stop:
         watch = signals.Watch()
         try:
             watch.add([process])
-            watch.ended(1.0)
+            _wait_for(watch, 1.0)
             return not len(watch)
         finally:
             watch.close()
@@ -222,9 +223,24 @@ class Stop:
         )
 
 
-def _signal(process: proc.Stat, signum: int) -> None:
+def _wait_for(watch: signals.Watch, seconds: float) -> None:
+    """Until all that are watched have ended, or time is up."""
+    end = time.monotonic() + seconds
+    while len(watch) and (rest := end - time.monotonic()) > 0:
+        watch.ended(rest)
+
+
+def _is_there(process: proc.Stat) -> bool:
+    found = proc.stat(process.pid)
+    return found is not None and found.key == process.key and found.alive
+
+
+def _signal(process: proc.Stat, signum: int, watch: signals.Watch | None = None) -> None:
     try:
-        signals.send(process.pid, process.start_time, signum)
+        if watch is not None:
+            watch.send(process, signum)
+        else:
+            signals.send(process.pid, process.start_time, signum)
     except PermissionError:
         return  # it changed its user; it is then counted among the survivors
 

@@ -48,7 +48,7 @@ SWEEP_GRACE = 2.0
 #: How long a wrapper may take from its exec to its pid file.
 _ENTER = 10.0
 #: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
-_THREADS = 8
+_THREADS = 16
 _REBOOTED = "the machine was rebooted"
 
 
@@ -62,6 +62,7 @@ class SubprocessBackend(Backend):
         self._boot_id = boot_id
         self._runs: dict[str, Run] = {}
         self._table = tree.Table()
+        self._scan = tree.SharedScan(self._table)
         self._sampler = Sampler(self._table)
         self._inputs = Inputs(context.doors)
         self._limiter = anyio.CapacityLimiter(_THREADS)
@@ -331,7 +332,7 @@ class SubprocessBackend(Backend):
     async def _stop(self, run: Run, grace: float, on_step: Callable[[Step], None] | None) -> Killed:
         run.stopping += 1
         try:
-            return await Stop(run, self._table, self.context.clock, self._limiter, on_step)(grace)
+            return await Stop(run, self._table, self.context.clock, self._limiter, self._scan, on_step)(grace)
         finally:
             run.stopping -= 1
             if run.done.is_set() and not run.stopping:
@@ -363,7 +364,9 @@ class SubprocessBackend(Backend):
         run = self._runs.get(launch.marker)
         if run is None:
             noted = runs.identity(launch.folder)
-            if noted is None or noted[0] != self._boot_id():
+            if noted is None:  # never started, or its wrapper has yet to say who it is
+                return launch.marker not in self._table.fresh().marked
+            if noted[0] != self._boot_id():
                 return True
             run = Run(launch.marker, launch.folder, noted[1].pid, noted[1].start_time, noted[0])
         return run.done.is_set() or run.wrapper() is None
@@ -374,12 +377,15 @@ class SubprocessBackend(Backend):
 
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
         """One round of the sampler."""
-        known = {key: self._sampled(ref) for key, ref in refs.items()}
+        known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
         return await self._thread(partial(self._sampler.sample, known))
 
-    def _sampled(self, ref: RunRef) -> Run:
+    def _sampled(self, ref: RunRef) -> Run | None:
         known = self._runs.get(ref["marker"])
-        return known if known is not None and known.pid == ref["pid"] else self._run(ref)
+        if known is not None and known.pid == ref["pid"] and known.start_time == ref["start_time"]:
+            return known
+        run = self._run(ref)
+        return run if run.boot == self._boot_id() else None
 
 
 def _prepare(launch: Launch, groups: cgroups.Cgroups) -> dict[str, str]:

@@ -8,6 +8,9 @@ import threading
 import time
 from dataclasses import dataclass
 
+import anyio
+import anyio.to_thread
+
 from . import proc
 from .runs import Run
 
@@ -23,6 +26,8 @@ class Scan:
     processes: dict[int, proc.Stat]
     marked: dict[str, list[proc.Stat]]
     """Marker → the processes whose environment has it."""
+    children: dict[int, list[proc.Stat]]
+    sessions: dict[int, list[proc.Stat]]
 
 
 class Table:
@@ -30,7 +35,7 @@ class Table:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._scan = Scan(-1.0, {}, {})
+        self._scan = Scan(-1.0, {}, {}, {}, {})
         self._markers: dict[tuple[int, int], str | None] = {}
 
     def fresh(self, age: float = 0.0) -> Scan:
@@ -45,6 +50,8 @@ class Table:
         began = time.monotonic()
         processes: dict[int, proc.Stat] = {}
         marked: dict[str, list[proc.Stat]] = {}
+        children: dict[int, list[proc.Stat]] = {}
+        sessions: dict[int, list[proc.Stat]] = {}
         markers: dict[tuple[int, int], str | None] = {}
         young = proc.uptime_ticks() - _YOUNG
         for pid in proc.pids():
@@ -52,6 +59,8 @@ class Table:
             if found is None:
                 continue
             processes[pid] = found
+            children.setdefault(found.ppid, []).append(found)
+            sessions.setdefault(found.session, []).append(found)
             if not found.alive:
                 continue
             known = self._markers.get(found.key)
@@ -62,7 +71,24 @@ class Table:
             if known is not None or found.start_time < young:
                 markers[found.key] = known
         self._markers = markers
-        return Scan(began, processes, marked)
+        return Scan(began, processes, marked, children, sessions)
+
+
+class SharedScan:
+    """One pass over /proc for all coroutines that ask for one while the one before still runs."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._lock = anyio.Lock()
+        self._scan: Scan | None = None
+
+    async def __call__(self) -> Scan:
+        """A pass that began after this call."""
+        asked = time.monotonic()
+        async with self._lock:
+            if self._scan is None or self._scan.began < asked:
+                self._scan = await anyio.to_thread.run_sync(self._table.fresh)
+            return self._scan
 
 
 def group_pids(path: str) -> list[int] | None:
@@ -98,26 +124,21 @@ def related(run: Run, scan: Scan) -> list[proc.Stat]:
     wrapper = scan.processes.get(run.pid)
     lives = wrapper is not None and wrapper.start_time == run.start_time
     found = {process.pid for process in scan.marked.get(run.marker, ())}
-    for process in scan.processes.values():
-        if process.key in run.seen or (lives and (process.session == run.pid or process.pid == run.pid)):
-            found.add(process.pid)
-    children: dict[int, list[int]] = {}
-    for process in scan.processes.values():
-        children.setdefault(process.ppid, []).append(process.pid)
+    for pid, start_time in run.seen:
+        if (process := scan.processes.get(pid)) is not None and process.start_time == start_time:
+            found.add(pid)
+    if lives:
+        found.add(run.pid)
+        found.update(process.pid for process in scan.sessions.get(run.pid, ()))
     waiting = list(found)
     while waiting:
-        for child in children.get(waiting.pop(), ()):
-            if child not in found:
-                found.add(child)
-                waiting.append(child)
+        for child in scan.children.get(waiting.pop(), ()):
+            if child.pid not in found:
+                found.add(child.pid)
+                waiting.append(child.pid)
     tree = [scan.processes[pid] for pid in found if scan.processes[pid].alive]
     run.seen = {process.key for process in tree}
     return proc.parents_first(tree)
-
-
-def outside(run: Run, table: Table) -> list[proc.Stat]:
-    """Live processes with the run's marker, wherever they are: what a group may have lost."""
-    return list(table.fresh().marked.get(run.marker, ()))
 
 
 def main_program(run: Run, found: list[proc.Stat]) -> proc.Stat | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,8 +31,9 @@ class TestSubprocess(BackendContract):
 
 
 def settings_for(state: Path, mechanism: str) -> dict[str, str]:
-    """Settings that force a mechanism; skips where this user cannot have it."""
+    """Settings that force a mechanism, in the subtree this user was given if there is one."""
     settings = {"freeze": mechanism}
-    if mechanism not in cgroups.choose(state, {}).mechanisms:
+    given = {"cgroup": group} if (group := os.environ.get("AGENTTOP_TEST_CGROUP")) else {}
+    if mechanism not in cgroups.choose(state, given).mechanisms:
         missing(mechanism, "no control group of this kind can be written here")
-    return settings
+    return settings | given

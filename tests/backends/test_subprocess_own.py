@@ -1,0 +1,329 @@
+"""What only the subprocess backend promises: wrappers, start times, reboots, programs of the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agenttop.backends import output, proc, runs
+from agenttop.backends.subprocess import SubprocessBackend
+from agenttop.core.agents.spec import Limits
+from agenttop.core.backend import BackendContext
+from agenttop.core.clock import SystemClock
+from agenttop.core.errors import BackendError
+
+from ..conftest import missing
+from .contract import alive, text
+from .rig import DEADLINE, until
+from .subprocess_rig import SubprocessRig
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[SubprocessRig]:
+    state = tmp_path / "state"
+    state.mkdir()
+    rig = SubprocessRig(state)
+    yield rig
+    await rig.finish()
+
+
+@pytest.fixture(params=["signal", "best"])
+async def either(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SubprocessRig]:
+    """With and without control groups."""
+    state = tmp_path / "state"
+    state.mkdir()
+    rig = SubprocessRig(state, {"freeze": "signal"} if request.param == "signal" else {})
+    yield rig
+    await rig.finish()
+
+
+# -- never signal a stranger
+
+
+@pytest.mark.parametrize("forged", ["start_time", "boot"])
+async def test_a_pid_that_is_somebody_elses_now_is_never_touched(rig: SubprocessRig, forged: str) -> None:
+    launch = rig.launch(("true",))
+    ref = await rig.start(launch)
+    await rig.wait(ref)
+    await rig.restart_kernel()
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)  # noqa: ASYNC220 - a bare stranger
+    try:
+        found = proc.stat(stranger.pid)
+        assert found is not None
+        ref = {**ref, "pid": stranger.pid, "start_time": found.start_time, "groups": {}}
+        ref = (
+            {**ref, "start_time": found.start_time - 1}
+            if forged == "start_time"
+            else {**ref, "boot": "another"}
+        )
+        for control in (
+            rig.backend.freeze(ref),
+            rig.backend.thaw(ref),
+            rig.backend.signal(ref, signal.SIGKILL),
+            rig.backend.stop(ref, grace=0),
+            rig.backend.renice(ref, 19),
+        ):
+            with pytest.raises(BackendError):
+                await control
+        assert await rig.backend.processes(ref) == []
+        assert await rig.backend.sample({"a": ref}) == {}
+        now = proc.stat(stranger.pid)
+        assert now is not None
+        assert now.state == "S"
+        assert os.getpriority(os.PRIO_PROCESS, stranger.pid) == 0
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+# -- adopt
+
+
+async def test_after_a_reboot_every_run_has_ended(rig: SubprocessRig) -> None:
+    launch = rig.launch(("sleep", "600"))
+    ref = await rig.start(launch)
+    context = BackendContext(rig.state, SystemClock(), rig.doors)
+    after = SubprocessBackend(context, boot_id=lambda: "the next boot")
+    for known in (ref, None):
+        adoption = await after.adopt(launch, known)
+        assert adoption.state == "ended"
+        assert (adoption.exit.code, adoption.exit.detail) == (None, "the machine was rebooted")
+    with pytest.raises(BackendError):
+        await after.stop(ref, grace=0)
+    await after.close()
+    assert await rig.backend.processes(ref), "the other boot's process of this id was touched"
+
+
+async def test_a_program_whose_wrapper_was_killed_is_still_its_run(either: SubprocessRig) -> None:
+    rig = either
+    launch = rig.sh("echo on; while :; do sleep 0.05; done")
+    ref = await rig.start_in_doomed_kernel(launch)
+    await rig.said(launch, "on")
+    os.kill(ref["pid"], signal.SIGKILL)
+    await until(lambda: not alive(ref["pid"]), "the wrapper's end")
+    adoption = await rig.adopt(launch, ref)
+    assert adoption.state == "alive"
+    assert adoption.ref is not None
+    assert (await rig.backend.freeze(adoption.ref)).complete
+    await rig.backend.thaw(adoption.ref)
+    assert await rig.backend.signal(adoption.ref, signal.SIGCONT) == 1
+    with anyio.move_on_after(0.2) as scope:
+        await rig.backend.wait(adoption.ref)
+    assert scope.cancelled_caught
+    killed = await rig.backend.stop(adoption.ref, grace=0)
+    assert killed.survivors == ()
+    ended = await rig.wait(adoption.ref)
+    assert (ended.code, ended.failed) == (None, True)
+    assert ended.detail
+
+
+async def test_the_death_of_a_wrapper_is_seen_as_a_signal(rig: SubprocessRig) -> None:
+    launch = rig.sh("echo on; exec sleep 600")
+    ref = await rig.start(launch)
+    await rig.said(launch, "on")
+    for process in await rig.backend.processes(ref):
+        os.kill(process.pid, signal.SIGKILL)
+    ended = await rig.wait(ref)
+    assert (ended.code, ended.signal) in {(None, 9), (137, None)}
+
+
+async def test_an_exit_file_cut_short_is_no_exit_status(tmp_path: Path) -> None:
+    (tmp_path / runs.EXIT).write_bytes(b"")
+    assert runs.exit_code(tmp_path) is None
+    (tmp_path / runs.EXIT).write_bytes(b"13")
+    assert runs.exit_code(tmp_path) is None
+    (tmp_path / runs.EXIT).write_bytes(b"137\n")
+    assert runs.exit_code(tmp_path) == 137
+
+
+# -- the end of a run is the end of its tree
+
+
+async def test_what_a_program_leaves_behind_ends_with_it(either: SubprocessRig) -> None:
+    rig = either
+    launch = rig.sh(
+        "(setsid sh -c 'trap \"\" TERM; echo daemon; while :; do sleep 1; done' &); sleep 0.3; exit 3"
+    )
+    ref = await rig.start(launch)
+    await rig.said(launch, "daemon")
+    assert (await rig.wait(ref)).code == 3
+    assert rig.leftovers(launch) == []
+    assert await rig.backend.processes(ref) == []
+
+
+async def test_proof_tells_what_was_done_in_order(rig: SubprocessRig) -> None:
+    launch = rig.sh("(trap '' TERM; while :; do sleep 1; done) & echo on; wait")
+    ref = await rig.start(launch)
+    await rig.said(launch, "on")
+    killed = await rig.backend.stop(ref, grace=0.5)
+    what = [step.what for step in killed.steps]
+    assert what[0].startswith("TERM sent to ")
+    assert " ended by themselves" in what[1]
+    assert what[2].startswith("KILL sent to ")
+    assert killed.steps[-1].evidence.startswith("0 survivors, 0 reparented")
+    assert "ignored TERM" in killed.steps[2].evidence
+
+
+# -- programs
+
+
+async def test_a_working_folder_must_be_there(rig: SubprocessRig) -> None:
+    with pytest.raises(BackendError, match="no such folder"):
+        await rig.start(rig.launch(("true",), cwd=str(rig.state / "nowhere")))
+
+
+async def test_a_script_without_its_interpreter_starts_nothing(rig: SubprocessRig) -> None:
+    script = rig.state / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    launch = rig.launch((str(script),))
+    with pytest.raises(BackendError, match="/no/such/interpreter"):
+        await rig.start(launch)
+    assert rig.leftovers(launch) == []
+
+
+async def test_a_program_is_looked_for_in_its_own_path(rig: SubprocessRig) -> None:
+    launch = rig.launch(("mine",))
+    program = Path(launch.cwd) / "mine"
+    program.write_text("#!/bin/sh\necho found by $0; pwd\n")
+    program.chmod(0o755)
+    launch.env["PATH"] = f"{launch.cwd}:{launch.env['PATH']}"  # type: ignore[index]
+    await rig.wait(await rig.start(launch))
+    assert text(await rig.read(launch)) == f"found by {program}\n{launch.cwd}\n".encode()
+
+
+async def test_variables_with_unusual_names_arrive(rig: SubprocessRig) -> None:
+    if shutil.which("bash") is None:
+        missing("bash", "the wrapper's shell drops such names")
+    launch = rig.launch(("env",), env={"npm_config_//registry/:_x": "1", "A-B": "2"})
+    await rig.wait(await rig.start(launch))
+    lines = text(await rig.read(launch)).splitlines()
+    assert b"npm_config_//registry/:_x=1" in lines
+    assert b"A-B=2" in lines
+
+
+async def test_signals_are_at_their_default_in_a_program(rig: SubprocessRig) -> None:
+    launch = rig.launch(("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        await rig.wait(await rig.start(launch))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    masks = [int(line.split()[1], 16) for line in text(await rig.read(launch)).splitlines()]
+    internal = 0b11 << 31  # 32 and 33 are glibc's own: its posix_spawn ignores them
+    assert [mask & ~internal for mask in masks] == [0, 0]
+
+
+async def test_memory_is_limited_per_process_where_groups_cannot(rig: SubprocessRig) -> None:
+    if "memory" in (await rig.backend.capabilities()).limits:
+        pytest.skip("a group limits the whole tree here; this is for users who have none")
+    launch = rig.sh(
+        "dd if=/dev/zero of=/dev/null bs=200M count=1; echo exit $?", limits=Limits(memory=64 << 20)
+    )
+    await rig.start(launch)
+    assert b"exit 0" not in await rig.said(launch, "exit")
+
+
+async def test_a_limit_that_cannot_be_held_starts_nothing(rig: SubprocessRig) -> None:
+    if "pids" in (await rig.backend.capabilities()).limits:
+        pytest.skip("it can be held here; this is for users who have no groups")
+    with pytest.raises(BackendError, match="pids"):
+        await rig.start(rig.launch(("true",), limits=Limits(pids=10)))
+
+
+async def test_a_sandbox_keeps_a_program_from_writing_elsewhere(rig: SubprocessRig) -> None:
+    if shutil.which("bwrap") is None:
+        missing("bwrap", "bubblewrap is not installed")
+    launch = rig.sh(
+        "echo in > here && echo wrote; (echo out > /etc/agenttop-test) 2>/dev/null || echo refused",
+        sandbox=True,
+    )
+    ref = await rig.start(launch)
+    await rig.wait(ref)
+    assert text(await rig.read(launch)) == b"wrote\nrefused\n"
+    assert not Path("/etc/agenttop-test").exists()
+    assert (Path(launch.cwd) / "here").exists()
+
+
+async def test_a_frozen_sandbox_is_killed_whole(rig: SubprocessRig) -> None:
+    if shutil.which("bwrap") is None:
+        missing("bwrap", "bubblewrap is not installed")
+    launch = rig.sh("echo on; while :; do sleep 1; done", sandbox=True)
+    ref = await rig.start(launch)
+    await rig.said(launch, "on")
+    assert (await rig.backend.freeze(ref)).complete
+    assert (await rig.backend.stop(ref, grace=0)).survivors == ()
+
+
+async def test_a_mechanism_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    backend = SubprocessBackend(
+        BackendContext(tmp_path, SystemClock(), SubprocessRig(tmp_path).doors, {"freeze": "magic"})
+    )
+    with pytest.raises(BackendError, match="magic"):
+        await backend.capabilities()
+    assert (await backend.check())[0].level == "missing"
+
+
+async def test_nice_is_given_from_the_start(either: SubprocessRig) -> None:
+    launch = either.sh("echo on; exec sleep 600", nice=7)
+    ref = await either.start(launch)
+    await either.said(launch, "on")
+    groups = runs.load_groups(launch.folder)
+    if "cpu" in groups:
+        assert int(Path(groups["cpu"], "cpu.shares").read_text()) == round(1024 * 1.25**-7)
+    else:
+        for process in await either.backend.processes(ref):
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == 7
+
+
+# -- output
+
+
+async def test_a_file_system_without_holes_keeps_the_newest_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_fallocate", lambda *_: -1)
+    monkeypatch.setattr(output.ctypes, "get_errno", lambda: 95)
+    written = b""
+    with (tmp_path / "out").open("ab", buffering=0) as file:
+        for n in range(40):
+            line = b"%07d\n" % n * 1000
+            file.write(line)
+            written += line
+            output.trim(tmp_path, 32 << 10)
+    with anyio.fail_after(DEADLINE):
+        chunks = [chunk async for chunk in output.read(tmp_path)]
+    assert chunks[0].offset > 0
+    assert len(written) - chunks[0].offset >= 32 << 10
+    assert text(chunks) == written[chunks[0].offset :]
+    kept = sum((tmp_path / name).stat().st_size for name in ("out", "out.old"))
+    assert kept <= 3 * (32 << 10)
+
+
+async def test_trimmed_blocks_go_back_to_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("ab", buffering=0) as file:
+        for _ in range(32):
+            file.write(os.urandom(1 << 20))
+            output.trim(tmp_path, 2 << 20)
+    os.sync()
+    assert path.stat().st_size == 32 << 20
+    assert path.stat().st_blocks * 512 <= 4 << 20
+
+
+async def test_one_stream_does_not_starve_the_other(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"o" * (4 << 20))
+    (tmp_path / "err").write_bytes(b"e" * 1000)
+    output.trim(tmp_path, 1 << 20)
+    chunks = [chunk async for chunk in output.read(tmp_path)]
+    assert text(chunks, "err") == b"e" * 1000
+    assert 1 << 19 <= len(text(chunks)) <= 5 << 18
