@@ -41,8 +41,8 @@ def _context(row: Row) -> int | None:
 COLUMNS: tuple[Column, ...] = (
     Column("id", "ID", 57, 4, 4, False, "short id", lambda r: r.id, False),
     Column("name", "NAME", 1, 16, 18, False, "name, with tree lines", lambda r: r.name.lower(), False),
-    Column("state", "S", 1, 1, 1, False, "state letter", lambda r: (r.pause or "", r.state), False),
-    Column("why", "WHY", 1, 10, 14, False, "tool, reason or exit, and its age", lambda r: -r.since, False),
+    Column("state", "S", 2, 1, 1, False, "state letter", lambda r: (r.pause or "", r.state), False),
+    Column("why", "WHY", 3, 10, 14, False, "tool, reason or exit, and its age", lambda r: -r.since, False),
     Column("nice", "NI", 129, 3, 3, True, "nice: -20 first … 19 last", lambda r: r.nice, False),
     Column("backend", "BACKEND", 172, 10, 10, False, "where it runs", lambda r: r.backend, False),
     Column("model", "MODEL", 97, 11, 14, False, "model, without vendor and date", lambda r: r.model, False),

@@ -70,7 +70,11 @@ def _checked(path: Path, name: str, value: Any, defaults: Settings) -> Any:
         return value
     elif isinstance(default, float) and type(value) is int:
         return float(value)
-    raise ConfigError(f"{path}: {name} is {value!r}", f"it is of another type than {default!r}")
+    raise ConfigError(
+        f"{path.name}: {name} is {value!r}",
+        f"it is of another type than {default!r}",
+        f"Mend or delete {path}",
+    )
 
 
 def save(path: Path, settings: Settings) -> None:

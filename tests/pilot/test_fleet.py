@@ -93,7 +93,7 @@ async def test_search_moves_the_cursor_as_one_types_and_escape_goes_back() -> No
 async def test_filter_keeps_what_matches_and_escape_clears_it() -> None:
     async with stage(press=("backslash", *"codex", "enter")) as (_, pilot):
         await until(pilot, lambda: len(names(text(pilot.app))) < 14)
-        assert set(names(text(pilot.app).split("Events")[0])) == {"ui", "migrate", "codex-977"}
+        assert set(names(text(pilot.app).split("─ Events")[0])) == {"ui", "migrate", "codex-977"}
         await pilot.press("escape")
         await shows(pilot, "scrape", "embed")
 
@@ -129,14 +129,14 @@ async def test_sorting_by_the_column_beside_and_from_the_list() -> None:
 
 async def test_only_what_needs_me() -> None:
     async with stage(press=("exclamation_mark",)) as (_, pilot):
-        await until(pilot, lambda: len(names(text(pilot.app).split("Events")[0])) == 3)
-        assert set(names(text(pilot.app).split("Events")[0])) == {"migrate", "flaky-hunt", "scrape"}
+        await until(pilot, lambda: len(names(text(pilot.app).split("─ Events")[0])) == 3)
+        assert set(names(text(pilot.app).split("─ Events")[0])) == {"migrate", "flaky-hunt", "scrape"}
 
 
 async def test_pause_freezes_the_row_and_pause_again_resumes_it() -> None:
     client = SampleClient()
     async with stage(client, press=("down", "p")) as (_, pilot):
-        await shows(pilot, "frz 9/9", "frozen 9/9")
+        await shows(pilot, "F frozen 9/9", "▌ frozen 9/9")
         await pilot.press("p")
         await until(pilot, lambda: len(client.calls) == 2)
     assert client.calls == [

@@ -29,6 +29,8 @@ class PaneScreen(Screen[None]):
     DEFAULT_CSS = """
     PaneScreen { layers: default toasts; background: $bg; color: $fg; overflow: hidden; }
     """
+    AUTO_FOCUS = ""
+    """Nothing has the focus but a prompt while it is open: keys belong to the pane."""
     PANE: ClassVar[str] = keys.FLEET
     NUMBER: ClassVar[int] = 1
 

@@ -78,7 +78,7 @@ class Prompt(Lines, can_focus=True):
         self._label, self.text, self._at = label, text, len(text)
         self._changed, self._done, self._found = changed, done, True
         self.display = True
-        self.focus()
+        self.screen.set_focus(self)
         self.redraw()
 
     def build(self, width: int, height: int) -> list[Strip]:

@@ -23,7 +23,7 @@ def rule(title: str, right: str, width: int, look: Look, *, accent: str = "accen
     middle = width - f.width(title) - f.width(right) - (7 if right else 5)
     parts: list[Part] = [
         (f"{line} ", palette("rule")), (title, palette(accent, bold=True)), (" ", palette("rule")),
-        (line * max(0, middle + (0 if right else 2)), palette("rule")),
+        (line * max(0, middle + (1 if right else 2)), palette("rule")),
     ]  # fmt: skip
     if right:
         parts += [(f" {right} ", palette("muted")), (line, palette("rule"))]
