@@ -32,10 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         _run(Paths(config=options.config, state=options.state), options.report, leave=not options.foreground)
-    except AgentTopError as error:
-        return _failed(options.report, error)
     except Exception as error:
-        _failed(options.report, AgentTopError("the kernel cannot start", f"{type(error).__name__}: {error}"))
+        from .service import cause
+
+        found = cause(error)
+        if isinstance(found, AgentTopError):
+            return _failed(options.report, found)
+        _failed(options.report, AgentTopError("the kernel cannot start", f"{type(found).__name__}: {found}"))
         raise
     return 0
 

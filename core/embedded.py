@@ -90,10 +90,11 @@ class EmbeddedKernel:
         try:
             anyio.run(self._body, backend_options={"use_uvloop": True})
         except BaseException as error:
-            if not self._ready.done():
-                self._ready.set_exception(error)
-                return
-            raise
+            if self._ready.done():
+                raise
+            from .service import cause
+
+            self._ready.set_exception(cause(error))
 
     async def _body(self) -> None:
         from . import config

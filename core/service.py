@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 15.0
 """Seconds to wait for the lock of a kernel that is leaving."""
 
+STOPPING = 2.0
+"""Seconds in which a stop that was proven may still become durable when the kernel leaves."""
+
 
 class AlreadyRunning(KernelRunning):
     """Another kernel of this state directory answers; it can simply be used."""
@@ -83,10 +86,27 @@ async def serve(
             await kernel.finished.wait()
             tasks.cancel_scope.cancel()
         # Nobody can start an agent any more, so this is the last word on whether there are any.
+        await _until_stopped(kernel)
         if kernel.idle:
             await kernel.doors.dismiss()
         log.info("leaving: %s", kernel.ending)
     return kernel.ending
+
+
+async def _until_stopped(kernel: Kernel) -> None:
+    """Let agents whose trees are gone already get their end into the journal."""
+    with anyio.move_on_after(STOPPING):
+        while any(not agent.over for agent in kernel.books.pending.agents.values()):
+            if any(not agent.over and not agent.stopping for agent in kernel.books.pending.agents.values()):
+                return
+            await kernel.books.next_commit()
+
+
+def cause(error: BaseException) -> BaseException:
+    """The one failure in the bundle of a task group, for a person to read."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _leave_when_told(kernel: Kernel, stop: anyio.Event) -> None:
