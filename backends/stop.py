@@ -49,6 +49,7 @@ class Stop:
         self._on_step = on_step
         self._steps: list[Step] = []
         self._ever: dict[Key, str] = {}
+        self._told: dict[Key, str] = {}
 
     async def __call__(self, grace: float) -> Killed:
         """TERM, grace, KILL, proof."""
@@ -117,6 +118,7 @@ class Stop:
                 break
             for process in fresh:
                 _signal(process, signal.SIGTERM)
+                self._told[process.key] = process.comm
                 done.add(process.key)
             if self._run.tree is None:
                 break  # every look is a pass over /proc
@@ -131,6 +133,7 @@ class Stop:
         try:
             while True:
                 left = await self._thread(self._look)
+                self._tell_again(left)
                 rest = end - time.monotonic()
                 if not left or rest <= 0:
                     return left
@@ -142,6 +145,17 @@ class Stop:
                     watch.ended()
         finally:
             watch.close()
+
+    def _tell_again(self, left: list[proc.Stat]) -> None:
+        """TERM once more to what has become another program since it was told.
+
+        A shell that had just forked takes the signal with its own handler, and the program it then
+        turns into never hears of it. What was forked later is let be: it may be tidying up.
+        """
+        for process in left:
+            if self._told.get(process.key, process.comm) != process.comm:
+                self._told[process.key] = process.comm
+                _signal(process, signal.SIGTERM)
 
     # -- KILL
 

@@ -327,3 +327,13 @@ async def test_one_stream_does_not_starve_the_other(tmp_path: Path) -> None:
     chunks = [chunk async for chunk in output.read(tmp_path)]
     assert text(chunks, "err") == b"e" * 1000
     assert 1 << 19 <= len(text(chunks)) <= 5 << 18
+
+
+async def test_a_program_that_begins_while_it_is_stopped_hears_of_it(rig: SubprocessRig) -> None:
+    """The wrapper's fork takes a TERM that comes before it has become the program."""
+    for _ in range(15):
+        launch = rig.launch(["sleep", "600"])
+        ref = await rig.start(launch)
+        killed = await rig.backend.stop(ref, grace=8.0)
+        assert killed.survivors == ()
+        assert killed.seconds < 4.0
