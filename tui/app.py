@@ -174,6 +174,8 @@ class AgentTopApp(App[int]):
         self.exit(128 + signum)
 
     def _tick(self) -> None:
+        if not self.is_running:  # leaving: the screens are being taken apart
+            return
         now, (then, before) = time.monotonic(), self._sampled
         if now > then:
             self.written_rate = (self.written - before) / (now - then)
@@ -208,6 +210,8 @@ class AgentTopApp(App[int]):
 
     def on_arrived(self, message: Arrived) -> None:
         """One snapshot or delta."""
+        if not self.is_running:
+            return
         self.model.apply(message.update)
         self.seen_at = self.clock.time()
         self.model.refresh()

@@ -37,17 +37,19 @@ class StageClient(SampleClient):
     err: bytes = b""
     gate: asyncio.Event | None = None
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.gone = asyncio.Event()
+
     async def kill_plan(self, request: Target) -> KillPlan:
         refs = list(request.refs)
         if request.children:
             refs += [row.id for row in self.rows.values() if row.parent in refs]
         plan = await super().kill_plan(Target(refs=refs))
         calls = {
-            "b7e4": [
-                ProcessInfo(pid=5190, ppid=1, state="S", cpu_seconds=1, memory=1 << 20, command="claude")
-            ]
+            "b7e4": [ProcessInfo(pid=5190, ppid=1, state="S", cpu_seconds=1, memory=9, command="claude")]
         }
-        found = {key: calls.get(key, processes) for key, processes in plan.processes.items()}
+        found = {key: more.get(key, processes) for key, processes in plan.processes.items()}
         return plan.model_copy(update={"processes": found, "containers": {"agenttop-b7e4-pg": "postgres:16"}})
 
     async def stop(self, request: StopRequest) -> list[Outcome]:
@@ -74,7 +76,13 @@ class StageClient(SampleClient):
             for at in range(start, len(data), 65_536):
                 yield Chunk(stream, at, data[at : at + 65_536])  # type: ignore[arg-type]
         if follow:
-            await asyncio.Event().wait()
+            await self.gone.wait()
+            self._alive()
+
+    def fail(self) -> None:
+        super().fail()
+        self.gone.set()
+        self.gone = asyncio.Event()
 
 
 @asynccontextmanager

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
+from agenttop.core.backend import Chunk
 from agenttop.tui.screens.details import DetailsScreen
 from agenttop.tui.screens.kill import KillScreen
 
@@ -17,9 +20,12 @@ async def test_a_large_screen_shows_everything_about_one_agent() -> None:
         shown = await shows(
             pilot, "working on it", "following", "412 today, 41 this hour", "COMMAND", "ENDED IN"
         )
-    for part in ("api b20c   X executing Bash 41s", "claude subprocess", "sonnet-4.5", "parent lead", "child api-tests",
-                 "up 2:58:10", "CTX [", "152k/200k in context", "BUD [", "TOK [", "108k tok/min", "CPU [", "1 Output",
-                 "9 processes, freeze by cgroup2", "└─python -m pytest", "104k", "12 tok/min", "Mail and files"):  # fmt: skip
+    for part in (
+        "api b20c   X executing Bash 41s", "claude subprocess", "sonnet-4.5", "parent lead",
+        "child api-tests", "up 2:58:10", "CTX [", "152k/200k in context", "BUD [", "TOK [", "108k tok/min", "CPU [", "1 Output",
+        "9 processes, freeze by cgroup2",
+        "└─python -m pytest", "104k", "12 tok/min", "Mail and files",
+    ):  # fmt: skip
         assert part in shown, part
 
 
@@ -103,3 +109,20 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
         await pilot.resize_terminal(80, 24)
         await pilot.resize_terminal(140, 44)
         assert text(app).isascii()
+
+
+async def test_a_new_run_speaks_in_the_same_log() -> None:
+    class Restarted(StageClient):
+        runs = 0
+
+        async def output(
+            self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
+        ) -> AsyncIterator[Chunk]:
+            self.runs += 1
+            yield Chunk("out", 0, b"run number %d\n" % self.runs)
+            if self.runs > 1:
+                await self.gone.wait()
+
+    client = Restarted()
+    async with stage(client, press=("down", "enter")) as (_, pilot):
+        await shows(pilot, "run number 1", "run number 2", "── run 2 ──")

@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from agenttop.core.agents.states import ENDED
 from agenttop.core.api import AgentDetail, EventInfo
 from agenttop.core.api import Row as FleetRow
 from agenttop.core.errors import AgentTopError, KernelUnreachable
@@ -140,6 +141,8 @@ class DetailsScreen(PaneScreen):
             }
         self._before = (now, used)
         self.detail, self.problem = detail, ""
+        if self.log_view.ended and detail.info.state not in ENDED and self._client is not None:
+            self.log_view.attach(self._client, self.ref)  # a new run: it speaks again
         if self.log_view.window.run is None:
             self.log_view.window.run = detail.info.run
 
@@ -211,11 +214,11 @@ class DetailsScreen(PaneScreen):
 
     def updated(self) -> None:
         """Something changed: say it all anew; rows that are equal are not painted again."""
-        if not self.is_mounted:
-            return
+        heads = self.query(DetailsHead)
+        if not heads:
+            return  # not composed yet, or being taken away
         live = self.live
-        head = self.query_one(DetailsHead)
-        head.show(live, self.tabs, self.tab, self.problem)
+        heads.first().show(live, self.tabs, self.tab, self.problem)
         self._show_rule("output", self.log_view.status)
         self.query_one("#split", Paper).show([[("│", "rule")]] * self.app.size.height)
         if live is not None:
@@ -301,6 +304,9 @@ class DetailsScreen(PaneScreen):
 
     @on(LogView.Failed)
     def _log_failed(self, message: LogView.Failed) -> None:
+        if isinstance(message.error, KernelUnreachable):
+            self._client = None  # read on as soon as a kernel answers; the dialog says the rest
+            return
         self.shell.toast(*sentences(message.error), "error")
 
     # --- keys ---------------------------------------------------------------------------------

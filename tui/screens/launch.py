@@ -262,10 +262,10 @@ class LaunchScreen(Dialog[str]):
         )
         self._note("parent", ", ".join(sorted(there)[:5]) + (" …" if len(there) > 5 else ""))
         missing = [f"{t.name}: {t.hint or 'not found'}" for t in self.templates if not t.ready]
-        said = [f"{chosen.title} {chosen.found}".strip() if chosen else "a program of your own", *missing]
+        notes = [f"{chosen.title} {chosen.found}".strip() if chosen else "a program of your own", *missing]
         template = self.inputs["template"]
         assert isinstance(template, Choose)
-        template.below = "; ".join(said) if self.size.height > 24 else ""
+        template.below = "; ".join(notes) if self.size.height > 24 else ""
         backend = self.inputs["backend"]
         assert isinstance(backend, Choose)
         offered = chosen.backends if chosen and chosen.backends else ["subprocess", "docker"]

@@ -80,7 +80,7 @@ class FileScreen(Screen[None]):
         try:
             start, data = await run_sync(tail, self.path)
         except OSError as error:
-            start, data = 0, f"{self.path} cannot be read: {error.strerror or error}\n".encode()
+            start, data = 0, f"It cannot be read: {error.strerror or error}.\n".encode()
         log.feed([Chunk("out", start, data)])
         log.action_follow()
         self._say()

@@ -353,19 +353,30 @@ class PaletteScreen(Dialog[None]):
         """A whole command as typed, else the chosen row."""
         typed = self.field.value.strip()
         first, _, rest = typed.partition(" ")
-        if first in BY_NAME and (rest or not BY_NAME[first].takes):
+        whole = first in BY_NAME and bool(rest or not BY_NAME[first].takes)
+        if whole and (not self._found or self._meant(typed)):
             self._run_line(typed)
         elif self._found:
-            entry = self._found[self.at]
-            if entry.why:
-                self.error = f"{entry.words} {entry.target}: {entry.why}"
-                self._show()
-            elif entry.line.endswith(" "):
-                entry.act()
-            else:
-                self._close_and(entry.act) if not entry.line else entry.act()
+            self._take(self._found[self.at])
         elif typed:
             self._run_line(typed)
+
+    def _take(self, entry: Entry) -> None:
+        if entry.why:
+            self.error = f"{entry.words} {entry.target}: {entry.why}"
+            self._show()
+        elif entry.line:
+            entry.act()
+        else:
+            self._close_and(entry.act)
+
+    def _meant(self, line: str) -> bool:
+        """Whether the agents a line names are there; else it was typed to narrow the list."""
+        try:
+            self._check(line)
+        except AgentTopError:
+            return False
+        return True
 
     def _close_and(self, act: Callable[[], None]) -> None:
         shell = self.shell

@@ -16,6 +16,7 @@ class UnreachableScreen(Dialog[None]):
     """Stands in the lower half, so that the table above can be read. Closes when the kernel is back."""
 
     WIDTH = 96
+    MARGIN = 1  # the footer
     veil = False  # the table beneath is what one wants to read
     DEFAULT_CSS = """
     UnreachableScreen { align: center bottom; }

@@ -136,7 +136,7 @@ class Dialog(ModalScreen[Result]):
     """
 
     DEFAULT_CSS = """
-    Dialog { align: center middle; }
+    Dialog { align: center middle; overflow: hidden; }
     Dialog #frame { background: $surface; border: round $accent; padding: 0 1; height: auto; }
     Dialog.-ascii #frame { border: ascii $accent; }
     Dialog.-bad #frame { border: round $bad; }
@@ -152,6 +152,8 @@ class Dialog(ModalScreen[Result]):
     WIDTH = 104
     #: ``accent``, ``bad`` or ``good``.
     edge = "accent"
+    #: Lines left free below the box.
+    MARGIN = 0
     #: Whether the screen beneath is dimmed.
     veil = True
 
@@ -231,7 +233,7 @@ class Dialog(ModalScreen[Result]):
         chips = self.query_one("#chips", Chips)
         chips.show(self.chips())
         lines = len(chips.lines(width - 6))
-        room = max(1, self.size.height - 2 - lines)
+        room = max(1, self.size.height - 2 - lines - self.MARGIN)
         wanted = self.body_height(self.inner_width)
         gap = 1 if wanted + 1 <= room else 0
         self.query_one("#frame").styles.width = width

@@ -7,7 +7,7 @@ identity of its line, so that following a busy agent paints new rows only.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.cells import chop_cells
 from rich.segment import Segment
@@ -96,7 +96,7 @@ class LogView(ScrollView, can_focus=True):
         self._found: Line | None = None
         self._found_row = -1
         self._worker: Worker[None] | None = None
-        self._reader: Worker[None] | None = None
+        self._reader: Worker[Any] | None = None
         self._strips: LRUCache[tuple[object, ...], Strip] = LRUCache(1024)
 
     # --- what goes on -------------------------------------------------------------------------
@@ -391,11 +391,14 @@ class LogView(ScrollView, can_focus=True):
 
     def _read_back(self) -> None:
         if self._feed is not None and (self._reader is None or self._reader.is_finished):
-            self._reader = self.run_worker(self._older(), group="read")
+            self._reader = self.run_worker(self._read_older(), group="read")
 
     def _read_on(self) -> None:
         if self._feed is not None and (self._reader is None or self._reader.is_finished):
             self._reader = self.run_worker(self._newer(), group="read")
+
+    async def _read_older(self) -> None:
+        await self._older()
 
     async def _older(self) -> int:
         """Read the block before the oldest line; returns how many rows that gave."""

@@ -14,6 +14,7 @@ import anyio
 
 from agenttop.core.backend import Chunk
 from agenttop.core.client import KernelClient
+from agenttop.core.errors import AgentTopError
 
 from .output_lines import Stream
 
@@ -52,13 +53,19 @@ class OutputFeed:
         self._waiting, self._size = [], 0
         self._room = anyio.Event()
         self._room.set()
+        failure: AgentTopError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._deliver, deliver)
-            while await self._read():  # noqa: ASYNC110 - a pace, not a condition
-                # Flooded: begin again at the tail, but not faster than it can be shown.
-                await anyio.sleep(PACE)
-            await self._shown()
+            try:
+                while await self._read():
+                    # Flooded: what is left is shown, then it begins again at the tail.
+                    await self._shown()
+                await self._shown()
+            except AgentTopError as error:
+                failure = error
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def go_on(self) -> None:
         """There is room again."""
@@ -70,13 +77,17 @@ class OutputFeed:
             async for chunk in stream:
                 if self._size > FLOOD:
                     if self.may_skip:
-                        self._waiting, self._size = [], 0
+                        self._keep_tail()
                         return True
                     await self._shown()
                 self._waiting.append(chunk)
                 self._size += len(chunk.data)
                 self._some.set()
         return False
+
+    def _keep_tail(self) -> None:
+        while self._waiting and self._size - len(self._waiting[0].data) >= TAIL:
+            self._size -= len(self._waiting.pop(0).data)
 
     async def _shown(self) -> None:
         """Wait until nothing is waiting to be shown."""
