@@ -147,7 +147,7 @@ class RowPainter:
         if face.tagged:
             look = self._style("tag", bold=True)
         else:
-            fg = "muted" if row.state == "terminated" else "bright"
+            fg = "muted" if row.state == "terminated" else "num-stale" if row.stale is not None else "bright"
             look = self._style(fg, bold=row.needs, italic=row.observed or row.stale is not None)
         text, style = self._join(segments, text, style, name, look)
         pad = cells - len(tree) - f.width(name)

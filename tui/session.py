@@ -63,6 +63,8 @@ class Session:
         self._window = window
         self._watching: anyio.CancelScope | None = None
         self._wanted = anyio.Event()
+        self._attempt: int | None = 0
+        """Tries in vain since a kernel last said something; ``None`` while one does."""
         self.client: KernelClient | None = None
 
     def rewatch(self, window: str) -> None:
@@ -79,18 +81,16 @@ class Session:
         """Connect and watch until cancelled; every loss is reported, tries are paced and end."""
         # Types and client are imported off the loop, so that the first frame is not kept waiting.
         await run_sync(_import_client)
-        attempt, since = 0, 0.0
+        since = 0.0
         while True:
             pause: float | None = PAUSES[0]
             try:
                 async with await self._connect() as client:
                     self.client = client
-                    attempt = 0
-                    self._app.post_message(Connected())
                     await self._watch(client)
             except AgentTopError as error:
-                since = since if attempt else self._app.clock.time()
-                attempt += 1
+                since = since if self._attempt else self._app.clock.time()
+                self._attempt = attempt = (self._attempt or 0) + 1
                 pause = PAUSES[attempt - 1] if attempt <= len(PAUSES) else None
                 next_try = None if pause is None else self._app.clock.time() + pause
                 self._app.post_message(Lost(Trouble(error, since, attempt, next_try)))
@@ -103,6 +103,10 @@ class Session:
             with anyio.CancelScope() as self._watching:
                 async with aclosing(client.watch(self._window)) as updates:  # type: ignore[type-var,arg-type]
                     async for update in updates:
+                        if self._attempt is not None:
+                            # Only what it says proves a kernel; an open socket does not.
+                            self._attempt = None
+                            self._app.post_message(Connected())
                         self._app.post_message(Arrived(update))
                 raise KernelUnreachable(
                     "the kernel closed the connection", "it stopped or is being restarted"

@@ -333,3 +333,17 @@ async def test_one_message_for_a_delta_whatever_its_size(monkeypatch: pytest.Mon
         client.push(*(one._replace(rate=5) for one in client.rows.values()))
         await until(pilot, lambda: bool(seen))
         assert len(seen) == 1
+
+
+async def test_a_socket_that_opens_but_says_nothing_is_not_taken_for_a_kernel() -> None:
+    client = SampleClient()
+    async with stage(client) as (app, pilot):
+
+        async def opens() -> KernelClient:
+            return client
+
+        app._session._connect = opens  # type: ignore[union-attr]
+        client.fail()
+        await until(pilot, lambda: app.trouble is not None and app.trouble.attempt >= 3)
+        assert not [toast for toast in app.toasts if "answers" in toast.title]
+        assert len([screen for screen in app.screen_stack if screen is not app.fleet]) == 1

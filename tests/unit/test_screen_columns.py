@@ -17,10 +17,13 @@ def names(width: int, chosen: tuple[str, ...] = ()) -> list[str]:
         (40, "NAME S WHY TOK/m"),
         (80, "ID NAME S WHY CTX% TOK/m $ BUD% TASK"),
         (120, "ID NAME S WHY MODEL CTX% TOK/m IN CACHE OUT $ BUD% MBOX TASK"),
-        (200, "ID NAME S WHY NI BACKEND MODEL CTX% TOK/m LAST_20m IN C-RD C-WR OUT $ BUD% MBOX WRK/REC/ARC CPU% MEM "
-              "TIME+ PIDS TASK"),
+        (
+            200,
+            "ID NAME S WHY NI BACKEND MODEL CTX% TOK/m LAST_20m IN C-RD C-WR OUT $ BUD% MBOX WRK/REC/ARC CPU% MEM "
+            "TIME+ PIDS TASK",
+        ),
     ],
-)  # fmt: skip
+)
 def test_columns_appear_at_their_width(width: int, titles: str) -> None:
     assert names(width) == [title.replace("_", " ") for title in titles.split()]
 

@@ -32,7 +32,12 @@ def test_text_can_be_read_on_its_background(name: str) -> None:
     colours = load(name).colours
     states = [variable for variable in colours if variable.startswith("state-")]
     pairs = [(variable, "bg") for variable in (*TEXT, *states)]
-    pairs += [("head-fg", "head-bg"), ("sort-fg", "sort-bg"), ("cursor-fg", "cursor-bg"), ("act-fg", "act-bg")]
+    pairs += [
+        ("head-fg", "head-bg"),
+        ("sort-fg", "sort-bg"),
+        ("cursor-fg", "cursor-bg"),
+        ("act-fg", "act-bg"),
+    ]
     pairs += [("badge-fg", "state-needs-you"), ("key-fg", "key-bg")]
     for fg, bg in pairs:
         assert contrast(colours[fg], colours[bg]) >= 4.5, (fg, bg)
@@ -65,18 +70,27 @@ def test_a_theme_that_cannot_be_read_is_told(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("environ", "theme"),
-    [({"NO_COLOR": "1", "TERM": "xterm-256color"}, MONO), ({"TERM": "dumb"}, MONO), ({"TERM": "linux"}, "ansi"),
-     ({"TERM": "xterm-256color"}, "htop"), ({"TERM": "screen", "COLORTERM": "truecolor"}, "htop")],
-)  # fmt: skip
+    [
+        ({"NO_COLOR": "1", "TERM": "xterm-256color"}, MONO),
+        ({"TERM": "dumb"}, MONO),
+        ({"TERM": "linux"}, "ansi"),
+        ({"TERM": "xterm-256color"}, "htop"),
+        ({"TERM": "screen", "COLORTERM": "truecolor"}, "htop"),
+    ],
+)
 def test_the_terminal_decides_the_first_theme(environ: dict[str, str], theme: str) -> None:
     assert wanted_theme(environ, None) == theme
 
 
 @pytest.mark.parametrize(
     ("environ", "ascii"),
-    [({"TERM": "linux", "LANG": "C.UTF-8"}, True), ({"LANG": "C"}, True), ({"LANG": "de_DE.UTF-8"}, False),
-     ({"LC_ALL": "C", "LANG": "C.UTF-8"}, True)],
-)  # fmt: skip
+    [
+        ({"TERM": "linux", "LANG": "C.UTF-8"}, True),
+        ({"LANG": "C"}, True),
+        ({"LANG": "de_DE.UTF-8"}, False),
+        ({"LC_ALL": "C", "LANG": "C.UTF-8"}, True),
+    ],
+)
 def test_ascii_where_unicode_cannot_be_trusted(environ: dict[str, str], ascii: bool) -> None:
     assert wants_ascii(environ) is ascii
 
@@ -86,8 +100,13 @@ def test_the_ascii_set_is_ascii() -> None:
     assert len(ASCII) == len(UNICODE)
 
 
-amounts = st.lists(st.tuples(st.sampled_from(["tok-input", "tok-cache-read", "tok-cache-write", "tok-output"]),
-                             st.floats(0, 1e9)), max_size=4, unique_by=lambda part: part[0])  # fmt: skip
+amounts = st.lists(
+    st.tuples(
+        st.sampled_from(["tok-input", "tok-cache-read", "tok-cache-write", "tok-output"]), st.floats(0, 1e9)
+    ),
+    max_size=4,
+    unique_by=lambda part: part[0],
+)
 
 
 @given(amounts, st.floats(0, 1e9), st.integers(4, 80))
@@ -101,7 +120,9 @@ def test_a_bucket_above_zero_gets_a_cell_and_no_bar_leaves_its_bracket(
 
 
 @given(amounts, st.integers(0, 60), st.sampled_from(["htop", MONO]))
-def test_a_meter_takes_exactly_its_cells(given_parts: list[tuple[str, float]], cells: int, theme: str) -> None:
+def test_a_meter_takes_exactly_its_cells(
+    given_parts: list[tuple[str, float]], cells: int, theme: str
+) -> None:
     meter = Meter("ANT", tuple(given_parts), 1e9, "253k/400k tok/min")
     drawn = "".join(text for text, _ in parts(meter, cells + 8, look(theme)))
     assert len(drawn) == cells + 8

@@ -137,7 +137,9 @@ def test_tagged_rows_are_what_a_verb_acts_on() -> None:
 
 
 def test_parents_in_a_circle_are_shown_and_not_lost() -> None:
-    model, _ = fleet((row("a", "a", "idle", parent="b"), row("b", "b", "idle", parent="a"), row("c", "c", "idle")))
+    model, _ = fleet(
+        (row("a", "a", "idle", parent="b"), row("b", "b", "idle", parent="a"), row("c", "c", "idle"))
+    )
     assert sorted(order(model)) == ["a", "b", "c"]
 
 
@@ -152,7 +154,9 @@ rows = st.builds(
     st.sampled_from(["idle", "planning", "error", "terminated"]),
     st.booleans(),
 )
-steps = st.lists(st.tuples(st.lists(rows, max_size=5, unique_by=lambda r: r.id), st.sets(ids, max_size=2)), max_size=12)
+steps = st.lists(
+    st.tuples(st.lists(rows, max_size=5, unique_by=lambda r: r.id), st.sets(ids, max_size=2)), max_size=12
+)
 
 
 @settings(max_examples=150, deadline=None)

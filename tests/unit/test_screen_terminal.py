@@ -14,10 +14,20 @@ from agenttop.tui.lines import changes
 from agenttop.tui.terminal import ThriftyChops
 
 WIDTH = 40
-STYLES = [Style.parse(text) for text in (
-    "none", "bold", "#ff0000", "#ff0000 on #000000", "bold italic #00ff00 on #101010", "reverse", "underline blue",
-    "default on default", "bright_white on cyan",
-)]  # fmt: skip
+STYLES = [
+    Style.parse(text)
+    for text in (
+        "none",
+        "bold",
+        "#ff0000",
+        "#ff0000 on #000000",
+        "bold italic #00ff00 on #101010",
+        "reverse",
+        "underline blue",
+        "default on default",
+        "bright_white on cyan",
+    )
+]
 
 segments = st.tuples(st.text("abc 0", min_size=1, max_size=9), st.sampled_from(STYLES)).map(
     lambda parts: Segment(*parts)
@@ -33,8 +43,10 @@ lines = st.lists(segments, max_size=8).map(line)
 
 def cells(screen: pyte.Screen) -> list[tuple[object, ...]]:
     row = screen.buffer[0]
-    return [(row[x].data, row[x].fg, row[x].bg, row[x].bold, row[x].italics, row[x].underscore, row[x].reverse)
-            for x in range(WIDTH)]  # fmt: skip
+    return [
+        (row[x].data, row[x].fg, row[x].bg, row[x].bold, row[x].italics, row[x].underscore, row[x].reverse)
+        for x in range(WIDTH)
+    ]
 
 
 def shown(*updates: str) -> list[tuple[object, ...]]:
@@ -60,7 +72,9 @@ def test_repainting_the_changes_gives_the_same_screen_as_painting_all(old: Strip
 
 def test_one_changed_digit_costs_a_few_bytes() -> None:
     style = Style.parse("#c8c8c8 on #000000")
-    old, new = (line([Segment("a1f3 lead         P call 8s   ", style), Segment(f"{n}k", style)]) for n in (98, 99))
+    old, new = (
+        line([Segment("a1f3 lead         P call 8s   ", style), Segment(f"{n}k", style)]) for n in (98, 99)
+    )
     assert changes(old, new) == [(31, 32)]
     assert len(sent(new, changes(old, new))) < 60
 

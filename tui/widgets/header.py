@@ -271,7 +271,7 @@ class Header(Lines):
             return [("Spend: ", palette("label")), ("-", palette("muted"))]
         if not model.rows:
             up = f.uptime(self.shell.clock.time() - sums.kernel_started)
-            return [("Up ", palette("label")), (up, palette("fg")), *self._kernel(sums, look)]
+            return [("Up ", palette("label")), (up, palette("fg")), *self._kernel(sums, look, roomy)]
         line: list[Part] = [
             ("Spend: ", palette("label")),
             (f"${sums.spend_hour:.2f}/h", palette("bright", bold=True)),
@@ -283,16 +283,20 @@ class Header(Lines):
             )
             if not roomy:
                 return line
-        return [*line, *self._kernel(sums, look)]
+        return [*line, *self._kernel(sums, look, roomy)]
 
-    def _kernel(self, sums: Sums, look: Look) -> list[Part]:
+    def _kernel(self, sums: Sums, look: Look, roomy: bool) -> list[Part]:
         palette = look.palette
-        return [
+        line: list[Part] = [
             ("  kernel ", palette("label")),
             (f"{sums.kernel_cpu:.1f}% {f.size(sums.kernel_memory)}", palette("fg")),
-            ("  tty ", palette("label")),
-            (f"{self.shell.written_rate / 1000:.1f}k/s", palette("fg")),
         ]
+        if roomy:
+            line += [
+                ("  tty ", palette("label")),
+                (f"{self.shell.written_rate / 1000:.1f}k/s", palette("fg")),
+            ]
+        return line
 
     def _one_line(self, width: int, look: Look) -> Strip:
         """All there is room for on a terminal of a few lines."""
