@@ -7,6 +7,7 @@ journal and is enough to find the run again after the kernel was killed. One con
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import socket
 from abc import ABC, abstractmethod
@@ -310,9 +311,15 @@ class Backend(ABC):
         return
 
 
+@functools.cache
+def _installed() -> dict[str, importlib.metadata.EntryPoint]:
+    """All backends by name. Reading the metadata of every installed package takes milliseconds."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
 def names() -> list[str]:
     """The names of all installed backends."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
+    return sorted(_installed())
 
 
 def load(name: str) -> type[Backend]:
@@ -322,13 +329,13 @@ def load(name: str) -> type[Backend]:
         UsageError: No backend of this name is installed.
         BackendError: It is installed but cannot be imported.
     """
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            try:
-                cls = point.load()
-            except ImportError as error:
-                raise BackendError(f"backend {name} cannot be loaded", str(error)) from error
-            if not (isinstance(cls, type) and issubclass(cls, Backend)):
-                raise BackendError(f"backend {name} cannot be used", f"{point.value} is not a Backend")
-            return cls
-    raise UsageError(f"unknown backend {name}", f"installed are {', '.join(names())}")
+    point = _installed().get(name)
+    if point is None:
+        raise UsageError(f"unknown backend {name}", f"installed are {', '.join(names())}")
+    try:
+        cls = point.load()
+    except ImportError as error:
+        raise BackendError(f"backend {name} cannot be loaded", str(error)) from error
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise BackendError(f"backend {name} cannot be used", f"{point.value} is not a Backend")
+    return cls
