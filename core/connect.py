@@ -139,14 +139,20 @@ def _await_report(paths: Paths, reading: int, deadline: float) -> None:
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reading], [], [], left)[0]:
-            raise KernelUnreachable("the kernel does not answer", f"it was started, and is silent at {paths.socket}", f"See {paths.log}")
+            raise KernelUnreachable(
+                "the kernel does not answer",
+                f"it was started, and is silent at {paths.socket}",
+                f"See {paths.log}",
+            )
         piece = os.read(reading, 65_536)
         if not piece:
             break
         told += piece
     if told == b"already":
         if not uds.answers(paths.socket):
-            raise KernelUnreachable("the kernel went away", "another one ran, and has just ended", "Try again")
+            raise KernelUnreachable(
+                "the kernel went away", "another one ran, and has just ended", "Try again"
+            )
     elif told != b"ready":
         raise _told(paths, told)
 

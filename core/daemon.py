@@ -89,7 +89,9 @@ def _serve(paths: Paths, config: Config, report: int | None, stayed: list[str]) 
         gc.freeze()
         gc.enable()
         _report(report, "ready")
-        logger.info("kernel %d answers at %s, gateway on port %d", os.getpid(), paths.socket, kernel.doors.port)
+        logger.info(
+            "kernel %d answers at %s, gateway on port %d", os.getpid(), paths.socket, kernel.doors.port
+        )
         for group in stayed:
             logger.info("could not leave cgroup %s", group)
 

@@ -41,7 +41,8 @@ class Server(Protocol):
 class GatewayDoors:
     """``Doors`` of the backend contract, with the gateway behind them.
 
-    Inside ``running`` the sockets exist and keep calls waiting; between ``open`` and ``close`` they are served.
+    Inside ``running`` the sockets exist and keep calls waiting; between ``open`` and ``close`` they are
+    served.
 
     Args:
         paths: The state directory, whose lock the caller holds.
@@ -113,7 +114,7 @@ class GatewayDoors:
     # --- the backends' side ----------------------------------------------------------------------
 
     async def add(self, key: str, listener: socket.socket) -> None:
-        """Keep ``listener`` and serve the gateway on it; it is taken over, and replaces what ``key`` named."""
+        """Keep ``listener``, which is taken over and replaces what ``key`` named, and serve on it."""
         with listener:
             await self._server.stop_serving(_DOOR + key)
             await self.holder.put(_DOOR + key, listener.fileno())

@@ -150,7 +150,7 @@ class Holder:
         return await anyio.to_thread.run_sync(self._open)
 
     async def put(self, key: str, fd: int) -> None:
-        """Keep a duplicate of ``fd`` under ``key``, in place of what was there. The caller's stays its own."""
+        """Keep a duplicate of ``fd`` under ``key``, in place of what was there."""
         await anyio.to_thread.run_sync(self._put, key, fd)
 
     async def get(self, key: str) -> int | None:
@@ -186,7 +186,7 @@ class Holder:
         says so. The kernel's own descriptors still serve; only its next restart would find them gone.
         """
         failures: list[float] = []
-        while not self._closed:
+        while True:
             await self._ended()
             if self._closed:
                 return
@@ -216,15 +216,16 @@ class Holder:
 
     def _open(self) -> list[str]:
         with self._turn:
-            keys = self._connect()
+            keys = self._list(self._connect())
             for key in keys:
                 fd = self._exchange("get", key)[1]
                 if fd is not None:
                     self._mine[key] = fd
             return keys
 
-    def _connect(self) -> list[str]:
-        """A link to the holder, started if need be; gives the keys it keeps."""
+    def _connect(self) -> _Link:
+        """A link to the holder, which is started if need be."""
+        self._link = None
         link = _Link.open(self.path)
         if link is None:
             try:
@@ -238,7 +239,7 @@ class Holder:
                 raise HolderError("the holder of the gateway's sockets does not start", "it ended at once")
             detach.leave_cgroups(link.pid)
         self._link = link
-        return self._list(link)
+        return link
 
     def _list(self, link: _Link) -> list[str]:
         keys: list[str] = []
@@ -252,16 +253,16 @@ class Holder:
         with self._turn:
             self._renew()
 
-    def _renew(self) -> None:
+    def _renew(self) -> _Link:
         """Drop a dead link; find or start a holder; hand over what it does not have yet."""
         if self._link is not None:
             self._link.close()
-            self._link = None
-        has = set(self._connect())
-        assert self._link is not None
+        link = self._connect()
+        has = set(self._list(link))
         for key, fd in self._mine.items():
             if key not in has:
-                self._link.ask("put", key, fd=fd)
+                link.ask("put", key, fd=fd)
+        return link
 
     def _exchange(self, *words: str, fd: int | None = None) -> tuple[list[str], int | None]:
         """One question; a holder that died meanwhile is replaced once."""
@@ -274,9 +275,7 @@ class Holder:
         except TimeoutError as error:
             raise HolderError("the holder does not answer", f"nothing for {ANSWER:g} s") from error
         except OSError:
-            self._renew()
-            assert self._link is not None
-            return self._link.ask(*words, fd=fd)
+            return self._renew().ask(*words, fd=fd)
 
     def _put(self, key: str, fd: int) -> None:
         if not 0 < len(os.fsencode(key)) <= KEY or "\0" in key:

@@ -47,6 +47,10 @@ def start_time(pid: int) -> str:
     return stat[stat.rindex(b")") + 2 :].split()[19].decode()
 
 
+class Leaving(Exception):
+    """The holder was told to leave."""
+
+
 class Holder:
     """The kept descriptors, and who may change them."""
 
@@ -59,7 +63,6 @@ class Holder:
         self.kernel_link: int | None = None
         found = os.stat(path)
         self.file = (found.st_dev, found.st_ino)
-        self.leaving = False
 
     def at_home(self) -> bool:
         """Whether the socket file is still ours."""
@@ -70,16 +73,18 @@ class Holder:
         return (found.st_dev, found.st_ino) == self.file
 
     def run(self) -> None:
-        """Serve until told to leave or until the state folder is gone."""
+        """Serve until the state folder is gone.
+
+        Raises:
+            Leaving: The kernel said so.
+        """
         poll = select.poll()
         poll.register(self.listener, select.POLLIN)
-        while not self.leaving:
+        while True:
             ready = poll.poll(LOOK)
             if not ready and not self.at_home():
                 return
             for fd, _ in ready:
-                if self.leaving:
-                    return
                 if fd == self.listener.fileno():
                     self.accept(poll)
                 elif not self.serve(self.links[fd]):
@@ -152,6 +157,7 @@ class Holder:
         elif verb == b"bye":
             self.leave()
             link.send(b"ok")
+            raise Leaving
         else:
             link.send(b"refused\0unknown message")
         return True
@@ -181,7 +187,6 @@ class Holder:
         if self.at_home():
             os.unlink(self.path)
         self.listener.close()
-        self.leaving = True
 
 
 def settle() -> None:
@@ -202,7 +207,10 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(listener.fileno(), False)
     holder = Holder(listener, argv[2])
     settle()
-    holder.run()
+    try:
+        holder.run()
+    except Leaving:
+        return
 
 
 if __name__ == "__main__":

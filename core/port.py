@@ -118,7 +118,7 @@ def _write(file: Path, port: int) -> None:
 
 
 def bind(port: int) -> socket.socket:
-    """Listen on loopback. ``SO_REUSEADDR`` passes over old connections in TIME_WAIT, never over a listener."""
+    """Listen on loopback. ``SO_REUSEADDR`` passes over connections in TIME_WAIT, never over a listener."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

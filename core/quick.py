@@ -79,7 +79,9 @@ def ask(path: Path, target: str, body: Any = None, *, any_version: bool = False)
     except httptools.HttpParserError as error:
         raise KernelUnreachable("the kernel's answer cannot be read", str(error)) from error
     if not answer.complete:
-        raise KernelUnreachable("the kernel went away in the middle of an answer", "it ended or was restarted")
+        raise KernelUnreachable(
+            "the kernel went away in the middle of an answer", "it ended or was restarted"
+        )
     if not any_version:
         check_version(answer.version)
     data = b"".join(answer.pieces)

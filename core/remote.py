@@ -207,7 +207,9 @@ class SocketClient(KernelClient):
     async def _outcomes(self, verb: str, body: BaseModel | dict[str, Any]) -> list[Outcome]:
         return _OUTCOMES.validate_json(await self._post(f"/v1/{verb}", body))
 
-    async def _ask(self, method: str, target: str, body: bytes | None = None, media_type: str = _JSON) -> bytes:
+    async def _ask(
+        self, method: str, target: str, body: bytes | None = None, media_type: str = _JSON
+    ) -> bytes:
         async with self._answer(method, target, body, media_type) as connection:
             return await connection.body()
 
@@ -256,7 +258,9 @@ def _error(status: int, body: bytes) -> Exception:
     try:
         data = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return AgentTopError("the kernel failed at this", f"it answered {status}", "See `agenttop kernel log`")
+        return AgentTopError(
+            "the kernel failed at this", f"it answered {status}", "See `agenttop kernel log`"
+        )
     if data.get("code") == "timeout":
         return TimeoutError(data.get("what", ""))
     return from_dict(data)

@@ -1,4 +1,4 @@
-"""A kernel with its control socket, from start to orderly end; the daemon's and the embedded kernel's body."""
+"""A kernel with its control socket, from start to orderly end: what daemon and embedded kernel run."""
 
 from __future__ import annotations
 
@@ -130,6 +130,6 @@ async def _leave_when_idle(kernel: Kernel, server: ControlServer, linger: float)
 async def _leave_when_homeless(kernel: Kernel, state: Path) -> None:
     """Leave when the state folder was removed: nothing can be kept, and nobody can find this kernel."""
     home = anyio.Path(state)
-    while await home.exists():
+    while await home.exists():  # noqa: ASYNC110 - nobody tells; two seconds are soon enough
         await anyio.sleep(2.0)
     kernel.finish("the state folder was removed")

@@ -130,7 +130,11 @@ def unreachable(path: Path, error: OSError) -> KernelUnreachable | Forbidden:
         case ConnectionRefusedError():
             return KernelUnreachable("no kernel runs here", f"{path} was left by a kernel that died", hint)
         case PermissionError():
-            return Forbidden("this kernel is somebody else's", f"{path} may not be opened", "Become that user")
+            return Forbidden(
+                "this kernel is somebody else's", f"{path} may not be opened", "Become that user"
+            )
         case TimeoutError():
-            return KernelUnreachable("the kernel does not answer", str(error), "Look into `agenttop kernel log`")
+            return KernelUnreachable(
+                "the kernel does not answer", str(error), "Look into `agenttop kernel log`"
+            )
     return KernelUnreachable("the kernel cannot be reached", f"{path}: {error.strerror or error}")

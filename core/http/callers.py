@@ -145,8 +145,8 @@ def _marks(folder: Path) -> list[Mark]:
     try:
         environ = (folder / "environ").read_bytes()
         port = _PORT.search(environ)
-        for match in _MARKED.finditer(environ):
-            found.append(Mark(match[1].decode(), port=int(port[1]) if port else None))
+        number = int(port[1]) if port else None
+        found += [Mark(match[1].decode(), port=number) for match in _MARKED.finditer(environ)]
         for line in (folder / "cgroup").read_text().splitlines():
             found += [Mark(agent, state=state) for state, agent in _GROUP.findall(line)]
     except OSError:

@@ -25,6 +25,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._lost = False
+        self._held = False
+        self.status: int | None = None
         self._begin()
 
     @classmethod
@@ -62,9 +64,9 @@ class Connection(asyncio.Protocol):
         if body is not None:
             head += f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\n"
         self._transport.writelines([head.encode("ascii"), b"\r\n", body or b""])
-        while self.status is None:
+        while (status := self._status()) is None:
             await self._until_news()
-        return self.status
+        return status
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, as it comes.
@@ -143,9 +145,12 @@ class Connection(asyncio.Protocol):
 
     # --- inside
 
+    def _status(self) -> int | None:
+        return self.status
+
     def _begin(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self.status: int | None = None
+        self.status = None
         self.headers: dict[bytes, bytes] = {}
         self._pieces: deque[bytes] = deque()
         self._waiting = 0

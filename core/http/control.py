@@ -92,6 +92,7 @@ class Activity:
         self.served = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, counted while it lasts."""
         self.now += 1
         self.served += 1
         try:
@@ -203,7 +204,9 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
             await who.must_own(ref)
         found = await _unless_gone(request, lambda: client.wait(body.refs, body.timeout))
         if found is None:
-            raise KernelUnreachable("the kernel left while this was waited for", "", "Ask again; the agents run on")
+            raise KernelUnreachable(
+                "the kernel left while this was waited for", "", "Ask again; the agents run on"
+            )
         return _json(_AGENTS.dump_json(found))
 
     return router
@@ -219,7 +222,11 @@ def _following(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -
         for ref in refs if who.agent is not None else ():
             await who.must_own(ref)
 
-    @router.get("/agents/{ref:path}/output", response_class=Response, responses={200: {"content": {frames.FRAMES: {}}}})
+    @router.get(
+        "/agents/{ref:path}/output",
+        response_class=Response,
+        responses={200: {"content": {frames.FRAMES: {}}}},
+    )
     async def output(
         ref: str,
         follow: bool = False,

@@ -51,7 +51,9 @@ async def _late(_: Request, __: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    fault = UsageError(f"{request.method} {request.url.path} is not there", str(error.detail), "See /openapi.json")
+    fault = UsageError(
+        f"{request.method} {request.url.path} is not there", str(error.detail), "See /openapi.json"
+    )
     response = answer(fault)
     response.status_code = error.status_code
     return response
@@ -61,7 +63,9 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return answer(
         AgentTopError(
-            "the kernel failed at this", f"{type(error).__name__}: {error}", "See `agenttop kernel log` for the traceback"
+            "the kernel failed at this",
+            f"{type(error).__name__}: {error}",
+            "See `agenttop kernel log` for the traceback",
         )
     )
 

@@ -47,6 +47,7 @@ class Stream(Response):
         self._error: AgentTopError | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream to its end, or until the reader or the kernel leaves."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(until_left, receive, tasks.cancel_scope)
             tasks.start_soon(until_closing, scope, tasks.cancel_scope)

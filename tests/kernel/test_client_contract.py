@@ -121,7 +121,9 @@ async def test_a_taken_name_is_a_conflict(client: KernelClient) -> None:
 
 
 async def test_a_missing_program_is_a_backend_error(client: KernelClient) -> None:
-    request = sh("").model_copy(update={"spec": AgentSpec(name="hello", command=["/no/such/program"], cwd="/tmp")})
+    request = sh("").model_copy(
+        update={"spec": AgentSpec(name="hello", command=["/no/such/program"], cwd="/tmp")}
+    )
     with pytest.raises(BackendError, match="program"):
         await client.run(request)
 
@@ -232,8 +234,15 @@ async def test_output_is_exact_whatever_the_bytes_and_however_much(client: Kerne
     assert await text(client, "hello", tail=10) == bytes(streams["err"][-10:])
 
 
-async def test_following_output_goes_on_into_the_next_run_and_ends_with_the_agent(client: KernelClient) -> None:
-    await client.run(sh("echo run; sleep 0.2; exit 1", restart={"policy": "on-failure", "max_restarts": 1, "backoff": 0.01}))
+async def test_following_output_goes_on_into_the_next_run_and_ends_with_the_agent(
+    client: KernelClient,
+) -> None:
+    await client.run(
+        sh(
+            "echo run; sleep 0.2; exit 1",
+            restart={"policy": "on-failure", "max_restarts": 1, "backoff": 0.01},
+        )
+    )
     with anyio.fail_after(20):
         assert await text(client, "hello", follow=True) == b"run\nrun\n"
 
@@ -267,15 +276,15 @@ async def test_events_resume_without_loss_or_repeat(client: KernelClient) -> Non
 
 async def test_followed_events_arrive_as_they_are_committed(client: KernelClient) -> None:
     since = (await client.status()).seq
-    async with closing(client.events(since=since, follow=True)) as events:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(client.run, sh("exit 0"))
-            with anyio.fail_after(15):
-                seen = []
-                async for event in events:
-                    seen.append(event.kind)
-                    if event.kind == "RunExited":
-                        break
+    events = closing(client.events(since=since, follow=True))
+    seen = []
+    async with events as stream, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.run, sh("exit 0"))
+        with anyio.fail_after(15):
+            async for event in stream:
+                seen.append(event.kind)
+                if event.kind == "RunExited":
+                    break
     assert seen[0] == "AgentCreated"
 
 

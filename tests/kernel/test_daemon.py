@@ -98,7 +98,10 @@ async def test_it_is_nobody_s_child_in_no_terminal_s_session(paths: Paths) -> No
     assert os.readlink(f"/proc/{pid}/fd/2") == str(paths.log)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not os.access("/sys/fs/cgroup/unified", os.W_OK), reason="needs a cgroup v2 it may write")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access("/sys/fs/cgroup/unified", os.W_OK),
+    reason="needs a cgroup v2 it may write",
+)
 async def test_it_leaves_the_cgroup_of_its_starter(paths: Paths) -> None:
     group = Path(f"/sys/fs/cgroup/unified/test-starter-{os.getpid()}")
     group.mkdir()
@@ -370,7 +373,8 @@ print(ask(path, '/v1/agents/' + me)['info']['name'])
 spec = {{'name': 'child', 'command': ['/bin/true'], 'cwd': '/tmp'}}
 print(ask(path, '/v1/run', {{'spec': spec}})['parent'] == me)
 for target, body in [
-    ('/v1/agents/{stranger}', None), ('/v1/agents/{stranger}/output', None), ('/v1/watch', None), ('/v1/events', None),
+    ('/v1/agents/{stranger}', None), ('/v1/agents/{stranger}/output', None), ('/v1/watch', None),
+    ('/v1/events', None),
     ('/v1/stop', {{'all': True, 'how': 'kill'}}), ('/v1/pause', {{'refs': [me]}}), ('/v1/prune', {{}}),
     ('/v1/shutdown', {{}}), ('/v1/keys', {{'keys': {{}}}}), ('/v1/wait', {{'refs': ['stranger']}}),
     ('/v1/run', {{'spec': spec | {{'name': 'x', 'parent': 'stranger'}}}}),

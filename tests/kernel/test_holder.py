@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from agenttop.core import detach, uds
@@ -169,7 +170,7 @@ async def test_a_second_kernel_is_turned_away_while_the_first_lives(place: Path)
             code = 42
         finally:
             os._exit(code)
-    _, status = os.waitpid(child, 0)
+    _, status = await anyio.to_thread.run_sync(os.waitpid, child, 0)
     assert os.waitstatus_to_exitcode(status) == 42
     await first.dismiss()
 

@@ -51,7 +51,9 @@ def test_the_declared_packages_are_the_folders_on_disk(project: dict[str, Any]) 
 
 
 def test_every_package_has_an_init() -> None:
-    assert [name for name in folders() if not (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").is_file()] == []
+    assert [
+        name for name in folders() if not (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").is_file()
+    ] == []
 
 
 def test_every_data_file_is_declared(project: dict[str, Any]) -> None:
@@ -84,7 +86,7 @@ def setuptools_version() -> int:
 
 
 def test_the_wheel_has_every_module_and_data_file(tmp_path: Path) -> None:
-    """Built from a copy, so that nothing is left in the checkout; without network where setuptools is new enough."""
+    """Built from a copy, so that nothing is left here; offline where setuptools is new enough."""
     source = tmp_path / "source"
     source.mkdir()
     tracked = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE") if (ROOT / name).exists()]

@@ -112,6 +112,11 @@ def run(arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
         raise _usage(error) from error
+    except SystemExit as leaving:
+        # typer turns a pipe without a reader into a silent status 1.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
+        raise
     return status if isinstance(status, int) else 0
 
 

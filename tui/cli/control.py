@@ -1,4 +1,4 @@
-"""What is done to agents that exist: ``pause``, ``resume``, ``hold``, ``stop``, ``kill``, ``restart``, ``nice``, ``rm``, ``prune``."""
+"""What is done to agents that exist: pause, resume, hold, stop, kill, restart, nice, rm, prune."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Verb = Callable[["KernelClient"], Awaitable["list[Outcome]"]]
 
 Grace = Annotated[
-    float | None, typer.Option("--grace", "-t", min=0, help="Seconds between TERM and KILL (the agent's own).")
+    float | None,
+    typer.Option("--grace", "-t", min=0, help="Seconds between TERM and KILL (the agent's own)."),
 ]
 
 
@@ -37,7 +38,9 @@ def _target(refs: list[str] | None, all: bool, children: bool = False) -> dict[s
     return {"refs": refs or [], "all": all, "children": children}
 
 
-def pause(refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False) -> None:
+def pause(
+    refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
+) -> None:
     """Freeze agents: every process of their trees is stopped, and that is proven."""
     from agenttop.core.api import PauseRequest
 
@@ -45,7 +48,9 @@ def pause(refs: OptionalRefs = None, all: All = False, children: Children = Fals
     _do(lambda client: client.pause(request), as_json)
 
 
-def hold(refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False) -> None:
+def hold(
+    refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
+) -> None:
     """Keep agents' next model call at the gateway; their processes run on."""
     from agenttop.core.agents.states import Pause
     from agenttop.core.api import PauseRequest
@@ -54,7 +59,9 @@ def hold(refs: OptionalRefs = None, all: All = False, children: Children = False
     _do(lambda client: client.pause(request), as_json)
 
 
-def resume(refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False) -> None:
+def resume(
+    refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
+) -> None:
     """Undo pause and hold."""
     from agenttop.core.api import Target
 
@@ -80,7 +87,8 @@ def kill(
     children: Children = False,
     grace: Grace = None,
     signal: Annotated[
-        str | None, typer.Option("--signal", "-s", help="Send this to the main program instead: INT, HUP, 10…")
+        str | None,
+        typer.Option("--signal", "-s", help="Send this to the main program instead: INT, HUP, 10…"),
     ] = None,
     yes: Yes = False,
     as_json: Json = False,
@@ -124,7 +132,9 @@ def _signal(text: str) -> int:
         raise UsageError(f"there is no signal {text}", hint="Take a name such as INT, or a number") from None
 
 
-def restart(refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False) -> None:
+def restart(
+    refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
+) -> None:
     """Stop what runs, then start a new run of each agent."""
     from agenttop.core.api import Target
 

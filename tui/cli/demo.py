@@ -11,7 +11,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same replies.")] = 1,
     speed: Annotated[str, typer.Option(help="A factor on the pace of life, or 'instant'.")] = "1",
     no_containers: Annotated[bool, typer.Option("--no-containers", help="Leave Docker alone.")] = False,
-    no_screen: Annotated[bool, typer.Option("--no-screen", help="Print one line of JSON and wait for EOF.")] = False,
+    no_screen: Annotated[
+        bool, typer.Option("--no-screen", help="Print one line of JSON and wait for EOF.")
+    ] = False,
 ) -> None:
     """Show a fleet of real processes at work against a bundled provider; leaves nothing behind."""
     from ..demo.run import main

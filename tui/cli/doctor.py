@@ -73,7 +73,9 @@ def _system() -> Finding:
     system = os.uname()
     good = system.sysname == "Linux"
     hint = "" if good else "agenttop needs Linux"
-    return Finding("machine", "system", "ok" if good else "missing", f"{system.sysname} {system.release}", hint, True)
+    return Finding(
+        "machine", "system", "ok" if good else "missing", f"{system.sysname} {system.release}", hint, True
+    )
 
 
 def _state(paths: Paths) -> Finding:
@@ -83,7 +85,9 @@ def _state(paths: Paths) -> Finding:
         return Finding("machine", "state", "missing", f"{error.what}, {error.why}", error.hint, needed=True)
     mode = stat.S_IMODE(paths.state.stat().st_mode)
     if mode & 0o077:
-        return Finding("machine", "state", "warn", f"{paths.state} has mode {mode:o}", f"chmod 700 {paths.state}")
+        return Finding(
+            "machine", "state", "warn", f"{paths.state} has mode {mode:o}", f"chmod 700 {paths.state}"
+        )
     return Finding("machine", "state", "ok", f"{paths.state}, mode {mode:o}")
 
 
@@ -117,7 +121,9 @@ def _kills_user_processes() -> bool:
 
 def _tool(name: str, what: str, hint: str) -> Finding:
     path = shutil.which(name)
-    return Finding("machine", name, "ok" if path else "warn", path or f"not found: no {what}", "" if path else hint)
+    return Finding(
+        "machine", name, "ok" if path else "warn", path or f"not found: no {what}", "" if path else hint
+    )
 
 
 def _terminal() -> Iterator[Finding]:
@@ -132,7 +138,13 @@ def _terminal() -> Iterator[Finding]:
         "The screen wants 80×24" if small else "",
     )  # fmt: skip
     dumb = term in ("", "dumb")
-    yield Finding("terminal", "TERM", "warn" if dumb else "ok", term or "not set", "Set TERM=xterm-256color" if dumb else "")
+    yield Finding(
+        "terminal",
+        "TERM",
+        "warn" if dumb else "ok",
+        term or "not set",
+        "Set TERM=xterm-256color" if dumb else "",
+    )
     yield _colours()
     utf = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     yield Finding(

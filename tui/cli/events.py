@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 def events(
     refs: OptionalRefs = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as things happen.")] = False,
-    since: Annotated[int | None, typer.Option(min=0, help="Every row after this one; 0 is the first.")] = None,
+    since: Annotated[
+        int | None, typer.Option(min=0, help="Every row after this one; 0 is the first.")
+    ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only these kinds, such as RunExited.")] = None,
-    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Without --since: so many of the newest.")] = 50,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, help="Without --since: so many of the newest.")
+    ] = 50,
     as_json: Json = False,
 ) -> None:
     """Print what happened: the newest rows worth a look, or with --since every row without loss or repeat."""
@@ -56,4 +60,6 @@ def _print(event: EventInfo, as_json: bool) -> None:
         printing.line(orjson.dumps(event._asdict(), option=orjson.OPT_NON_STR_KEYS).decode())
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.ts))
-    printing.line(f"{event.seq:>7}  {when}  {clean(event.name or event.agent or '-'):<16}  {clean(event.text)}")
+    printing.line(
+        f"{event.seq:>7}  {when}  {clean(event.name or event.agent or '-'):<16}  {clean(event.text)}"
+    )

@@ -18,7 +18,9 @@ File = Annotated[Path, typer.Option("--file", "-f", help="The fleet file.")]
 
 def up(
     file: File = Path("fleet.toml"),
-    prune: Annotated[bool, typer.Option("--prune", help="Stop and remove agents it declares no more.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop and remove agents it declares no more.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a fleet up: each agent was created, changed or unchanged."""
@@ -32,7 +34,9 @@ def up(
     raise typer.Exit(printing.outcomes(call(lambda client: client.up(request)), as_json=as_json))
 
 
-def down(file: File = Path("fleet.toml"), grace: Grace = None, yes: Yes = False, as_json: Json = False) -> None:
+def down(
+    file: File = Path("fleet.toml"), grace: Grace = None, yes: Yes = False, as_json: Json = False
+) -> None:
     """Stop and remove the agents a fleet file declared; the file need not exist any more."""
     fleet = str(file.absolute())
     raise typer.Exit(printing.outcomes(call(lambda client: client.down(fleet, grace)), as_json=as_json))

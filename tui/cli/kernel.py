@@ -35,7 +35,9 @@ def status(as_json: Json = False) -> None:
         printing.json(found)
         return
     now = time.time()
-    printing.line(f"kernel    {found['version']}, pid {found['pid']}, up {f.uptime(now - found['started_at'])}")
+    printing.line(
+        f"kernel    {found['version']}, pid {found['pid']}, up {f.uptime(now - found['started_at'])}"
+    )
     printing.line(f"agents    {found['agents']}")
     printing.line(f"gateway   127.0.0.1:{found['port']}")
     printing.line(f"state     {found['state_dir']}")
@@ -66,7 +68,9 @@ def _stop_agents() -> None:
     failed = [outcome for outcome in outcomes if outcome["error"] or outcome["exit_code"]]
     if failed:
         names = ", ".join(str(outcome["name"]) for outcome in failed)
-        raise AgentTopError("the kernel was not stopped", f"some agents did not end: {names}", "Kill them first")
+        raise AgentTopError(
+            "the kernel was not stopped", f"some agents did not end: {names}", "Kill them first"
+        )
 
 
 @kernel.command()

@@ -29,7 +29,9 @@ SLACK = 4 << 20
 def logs(
     refs: Refs,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until they have ended.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only so many lines of each stream.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only so many lines of each stream.")
+    ] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only out, or only err.")] = None,
     run: Annotated[int | None, typer.Option("--run", min=1, help="Which run; default: the last.")] = None,
 ) -> None:
@@ -92,7 +94,9 @@ async def _last_lines(
     while True:
         ends: dict[str, bytearray] = {}
         begins: dict[str, int] = {}
-        async with aclosing(cast("AsyncGenerator[Chunk, None]", client.output(ref, run=run, tail=size))) as chunks:
+        async with aclosing(
+            cast("AsyncGenerator[Chunk, None]", client.output(ref, run=run, tail=size))
+        ) as chunks:
             async for chunk in chunks:
                 begins.setdefault(chunk.stream, chunk.offset)
                 ends.setdefault(chunk.stream, bytearray()).extend(chunk.data)

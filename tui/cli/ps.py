@@ -22,7 +22,9 @@ def ps(
     all: Annotated[bool, typer.Option("--all", "-a", help="Ended agents too.")] = False,
     filters: Annotated[
         list[str] | None,
-        typer.Option("--filter", "-f", help="state=, reason=, backend=, template=, owner=, name=, label=KEY[=VALUE]"),
+        typer.Option(
+            "--filter", "-f", help="state=, reason=, backend=, template=, owner=, name=, label=KEY[=VALUE]"
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Ids only.")] = False,
     as_json: Json = False,
@@ -57,11 +59,28 @@ def _filter(text: str) -> Callable[[Agent], bool]:
             return lambda agent: agent["labels"].get(label) == wanted
         return lambda agent: label in agent["labels"]
     if key not in _FIELDS or not equals:
-        raise UsageError(f"{text} is not a filter", hint=f"Take label=KEY[=VALUE], or one of {', '.join(_FIELDS)}")
+        raise UsageError(
+            f"{text} is not a filter", hint=f"Take label=KEY[=VALUE], or one of {', '.join(_FIELDS)}"
+        )
     return lambda agent: str(agent[key] or "") == value
 
 
-HEADER = ("ID", "NAME", "STATE", "BACKEND", "MODEL", "NI", "PIDS", "IN", "CACHE", "OUT", "COST", "RUN", "TIME", "TASK")
+HEADER = (
+    "ID",
+    "NAME",
+    "STATE",
+    "BACKEND",
+    "MODEL",
+    "NI",
+    "PIDS",
+    "IN",
+    "CACHE",
+    "OUT",
+    "COST",
+    "RUN",
+    "TIME",
+    "TASK",
+)
 RIGHT = ("NI", "PIDS", "IN", "CACHE", "OUT", "COST", "RUN", "TIME")
 
 
@@ -100,7 +119,7 @@ def cost(agent: Agent) -> str:
     if agent["cost_usd"] is None:
         return "unpriced" if agent["unpriced"] else f.UNKNOWN
     text = f.money(agent["cost_usd"], 9, exact=agent["cost_exact"])
-    return text + "+" * agent["unpriced"]
+    return f"{text}+" if agent["unpriced"] else text
 
 
 def _time(agent: Agent, now: float) -> str:

@@ -27,7 +27,9 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def run(
-    command: Annotated[list[str] | None, typer.Argument(help="What to run, after --.", metavar="-- COMMAND...")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="What to run, after --.", metavar="-- COMMAND...")
+    ] = None,
     name: Annotated[Text, typer.Option("--name", "-n", help="Unique; made up if not given.")] = None,
     template: Annotated[Text, typer.Option("--template", help="Such as claude.")] = None,
     prompt: Annotated[Text, typer.Option("--prompt", "-p", help="What the agent is told first.")] = None,
@@ -35,15 +37,25 @@ def run(
     backend: Annotated[Text, typer.Option("--backend", help="Where it runs: subprocess, docker…")] = None,
     image: Annotated[Text, typer.Option("--image", help="Container image (docker).")] = None,
     cwd: Annotated[Text, typer.Option("--cwd", help="Its working folder; default: here.")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="K=V, or K to pass the value it has here.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", help="K=V, or K to pass the value it has here.")
+    ] = None,
     env_file: Annotated[list[Path] | None, typer.Option("--env-file", help="Lines of K=V.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE or KEY.")] = None,
-    parent: Annotated[Text, typer.Option("--parent", help="Default: the agent this is run by, if one does.")] = None,
+    parent: Annotated[
+        Text, typer.Option("--parent", help="Default: the agent this is run by, if one does.")
+    ] = None,
     nice: Annotated[int | None, typer.Option("--nice", help="-20 to 19.")] = None,
     restart: Annotated[Text, typer.Option("--restart", help="never, on-failure or always.")] = None,
-    max_restarts: Annotated[int | None, typer.Option("--max-restarts", help="Failures in a row; then give up.")] = None,
-    start_seconds: Annotated[Text, typer.Option("--start-seconds", help="A run that lives so long has started.")] = None,
-    backoff: Annotated[Text, typer.Option("--backoff", help="Wait before the first restart; doubles.")] = None,
+    max_restarts: Annotated[
+        int | None, typer.Option("--max-restarts", help="Failures in a row; then give up.")
+    ] = None,
+    start_seconds: Annotated[
+        Text, typer.Option("--start-seconds", help="A run that lives so long has started.")
+    ] = None,
+    backoff: Annotated[
+        Text, typer.Option("--backoff", help="Wait before the first restart; doubles.")
+    ] = None,
     memory: Annotated[Text, typer.Option("--memory", "-m", help="Limit of the tree, such as 512M.")] = None,
     cpus: Annotated[float | None, typer.Option("--cpus", help="Limit of the tree, such as 1.5.")] = None,
     pids: Annotated[int | None, typer.Option("--pids", help="Limit of the tree.")] = None,
@@ -51,12 +63,18 @@ def run(
     user: Annotated[Text, typer.Option("--user", "-u", help="User inside the container.")] = None,
     mount: Annotated[list[str] | None, typer.Option("--mount", help="SOURCE:TARGET[:rw] (docker).")] = None,
     writable: Annotated[bool, typer.Option("--writable", help="Let the container write its root.")] = False,
-    stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Give it a stdin; with -f, this one if it is no terminal.")] = False,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Give it a stdin; with -f, this one if it is no terminal.")
+    ] = False,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Run it in bubblewrap (subprocess).")] = False,
-    pass_key: Annotated[list[str] | None, typer.Option("--pass-key", help="A provider key's variable to hand over.")] = None,
+    pass_key: Annotated[
+        list[str] | None, typer.Option("--pass-key", help="A provider key's variable to hand over.")
+    ] = None,
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with its status.")] = False,
-    attach: Annotated[bool, typer.Option("--attach", "-f", help="Follow its output to the end; exit with its status.")] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", "-f", help="Follow its output to the end; exit with its status.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start an agent; everything after -- is its command. Prints its id and name."""
@@ -75,7 +93,9 @@ def run(
         "labels": dict(_label(text) for text in label or ()),
         "parent": parent or around(),
         "nice": nice,
-        "restart": _given(policy=restart, max_restarts=max_restarts, start_seconds=start_seconds, backoff=backoff),
+        "restart": _given(
+            policy=restart, max_restarts=max_restarts, start_seconds=start_seconds, backoff=backoff
+        ),
         "limits": _given(memory=memory, cpus=cpus, pids=pids),
         "network": network,
         "user": user,
@@ -125,7 +145,7 @@ async def _attach(client: KernelClient, info: AgentInfo, *, send: bool) -> int:
                 tasks.start_soon(_pump, client, info)
             await follow(client, info.id, _writer())
             tasks.cancel_scope.cancel()
-    except* KeyboardInterrupt:
+    except anyio.get_cancelled_exc_class():
         printing.note(f"{info.name} ({info.id}) runs on")
         raise
     return await _end(client, info)
@@ -177,7 +197,9 @@ def _variables(given: list[str] | None) -> dict[str, str]:
         elif name in os.environ:
             found[name] = os.environ[name]
         else:
-            raise UsageError(f"--env {name} has no value", "the variable is not set here", "Write --env NAME=VALUE")
+            raise UsageError(
+                f"--env {name} has no value", "the variable is not set here", "Write --env NAME=VALUE"
+            )
     return found
 
 
@@ -193,7 +215,9 @@ def _files(paths: list[Path] | None) -> dict[str, str]:
             if text.strip() and not text.lstrip().startswith("#"):
                 name, equals, value = text.partition("=")
                 if not equals:
-                    raise UsageError(f"{path}, line {number}: {name.strip()!r} has no value", hint="Write NAME=VALUE")
+                    raise UsageError(
+                        f"{path}, line {number}: {name.strip()!r} has no value", hint="Write NAME=VALUE"
+                    )
                 found[name.strip()] = value
     return found
 
@@ -208,4 +232,8 @@ def _mount(text: str) -> dict[str, Any]:
     target, _, mode = rest.partition(":")
     if not target or mode not in ("", "ro", "rw"):
         raise UsageError(f"{text} is not a mount", hint="Write SOURCE:TARGET, or SOURCE:TARGET:rw")
-    return {"source": os.path.abspath(os.path.expanduser(source)), "target": target, "read_only": mode != "rw"}
+    return {
+        "source": os.path.abspath(os.path.expanduser(source)),
+        "target": target,
+        "read_only": mode != "rw",
+    }

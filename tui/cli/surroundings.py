@@ -14,7 +14,9 @@ def environment() -> dict[str, str]:
         try:
             (name + value).encode("utf-8")
         except UnicodeEncodeError:
-            printing.note(f"the variable {name.encode('utf-8', 'replace').decode()} is not UTF-8 and was left out")
+            printing.note(
+                f"the variable {name.encode('utf-8', 'replace').decode()} is not UTF-8 and was left out"
+            )
         else:
             good[name] = value
     return good

@@ -18,13 +18,34 @@ if TYPE_CHECKING:
     from agenttop.core.api import Delta, Header, Row, Snapshot, Window
     from agenttop.core.client import KernelClient
 
-HEADER = ("ID", "NAME", "S", "WHY", "BACKEND", "MODEL", "NI", "TOK/M", "IN", "CACHE", "OUT", "$", "CPU%", "RES", "PIDS", "TASK")
+HEADER = (
+    "ID",
+    "NAME",
+    "S",
+    "WHY",
+    "BACKEND",
+    "MODEL",
+    "NI",
+    "TOK/M",
+    "IN",
+    "CACHE",
+    "OUT",
+    "$",
+    "CPU%",
+    "RES",
+    "PIDS",
+    "TASK",
+)
 RIGHT = ("NI", "TOK/M", "IN", "CACHE", "OUT", "$", "CPU%", "RES", "PIDS")
 
 
 def top(
-    batch: Annotated[bool, typer.Option("--batch", "-b", help="Print tables instead of showing the screen.")] = False,
-    count: Annotated[int | None, typer.Option("-n", min=1, help="How many tables; default: until interrupted.")] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", "-b", help="Print tables instead of showing the screen.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", min=1, help="How many tables; default: until interrupted.")
+    ] = None,
     delay: Annotated[float, typer.Option("-d", min=0.1, help="Seconds between tables.")] = 1.0,
     window: Annotated[str, typer.Option(help="What sums cover: run, hour, today or total.")] = "today",
     as_json: Json = False,
@@ -89,7 +110,9 @@ class _Fleet:
         assert self.header is not None
         live = [row for row in self.rows.values() if row.ended is None]
         if as_json:
-            printing.json({"time": time.time(), "header": self.header._asdict(), "agents": [r._asdict() for r in live]})
+            printing.json(
+                {"time": time.time(), "header": self.header._asdict(), "agents": [r._asdict() for r in live]}
+            )
             return
         printing.line(summary(self.header, live, time.time()))
         printing.table(HEADER, [cells(row) for row in live], right=RIGHT)
@@ -108,7 +131,8 @@ def summary(header: Header, rows: list[Row], now: float) -> str:
     by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
     cost = f.money(header.cost, 12, exact=header.cost_exact)
     return (
-        f"agenttop {f.clock(now)}, {len(rows)} agents: {by_state}; ${cost} ({f.money(header.spend_hour, 8)}/h), "
+        f"agenttop {f.clock(now)}, {len(rows)} agents: {by_state}; "
+        f"${cost} ({f.money(header.spend_hour, 8)}/h), "
         f"tokens in {f.tokens(header.input)} cache {f.tokens(header.cache_read + header.cache_write)} "
         f"out {f.tokens(header.output)}"
     )
