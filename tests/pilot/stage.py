@@ -46,9 +46,8 @@ class StageClient(SampleClient):
         if request.children:
             refs += [row.id for row in self.rows.values() if row.parent in refs]
         plan = await super().kill_plan(Target(refs=refs))
-        calls = {
-            "b7e4": [ProcessInfo(pid=5190, ppid=1, state="S", cpu_seconds=1, memory=9, command="claude")]
-        }
+        other = ProcessInfo(pid=5190, ppid=1, state="S", cpu_seconds=1, memory=9, command="claude")
+        more = {"b7e4": [other]}
         found = {key: more.get(key, processes) for key, processes in plan.processes.items()}
         return plan.model_copy(update={"processes": found, "containers": {"agenttop-b7e4-pg": "postgres:16"}})
 

@@ -162,3 +162,12 @@ async def test_every_field_can_be_reached_on_a_small_terminal(size: tuple[int, i
             assert text(app).isascii()
             label = next(found.label for found in screen.inputs.values() if found.id == screen.form.focus_id)
             assert label in text(app)
+
+
+async def test_the_box_is_as_high_as_its_fields() -> None:
+    async with stage(size=(80, 24), press=("n",)) as (_, pilot):
+        shown = await shows(pilot, "Will start now", "Cancel")
+        lines = shown.splitlines()
+        start = next(n for n, line in enumerate(lines) if "Will start now" in line)
+        chips = next(n for n, line in enumerate(lines) if " Enter  Start" in line)
+        assert chips - start <= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 from textual.pilot import Pilot
@@ -11,7 +12,7 @@ from textual.pilot import Pilot
 from agenttop.core.clock import ManualClock
 from agenttop.tui.app import AgentTopApp
 
-from ..pilot.stage import TERMINAL, StageClient, shows
+from ..pilot.stage import TERMINAL, StageClient, shows, until
 from ..support.sample import NOW, OUTPUT
 
 Compare = Callable[..., bool]
@@ -61,11 +62,15 @@ def test_picture(name: str, snap_compare: Compare) -> None:
     size, theme, ascii, press, ready = CASES[name]
 
     async def before(pilot: Pilot[int]) -> None:
-        await shows(pilot, "lead")
+        await shows(pilot, "lead", *(["archival +12"] if size == (120, 34) else []))
         for key in press:
             await pilot.press(key)
             if key in ("f9", "n"):
                 await shows(pilot, "agents" if key == "f9" else "2.1.329" if size[1] > 24 else "Task")
         await shows(pilot, ready)
+        if name == "proof":  # the table beneath has heard of it, too
+            model = cast("AgentTopApp", pilot.app).model
+            await until(pilot, lambda: model.rows["b7e4"].state == "terminated")
+            await until(pilot, lambda: not model.refresh())
 
     assert snap_compare(app(theme=theme, ascii=ascii), terminal_size=size, run_before=before)

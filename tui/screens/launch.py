@@ -316,6 +316,10 @@ class LaunchScreen(Dialog[str]):
         self.error = ""
         self._lay_out()
 
+    @on(Form.LaidOut)
+    def _laid_out(self) -> None:
+        self.fit()
+
     def action_field(self, step: int) -> None:
         """The next field."""
         self.form.go(step)

@@ -252,7 +252,17 @@ class PaletteScreen(Dialog[None]):
         self._found = self._match()
         self.at = max(0, min(self.at, len(self._found) - 1))
         rows = [self._row(entry, place == self.at, width) for place, entry in enumerate(self._found)]
-        if not rows:
+        command = BY_NAME.get(self.field.value.strip().partition(" ")[0])
+        if not rows and command is not None:
+            takes = " ".join(command.takes)
+            rows = [
+                [
+                    (f" {command.name:<{WORDS}}", "bright"),
+                    (f"{takes:<{TARGET}}", "fg"),
+                    (command.text, "muted"),
+                ]
+            ]
+        elif not rows:
             rows = [[(" nothing here is called that", "muted")]]
         entries = self.query_one("#entries", Paper)
         entries.show(rows)

@@ -179,6 +179,8 @@ class ProofScreen(Dialog[None]):
         names = several([outcome.name or outcome.ref for outcome in self.outcomes])
         killed = self.found.killed
         title = f"Killed  {names}" if killed else f"{names}: not killed"
+        if killed and not self.found.checks:
+            title = f"Nothing was running  {names}"
         self.head(title, f"{self.ended - self.began:.1f} s", "good" if killed else "bad")
         lines: list[Row] = [[], *rows(self.found, self.inner_width)]
         if self.events:

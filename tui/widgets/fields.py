@@ -215,6 +215,9 @@ class Form(Paper, can_focus=True):
     class Changed(Message):
         """A value changed."""
 
+    class LaidOut(Message):
+        """Another width, perhaps another number of rows."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(focusable=True, id=id)
         self.fields: list[Field | None] = []
@@ -260,7 +263,10 @@ class Form(Paper, can_focus=True):
 
     def on_resize(self) -> None:
         """Fields grow and shrink with the width."""
+        before = len(self.rows)
         self.paint()
+        if len(self.rows) != before:
+            self.post_message(self.LaidOut())
 
     def go(self, step: int) -> None:
         """The next field that can be changed."""
