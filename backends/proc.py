@@ -106,6 +106,14 @@ def marker(pid: int) -> str | None:
     return None
 
 
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    data = read(f"/proc/{pid}/task/{pid}/children", 1 << 16)
+    if data is None:  # gone, or a kernel without CONFIG_PROC_CHILDREN
+        return [child.pid for child in map(stat, pids()) if child is not None and child.ppid == pid]
+    return [int(child) for child in data.split()]
+
+
 def is_pending(pid: int, signum: int) -> bool:
     """Whether a signal waits to be taken by the process (proc(5), SigPnd and ShdPnd)."""
     data = read(f"/proc/{pid}/status") or b""

@@ -39,6 +39,8 @@ class Run:
     """What waitpid said, once it did."""
     ready: bool = False
     """Whether the wrapper has entered its groups."""
+    begun: bool = False
+    """Whether the program has been exec'd: until then a signal is taken by a fork of the wrapper."""
     stopping: int = 0
     """How many calls of ``stop`` are at work on it."""
     done: anyio.Event = field(default_factory=anyio.Event)
@@ -104,6 +106,15 @@ class Run:
         if not self.ready:
             self.ready = (self.folder / PID).exists() or self.wrapper() is None
         return self.ready
+
+    def has_begun(self) -> bool:
+        """Whether the wrapper's child has become the program (or the wrapper has ended)."""
+        if not self.begun and self.entered():
+            own = proc.read(f"/proc/{self.pid}/cmdline")
+            self.begun = not own or any(
+                proc.read(f"/proc/{pid}/cmdline") not in (own, b"", None) for pid in proc.children(self.pid)
+            )
+        return self.begun
 
     def reap(self) -> None:
         """Collect the wrapper if it is our child and has ended; harmless otherwise."""

@@ -49,6 +49,8 @@ SWEEP_GRACE = 2.0
 _ENTER = 10.0
 #: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
 _THREADS = 16
+#: ... and from its pid file to the program.
+_BEGIN = 1.0
 _REBOOTED = "the machine was rebooted"
 
 
@@ -294,6 +296,12 @@ class SubprocessBackend(Backend):
             raise BackendError(f"{run.marker} has ended", "there is nothing left to act on")
         return run
 
+    async def _begun(self, run: Run) -> None:
+        """Wait for the program behind a wrapper that was just started; a frozen one keeps us only so long."""
+        end = time.monotonic() + _BEGIN
+        while not run.has_begun() and time.monotonic() < end:  # noqa: ASYNC110 - an exec, a millisecond away
+            await anyio.sleep(0.001)
+
     async def processes(self, ref: RunRef) -> list[Process]:
         """The tree; the first is the wrapper."""
         run = self._run(ref)
@@ -314,6 +322,7 @@ class SubprocessBackend(Backend):
     async def signal(self, ref: RunRef, signum: int) -> int:
         """To the program, not to its wrapper."""
         run = await self._live(ref)
+        await self._begun(run)
         found = await self._members(run)
         main = tree.main_program(run, found)
         if main is None:
@@ -327,7 +336,10 @@ class SubprocessBackend(Backend):
         self, ref: RunRef, *, grace: float, on_step: Callable[[Step], None] | None = None
     ) -> Killed:
         """TERM, grace, KILL, proof."""
-        return await self._stop(await self._live(ref), grace, on_step)
+        run = await self._live(ref)
+        if grace > 0:
+            await self._begun(run)
+        return await self._stop(run, grace, on_step)
 
     async def _stop(self, run: Run, grace: float, on_step: Callable[[Step], None] | None) -> Killed:
         run.stopping += 1

@@ -34,7 +34,9 @@ def interpreter() -> str:
     """A Python that the unprivileged user may run; the tests' own may lie in root's home."""
     for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         command = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", candidate, "-c"]
-        check = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"
+        # setpriv still has its rights when it execs: only the program can tell what it may do itself.
+        same = f"sys.version_info[:2] == {sys.version_info[:2]!r}"
+        check = f"import os, sys; sys.exit(not ({same} and os.access({candidate!r}, os.X_OK)))"
         if (
             os.path.exists(candidate)
             and not subprocess.run([*command, check], capture_output=True).returncode
