@@ -30,6 +30,36 @@ class SystemClock:
         return time.monotonic()
 
 
+class SteadyClock:
+    """Another clock, whose wall time is never set back.
+
+    While the machine's clock is behind what was shown already, time goes on from there at the pace of
+    the monotonic clock: ages are not negative, what is due in a minute comes in a minute, and the
+    journal's times increase.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # One object, because worker threads ask too: what was shown, and when by the monotonic clock.
+        self._last = (clock.time(), clock.monotonic())
+
+    def time(self) -> float:
+        """Wall clock, seconds since the epoch; never less than before."""
+        shown, then = self._last
+        now = self._clock.monotonic()
+        shown = max(self._clock.time(), shown + max(0.0, now - then))
+        self._last = (shown, now)
+        return shown
+
+    def monotonic(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
+
+    def not_before(self, moment: float) -> None:
+        """Go on from ``moment`` (the journal's last time) if the machine's clock is behind it."""
+        self._last = (max(self.time(), moment), self._clock.monotonic())
+
+
 class ManualClock:
     """A clock that moves only when told to; for tests and for pictures with a fixed time."""
 

@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .api import CheckInfo, KernelStatus, TemplateInfo
 from .budget.prices import Prices
-from .clock import Clock, SystemClock
+from .clock import Clock, SteadyClock, SystemClock
 from .config import Config
 from .doors import GatewayDoors
 from .errors import AgentTopError
@@ -41,6 +42,7 @@ from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
 from .paths import Paths
+from .unbroken import Unbroken
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Kernel:
     ) -> None:
         self.paths = paths
         self.config = config
-        self.clock: Clock = clock or SystemClock()
+        self.clock = SteadyClock(clock or SystemClock())
         self.embedded = embedded
         self.boot = boot or boot_id()
         self.keys = KeyRing(dict(os.environ if environ is None else environ))
@@ -97,6 +99,7 @@ class Kernel:
         self.control: Control
         self.creation: Creation
         self.feed: Feed
+        self.unbroken: Unbroken
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -110,6 +113,7 @@ class Kernel:
         self.paths.make_state()
         key = await anyio.to_thread.run_sync(statekey.load, self.paths.key)
         self.journal = await Journal.open(self.paths.journal, self.clock)
+        self.clock.not_before(self.journal.last_ts)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
             self.books = Books(self.journal)
@@ -142,6 +146,7 @@ class Kernel:
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
+        self.unbroken = Unbroken(tasks)
         passthrough = frozenset(n for n, p in self.config.providers.items() if p.auth == "passthrough")
         door = launch.Door(self.doors.port, self.identity.secret, passthrough)
         self.launcher = Launcher(self.paths, door)
@@ -177,11 +182,13 @@ class Kernel:
     async def _sweep(self) -> None:
         """Remove the folders of agents that are not in the journal: a crash was between the two."""
         known = set(self.books.pending.agents)
+        young = time.time() - 60  # as files' times are: an agent on its way into the journal
 
         def sweep() -> None:
             for folder in self.paths.agents.iterdir():
-                if folder.name not in known and folder.stat().st_mtime < self.started - 60:
-                    shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile by whom it belongs to
+                    if folder.name not in known and folder.stat().st_mtime < young:
+                        shutil.rmtree(folder, ignore_errors=True)
 
         await anyio.to_thread.run_sync(sweep)
 
@@ -204,8 +211,12 @@ class Kernel:
         trims: dict[str, float] = {}
         while True:
             await anyio.sleep(HOUSEKEEPING)
+            failed = self.books.problem
             if not await self.books.heal():
                 continue
+            if failed:
+                log.warning("the journal works again; it had said: %s", failed)
+                self.supervisor.adopt_missed()
             await self._trim(trims)
             try:
                 await self.books.checkpoint()

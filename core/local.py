@@ -103,22 +103,28 @@ class LocalClient(KernelClient):
     async def run(self, request: RunRequest) -> AgentInfo:
         """Create and start one agent."""
         self._kernel.take_keys(request.environ)
-        agent = await self._kernel.creation.run(request, self._owner)
+        kernel = self._kernel
+        agent = await kernel.unbroken(lambda: kernel.creation.run(request, self._owner))
         return views.info(agent, self._kernel, None)
 
     async def up(self, request: FleetRequest) -> list[Outcome]:
         """Bring a fleet up, idempotently."""
         self._kernel.take_keys(request.environ)
-        return await self._kernel.creation.up(request, self._owner)
+        kernel = self._kernel
+        return await kernel.unbroken(lambda: kernel.creation.up(request, self._owner))
 
     async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
         """Stop and remove what a fleet file declared."""
-        return await self._kernel.creation.down(fleet, self._owner, grace)
+        kernel = self._kernel
+        return await kernel.unbroken(lambda: kernel.creation.down(fleet, self._owner, grace))
 
     async def _each(
         self, target: Target, act: Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]
     ) -> list[Outcome]:
-        return await self._kernel.control.each(target.refs, act, all=target.all, children=target.children)
+        kernel = self._kernel
+        return await kernel.unbroken(
+            lambda: kernel.control.each(target.refs, act, all=target.all, children=target.children)
+        )
 
     async def pause(self, request: PauseRequest) -> list[Outcome]:
         """Freeze (verified) or hold."""

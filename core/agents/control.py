@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal as signals
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,8 @@ from . import registry
 from .agent import Agent
 from .states import Pause
 from .supervisor import Supervisor, Watched
+
+log = logging.getLogger(__name__)
 
 Act = Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]
 
@@ -55,6 +58,15 @@ class Control:
                 done, proof = await act(agent)
             except AgentTopError as error:
                 outcomes[index] = failed(ref, error, agent)
+            except Exception as error:
+                # The others are not left half done because of this one.
+                log.exception("a verb on %s failed", agent.id)
+                bug = AgentTopError(
+                    f"this failed for {agent.name}",
+                    f"{type(error).__name__}: {error}",
+                    "See `agenttop kernel log` for the traceback",
+                )
+                outcomes[index] = failed(ref, bug, agent)
             else:
                 survivors = bool(proof and proof.get("survivors"))
                 outcomes[index] = Outcome(
@@ -99,10 +111,10 @@ class Control:
                         f"{agent.name} is not frozen",
                         f"only {frozen.frozen} of {frozen.total} processes stopped, so all were let go again",
                     )
-            except BackendError:
+            except (BackendError, OSError):
                 await self._books.record(ev.AgentResumed(agent=agent.id, how=Pause.FREEZE, by="kernel"))
                 raise
-            await self._books.commit(
+            await self._supervisor.happened(
                 ev.AgentPaused(
                     agent=agent.id,
                     how=Pause.FREEZE,
@@ -136,7 +148,7 @@ class Control:
                 return "not paused", None
             if record.freeze is not None and (run := self._supervisor.runs.get(agent.id)):
                 await run.backend.thaw(run.ref)
-            await self._books.commit(ev.AgentResumed(agent=agent.id, by=by))
+            await self._supervisor.happened(ev.AgentResumed(agent=agent.id, by=by))
         return "resumed", None
 
     # --- ending ----------------------------------------------------------------------------------
@@ -215,8 +227,17 @@ class Control:
                     f"{agent.name} was not removed",
                     f"{len(killed.survivors)} of its processes survived the kill",
                 )
-        await self._supervisor.forget([self._books.pending.agents.get(agent.id, agent)])
-        await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))
+        async with self._supervisor.lock(agent.id):  # nothing can start a run of it meanwhile
+            record = self._books.pending.agents.get(agent.id)
+            if record is None:
+                return "removed already", None
+            if not record.over:
+                raise Conflict(
+                    f"{agent.name} was not removed", "it was started again meanwhile", "Stop it first"
+                )
+            await self._supervisor.forget([record])
+            await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))
+        self._supervisor.drop(agent.id)
         # After the journal: a crash in between leaves files, which the next start sweeps, not a
         # row whose output is gone.
         await anyio.to_thread.run_sync(

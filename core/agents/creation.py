@@ -57,6 +57,7 @@ class Creation:
         self._key = key
         self._expand = expand
         self._key_names = key_names
+        self._fleets = anyio.Lock()
 
     # --- one -------------------------------------------------------------------------------------
 
@@ -93,6 +94,7 @@ class Creation:
         except BackendError:
             # It never was: a name blocked by something that could not start helps nobody.
             await self._books.record(ev.AgentRemoved(agent=agent_id, by="kernel"))
+            self._supervisor.drop(agent_id)
             await self._sweep(agent_id)
             raise
 
@@ -131,7 +133,12 @@ class Creation:
         """Create what is missing, change what differs, leave the rest alone.
 
         One commit makes all new agents durable; then they start at once, parents before children.
+        One fleet at a time: of two who say ``up`` at once the second finds what the first has made.
         """
+        async with self._fleets:
+            return await self._up(request, owner)
+
+    async def _up(self, request: FleetRequest, owner: str) -> list[Outcome]:
         outcomes: list[Outcome] = []
         wanted: list[_Wanted] = []
         ids: dict[str, str] = {}
@@ -177,18 +184,21 @@ class Creation:
         new = [item for item in wanted if item.existing is None]
         if not new:
             return []
-        for item in new:
-            await self._keep_environment(item.id, item.spec, request.environ)
-        clashes = [item for item in new if item.spec.name in self._books.pending.names]
-        if clashes:
+        try:
+            for item in new:
+                await self._keep_environment(item.id, item.spec, request.environ)
+            clashes = [item for item in new if item.spec.name in self._books.pending.names]
+            if clashes:
+                raise Conflict(f"the name {clashes[0].spec.name} was taken meanwhile", "", "Run it again")
+            events: list[ev.Event] = []
+            for item in new:
+                events.append(self._created(item.id, item.spec, owner, request.fleet))
+                events.append(ev.RunStarting(agent=item.id, run=1, by=owner))
+            await self._books.post(*events)
+        except AgentTopError:
             for item in new:
                 await self._sweep(item.id)
-            raise Conflict(f"the name {clashes[0].spec.name} was taken meanwhile", "", "Run it again")
-        events: list[ev.Event] = []
-        for item in new:
-            events.append(self._created(item.id, item.spec, owner, request.fleet))
-            events.append(ev.RunStarting(agent=item.id, run=1, by=owner))
-        await self._books.post(*events)
+            raise
         outcomes: list[Outcome] = []
 
         async def start(item: _Wanted) -> None:
@@ -225,7 +235,7 @@ class Creation:
                 await run.backend.renice(run.ref, spec.nice)
             return "changed", None
 
-        agent_before = {key: self._books.committed.agents[key].spec for key in specs}
+        agent_before = {item.id: item.existing.spec for item in wanted if item.existing is not None}
         return await self._control.each(list(specs), adjust)
 
     def _of_fleet(self, fleet: str) -> list[Agent]:
@@ -233,13 +243,13 @@ class Creation:
 
     async def down(self, fleet: str, owner: str, grace: float | None) -> list[Outcome]:
         """Stop and remove what a fleet file declared, children before parents."""
-        agents = self._of_fleet(fleet)
-        return await self._end(agents, owner, grace)
+        async with self._fleets:
+            return await self._end(self._of_fleet(fleet), owner, grace)
 
     async def _end(self, agents: Sequence[Agent], owner: str, grace: float | None) -> list[Outcome]:
         async def end(agent: Agent) -> tuple[str, None]:
             await self._control.stop(agent, "stop", grace, owner)
-            await self._control.remove(self._books.pending.agents[agent.id], owner)
+            await self._control.remove(self._books.pending.agents.get(agent.id, agent), owner)
             return "removed", None
 
         return await self._control.each([agent.id for agent in reversed(agents)], end)

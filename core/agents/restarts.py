@@ -21,9 +21,19 @@ Cause = Literal["exit", "start_failed", "reboot", "lost"]
 Ending = tuple[RunExited] | tuple[RunExited, RestartScheduled] | tuple[RunExited, RestartGivenUp]
 
 
-def ending(agent: Agent, run: Run, ended: Exit, cause: Cause, now: float) -> Ending:
-    """The events that record the end of ``agent``'s live run at ``now`` (wall clock)."""
-    stopping = agent.stopping
+def ending(
+    agent: Agent,
+    run: Run,
+    ended: Exit,
+    cause: Cause,
+    now: float,
+    stopping: Literal["stop", "kill"] | None = None,
+) -> Ending:
+    """The events that record the end of ``agent``'s live run at ``now`` (wall clock).
+
+    ``stopping`` tells of a stop that the journal could not take when it was asked for.
+    """
+    stopping = agent.stopping or stopping
     known: Literal["stopped", "killed"] | Cause = cause
     if stopping is not None and cause == "exit":
         known = "killed" if stopping == "kill" else "stopped"

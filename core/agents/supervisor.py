@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from ..backend import Adoption, Backend, Exit, Killed, Launch, RunRef, Step
 from ..clock import Clock
-from ..errors import AgentTopError, BackendError, BackendUnavailable, Conflict
+from ..errors import AgentTopError, BackendError, BackendUnavailable, Conflict, JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
 from .agent import Agent, Run
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 #: How many runs are started, adopted or frozen at the same time.
 AT_ONCE = 32
+
+#: How long a stop waits for the journal before it looks whether that takes anything at all.
+PATIENCE = 1.0
 
 #: While a backend cannot be reached, ask again after these seconds, the last one for ever.
 RETRY = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -49,6 +52,8 @@ class Watched:
     ended: anyio.Event = field(default_factory=anyio.Event)
     stale: float | None = None
     """Since when the backend cannot tell how it fares."""
+    stopping: Literal["stop", "kill"] | None = None
+    """It is being ended on request; kept here too, for a stop that the journal could not take."""
 
 
 class Supervisor:
@@ -122,14 +127,34 @@ class Supervisor:
                 if again is not None:
                     self._tasks.start_soon(self._restart_at, agent.id, again)
                 raise failure from error
+        run = Watched(agent.id, number, backend, launch, ref)
         try:
-            await self._books.commit(ev.RunStarted(agent=agent.id, run=number, ref=ref))
+            await self.happened(ev.RunStarted(agent=agent.id, run=number, ref=ref))
         finally:
             # Even when the journal failed: the run exists, so it is watched (adoption finds it, too).
-            self._watch(Watched(agent.id, number, backend, launch, ref), agent)
-        if told is not None:
-            await backend.write(ref, told)
-            await backend.write(ref, None)
+            self._watch(run, agent)
+            if told is not None:
+                # Not awaited here: a program that never reads would keep the agent's lock for ever.
+                self._tasks.start_soon(self._tell, run, told, name=f"input {agent.id}")
+
+    async def _tell(self, run: Watched, told: bytes) -> None:
+        try:
+            await run.backend.write(run.ref, told)
+            await run.backend.write(run.ref, None)
+        except BackendError as error:
+            log.warning("%s.%s was not told all of its first input: %s", run.agent, run.number, error)
+
+    async def happened(self, *events: ev.Event) -> None:
+        """Commit what has been done already.
+
+        Raises:
+            JournalUnavailable: It is not written now; it will be when the journal takes it again.
+        """
+        try:
+            await self._books.commit(*events)
+        except JournalUnavailable:
+            self._tasks.start_soon(self._books.record, *events, name="late facts")
+            raise
 
     def _watch(self, run: Watched, agent: Agent, *, ready: bool = False) -> None:
         self.runs[run.agent] = run
@@ -148,21 +173,24 @@ class Supervisor:
             try:
                 ended = await run.backend.wait(run.ref)
                 break
-            except BackendUnavailable as error:
+            except (BackendError, OSError) as error:
+                # Whatever went wrong, the run is not known to have ended: say so and ask again.
                 if run.stale is None:
                     run.stale = self._clock.time()
                     self.touched(run.agent)
                     log.warning("%s.%s: %s", run.agent, run.number, error)
                 await anyio.sleep(RETRY[min(attempt, len(RETRY) - 1)])
         run.stale = None
-        again = await self._record_exit(run.agent, run.number, ended, "exit")
+        again = await self._record_exit(run.agent, run.number, ended, "exit", run)
         if self.runs.get(run.agent) is run:
             del self.runs[run.agent]
         run.ended.set()
         if again is not None:
             await self._restart_at(run.agent, again)
 
-    async def _record_exit(self, agent: str, number: int, ended: Exit, cause: Cause) -> float | None:
+    async def _record_exit(
+        self, agent: str, number: int, ended: Exit, cause: Cause, run: Watched | None = None
+    ) -> float | None:
         """Record the end of a run and what the policy makes of it, in one commit.
 
         Returns when it is to be restarted (wall clock), ``None`` if it is not.
@@ -170,7 +198,8 @@ class Supervisor:
         record = self._books.pending.agents.get(agent)
         if record is None or record.run is None or record.run.number != number or not record.run.live:
             return None
-        events = ending(record, record.run, ended, cause, self._clock.time())
+        stopping = run.stopping if run is not None else None
+        events = ending(record, record.run, ended, cause, self._clock.time(), stopping)
         await self._books.record(*events)
         return next((event.at for event in events if isinstance(event, ev.RestartScheduled)), None)
 
@@ -182,13 +211,17 @@ class Supervisor:
             return
         # The wall clock may have been set back meanwhile; nobody waits longer than the policy says.
         await anyio.sleep(max(0.0, min(at - self._clock.time(), record.spec.restart.backoff_max)))
-        record = self._books.pending.agents.get(agent)
-        if record is None or record.live or record.restart_at != at:
-            return
-        try:
-            await self.start(agent, "policy")
-        except AgentTopError as error:
-            log.warning("restart of %s: %s", agent, error)
+        while True:
+            record = self._books.pending.agents.get(agent)
+            if record is None or record.live or record.restart_at != at:
+                return
+            try:
+                await self.start(agent, "policy")
+            except JournalUnavailable:
+                await self._books.healthy()  # a restart that is due is not lost to a full disk
+            except AgentTopError as error:
+                log.warning("restart of %s: %s", agent, error)
+                return
 
     # --- stopping --------------------------------------------------------------------------------
 
@@ -203,31 +236,63 @@ class Supervisor:
     ) -> Killed | None:
         """End an agent's run, whole tree, with proof; ``None`` if it had none.
 
-        A restart that was scheduled is called off.
+        A restart that was scheduled is called off. A second stop while the first one's grace lasts
+        has its own grace, so that a kill ends what a stop is waiting for.
+
+        Raises:
+            BackendUnavailable: Its run has not been found again yet; it is stopped when it is.
+            JournalUnavailable: It cannot be written down. What runs was ended nevertheless: a full
+                disk must not protect the program that fills it.
         """
         async with self.lock(agent):  # a start under way ends first; it is not held during the grace
             record = self._books.pending.agents.get(agent)
             if record is None or not (record.live or record.restart_at is not None):
                 return None
-            await self._books.commit(ev.StopRequested(agent=agent, by=by, how=how))
-            run = self.runs.get(agent)
-        if run is None:
-            return None
-        killed = await run.backend.stop(run.ref, grace=grace, on_step=on_step)
-        await self._books.record(
-            ev.KillProven(
-                agent=agent,
-                run=run.number,
-                processes=killed.processes,
-                ended=killed.ended,
-                survivors=list(killed.survivors),
-                mechanism=killed.mechanism,
-                seconds=killed.seconds,
-            )
-        )
-        if not killed.survivors:
-            await run.ended.wait()
-        return killed
+            run = self.runs.get(agent) if record.live else None
+            try:
+                await self._books.commit(ev.StopRequested(agent=agent, by=by, how=how))
+            except JournalUnavailable:
+                if run is None:
+                    raise
+            run = run or self.runs.get(agent)
+            if run is None and record.live:
+                raise BackendUnavailable(
+                    f"{record.name} is not stopped yet",
+                    f"backend {record.spec.backend} has not found its run again",
+                    "It is stopped as soon as that answers",
+                )
+            if run is None:
+                return None
+            run.stopping = "kill" if "kill" in (how, run.stopping) else "stop"
+        return await self._end(run, grace, on_step)
+
+    async def _end(self, run: Watched, grace: float, on_step: Callable[[Step], None] | None) -> Killed | None:
+        try:
+            killed = await run.backend.stop(run.ref, grace=grace, on_step=on_step)
+        except BackendError:
+            with anyio.move_on_after(PATIENCE):
+                await run.ended.wait()
+                return None  # it had just ended by itself
+            raise
+        written = anyio.Event()
+
+        async def write() -> None:
+            await self._books.record(_proven(run, killed))
+            written.set()
+
+        self._tasks.start_soon(write, name=f"proof {run.agent}")
+        while True:
+            with anyio.move_on_after(PATIENCE):
+                await written.wait()
+                if not killed.survivors:
+                    await run.ended.wait()
+                return killed
+            if problem := self._books.problem:
+                raise JournalUnavailable(
+                    f"{killed.ended} of {killed.processes} processes of {run.launch.spec.name} were ended,"
+                    " but that is not written down yet",
+                    problem,
+                )
 
     # --- adopting --------------------------------------------------------------------------------
 
@@ -239,61 +304,88 @@ class Supervisor:
         async with anyio.create_task_group() as tasks:
             for agent in list(self._books.pending.agents.values()):
                 if agent.run is not None and agent.run.live:
-                    tasks.start_soon(self._adopt, agent, agent.run, rebooted)
+                    tasks.start_soon(self._adopt, agent.id, agent.run.number, rebooted)
                 elif agent.restart_at is not None:
                     self._tasks.start_soon(self._restart_at, agent.id, agent.restart_at)
 
-    async def _adopt(self, agent: Agent, run: Run, rebooted: bool) -> None:
+    def adopt_missed(self) -> None:
+        """Look for runs that the journal turned out to have, after a commit that failed in doubt."""
+        for agent in list(self._books.pending.agents.values()):
+            if agent.run is None or not agent.run.live or agent.id in self.runs:
+                continue
+            if not self.lock(agent.id).locked():
+                self._tasks.start_soon(self._adopt, agent.id, agent.run.number, False)
+
+    def _owed(self, agent: str, number: int) -> tuple[Agent, Run] | None:
+        """The agent and its run as the books have them now, if that still has to be found."""
+        record = self._books.pending.agents.get(agent)
+        if record is None or record.run is None or agent in self.runs:
+            return None
+        return (record, record.run) if record.run.number == number and record.run.live else None
+
+    async def _adopt(self, agent: str, number: int, rebooted: bool) -> None:
         async with self._slots:
-            launch = await anyio.to_thread.run_sync(self._launcher.describe, agent, run.number)
+            # Asked anew each time: between two attempts it may have been stopped, or the books refolded.
+            if (owed := self._owed(agent, number)) is None:
+                return
+            record, run = owed
+            launch = await anyio.to_thread.run_sync(self._launcher.describe, record, number)
             try:
-                backend = self._backends.get(agent.spec.backend)
+                backend = self._backends.get(record.spec.backend)
                 found = await backend.adopt(launch, run.ref)
-            except BackendUnavailable as error:
-                log.warning("cannot adopt %s yet: %s", agent.id, error)
-                self._tasks.start_soon(self._adopt_later, agent, run, rebooted)
+            except (BackendUnavailable, OSError) as error:
+                log.warning("cannot adopt %s yet: %s", agent, error)
+                self._tasks.start_soon(self._adopt_later, agent, number, rebooted)
                 return
             except AgentTopError as error:
                 # Not even its backend can be loaded: the run is lost to us, and we say so.
-                await self._record_exit(agent.id, run.number, Exit(detail=str(error)), "lost")
+                await self._record_exit(agent, number, Exit(detail=str(error)), "lost")
                 return
-        await self._adopted(agent, run, backend, launch, found, rebooted)
+        await self._adopted(agent, number, backend, launch, found, rebooted)
 
-    async def _adopt_later(self, agent: Agent, run: Run, rebooted: bool) -> None:
+    async def _adopt_later(self, agent: str, number: int, rebooted: bool) -> None:
         await anyio.sleep(RETRY[2])
-        await self._adopt(agent, run, rebooted)
+        await self._adopt(agent, number, rebooted)
 
     async def _adopted(
-        self, agent: Agent, run: Run, backend: Backend, launch: Launch, found: Adoption, rebooted: bool
+        self, agent: str, number: int, backend: Backend, launch: Launch, found: Adoption, rebooted: bool
     ) -> None:
+        if (owed := self._owed(agent, number)) is None:
+            return
+        record, run = owed
         if found.state == "ended":
             cause: Cause = "reboot" if rebooted and found.exit.code is None else "exit"
-            again = await self._record_exit(agent.id, run.number, found.exit, cause)
+            again = await self._record_exit(agent, number, found.exit, cause)
             if again is not None:
                 # The back-off is waited for in the kernel's own group, not by whoever adopts.
-                self._tasks.start_soon(self._restart_at, agent.id, again)
+                self._tasks.start_soon(self._restart_at, agent, again)
         elif found.state == "never_started" or found.ref is None:
-            self._tasks.start_soon(self._start_again, agent, run.number)
+            self._tasks.start_soon(self._start_again, agent, number)
         else:
+            watched = Watched(agent, number, backend, launch, found.ref)
+            self._watch(watched, record, ready=run.ready)
             if run.ref is None:
-                await self._books.commit(ev.RunStarted(agent=agent.id, run=run.number, ref=found.ref))
-            watched = Watched(agent.id, run.number, backend, launch, found.ref)
-            self._watch(watched, agent, ready=run.ready)
-            await self._go_on(agent, watched)
+                await self._books.record(ev.RunStarted(agent=agent, run=number, ref=found.ref))
+            await self._go_on(watched)
 
-    async def _start_again(self, agent: Agent, number: int) -> None:
+    async def _start_again(self, agent: str, number: int) -> None:
         """The last kernel died between writing ``RunStarting`` and spawning: the run is still owed."""
         try:
-            async with self.lock(agent.id):
-                if agent.stopping is None:
-                    await self.launch(agent, number)
+            async with self.lock(agent):
+                if (owed := self._owed(agent, number)) is None:
                     return
-            await self._record_exit(agent.id, number, Exit(), "lost")
+                if owed[0].stopping is None:
+                    await self.launch(owed[0], number)
+                    return
+            await self._record_exit(agent, number, Exit(), "lost")
         except AgentTopError as error:
-            log.warning("start of %s.%s: %s", agent.id, number, error)
+            log.warning("start of %s.%s: %s", agent, number, error)
 
-    async def _go_on(self, agent: Agent, run: Watched) -> None:
+    async def _go_on(self, run: Watched) -> None:
         """Finish what the last kernel had begun: a stop, or a freeze without its proof."""
+        agent = self._books.pending.agents.get(run.agent)
+        if agent is None:
+            return
         if agent.stopping is not None:
             grace = agent.spec.stop_grace if agent.stopping == "stop" else 0.0
             self._tasks.start_soon(self._finish_stop, run, grace)
@@ -321,17 +413,7 @@ class Supervisor:
         except BackendError as error:
             log.warning("cannot finish the stop of %s: %s", run.agent, error)
             return
-        await self._books.record(
-            ev.KillProven(
-                agent=run.agent,
-                run=run.number,
-                processes=killed.processes,
-                ended=killed.ended,
-                survivors=list(killed.survivors),
-                mechanism=killed.mechanism,
-                seconds=killed.seconds,
-            )
-        )
+        await self._books.record(_proven(run, killed))
 
     async def forget(self, agents: Iterable[Agent]) -> None:
         """Remove what ended runs left outside their folders: cgroups, containers, doors."""
@@ -342,4 +424,19 @@ class Supervisor:
                     await self._backends.get(agent.spec.backend).forget(launch, run.ref)
                 except BackendError as error:
                     log.warning("leftovers of %s.%s: %s", agent.id, run.number, error)
-            self._locks.pop(agent.id, None)
+
+    def drop(self, agent: str) -> None:
+        """The agent was removed: its lock is not needed any more."""
+        self._locks.pop(agent, None)
+
+
+def _proven(run: Watched, killed: Killed) -> ev.KillProven:
+    return ev.KillProven(
+        agent=run.agent,
+        run=run.number,
+        processes=killed.processes,
+        ended=killed.ended,
+        survivors=list(killed.survivors),
+        mechanism=killed.mechanism,
+        seconds=killed.seconds,
+    )

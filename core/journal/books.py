@@ -7,6 +7,7 @@ answers and forwarding use it. Both are the same fold over the same events.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -18,6 +19,8 @@ from ..errors import JournalUnavailable
 from . import fold
 from .events import Event, Record
 from .journal import Journal, Ticket
+
+log = logging.getLogger(__name__)
 
 Listener = Callable[[Sequence[tuple[Record, Event]]], None]
 
@@ -101,6 +104,12 @@ class Books:
             else:
                 return
 
+    async def healthy(self) -> None:
+        """Return when the journal takes events again (at once, if it does)."""
+        if self.problem:
+            self._sicken()
+        await self._healthy.wait()
+
     def _sicken(self) -> None:
         if self._healthy.is_set():
             self._healthy = anyio.Event()
@@ -112,7 +121,11 @@ class Books:
                 self._healthy.set()
             return True
         self._sicken()
-        if not await self.journal.recover(self.open):
+        try:
+            if not await self.journal.recover(self.open):
+                return False
+        except JournalUnavailable as error:  # it can be written, but not read
+            log.warning("the journal cannot be folded again: %s", error)
             return False
         self._healthy.set()
         return True

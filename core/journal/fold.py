@@ -112,7 +112,9 @@ def _started(fleet: Fleet, event: ev.RunStarted, ts: float) -> None:
 
 @_on(ev.RunReady)
 def _ready(fleet: Fleet, event: ev.RunReady, ts: float) -> None:
-    if (agent := fleet.agents.get(event.agent)) and agent.run and agent.run.number == event.run:
+    agent = fleet.agents.get(event.agent)
+    # One that came after the end (the disk was full meanwhile) must not forget that the run failed.
+    if agent is not None and agent.run and agent.run.number == event.run and agent.run.live:
         agent.run.ready = True
         agent.failures = 0
         if agent.state is State.INITIALIZING:

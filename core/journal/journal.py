@@ -134,6 +134,11 @@ class Journal:
         return self._durable
 
     @property
+    def last_ts(self) -> float:
+        """When the last event was appended, durable or not; 0 in an empty journal."""
+        return self._head.ts
+
+    @property
     def problem(self) -> str:
         """Why nothing can be appended now; empty when healthy."""
         return str(self._problem) if self._problem else ""
