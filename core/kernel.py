@@ -24,6 +24,7 @@ from .agents.environ import PROVIDER_KEYS
 from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
+from .agents.trimming import Trimmer
 from .api import CheckInfo, KernelStatus, TemplateInfo
 from .budget.prices import Prices
 from .clock import Clock, SteadyClock, SystemClock
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 #: How long clients wait at start for runs to be adopted; backends that answer later go on meanwhile.
 ADOPTION = 0.5
 
-#: Seconds between looks at the journal's health, the output's size and the checkpoint.
+#: Seconds between looks at the journal's health and the checkpoint.
 HOUSEKEEPING = 1.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -98,6 +99,7 @@ class Kernel:
         self.launcher: Launcher
         self.control: Control
         self.creation: Creation
+        self.trimmer: Trimmer
         self.feed: Feed
         self.unbroken: Unbroken
 
@@ -126,6 +128,7 @@ class Kernel:
             await self._begin()
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
+            tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.rebuild, name="gauges")
             try:
                 await self._adopt(tasks)
@@ -156,6 +159,7 @@ class Kernel:
         self.creation = Creation(
             self.books, self.supervisor, self.control, self.paths, key, self._expand, self._key_names
         )
+        self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(self.books, self.meters, self.supervisor, self.clock, self.started)
 
     async def _begin(self) -> None:
@@ -208,7 +212,6 @@ class Kernel:
         self.finished.set()
 
     async def _housekeeping(self) -> None:
-        trims: dict[str, float] = {}
         while True:
             await anyio.sleep(HOUSEKEEPING)
             failed = self.books.problem
@@ -217,24 +220,10 @@ class Kernel:
             if failed:
                 log.warning("the journal works again; it had said: %s", failed)
                 self.supervisor.adopt_missed()
-            await self._trim(trims)
             try:
                 await self.books.checkpoint()
             except AgentTopError as error:
                 log.warning("no checkpoint: %s", error)
-
-    async def _trim(self, due: dict[str, float]) -> None:
-        """Hold outputs to their size; quiet ones are looked at less often."""
-        now = self.clock.monotonic()
-        for agent, run in list(self.supervisor.runs.items()):
-            if due.get(agent, 0.0) <= now:
-                try:
-                    await run.backend.trim(run.launch)
-                except (AgentTopError, OSError) as error:
-                    log.warning("output of %s cannot be trimmed: %s", agent, error)
-                due[agent] = now + 1.0
-        for agent in due.keys() - self.supervisor.runs.keys():
-            del due[agent]
 
     # --- what clients ask ------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ class CallDesk:
         self._supplied: set[str] = set()
         self.missing_keys: dict[str, int] = {}
         """Provider key names that calls wait for, with how many calls wait."""
+        self._history = books.committed.seq
+        """Up to here ``rebuild`` counts; what is committed from now on is counted as it comes."""
+        self._waiting: list[tuple[ev.Event, float]] | None = []
+        """What came before ``rebuild`` was through: gauges take older figures first."""
         books.listen(self._committed)
 
     # --- who -------------------------------------------------------------------------------------
@@ -161,10 +165,8 @@ class CallDesk:
     def _committed(self, batch: Sequence[tuple[ev.Record, ev.Event]]) -> None:
         for record, event in batch:
             match event:
-                case CallProgressed():
-                    self._note_progress(event, record.ts)
-                case CallSettled():
-                    self.count(event, record.ts)
+                case CallProgressed() | CallSettled():
+                    self._gauge(event, record.ts)
                 case ev.AgentRemoved():
                     self._identity.forget(event.agent)
                     self._meters.forget(event.agent)
@@ -172,6 +174,14 @@ class CallDesk:
                     self.wake()
                 case ev.RunExited():
                     self.wake()
+
+    def _gauge(self, event: ev.Event, ts: float) -> None:
+        if self._waiting is not None:
+            self._waiting.append((event, ts))
+        elif isinstance(event, CallProgressed):
+            self._note_progress(event, ts)
+        elif isinstance(event, CallSettled):
+            self.count(event, ts)
 
     def _note_progress(self, event: CallProgressed, ts: float) -> None:
         before = self._progress.get(event.call, Usage())
@@ -191,14 +201,28 @@ class CallDesk:
 
     async def rebuild(self) -> None:
         """Fill the gauges from the calls settled since midnight, or in the last hour."""
+        try:
+            await self._rebuild()
+        except JournalUnavailable as error:
+            log.warning("the gauges begin at zero: %s", error)
+        waiting, self._waiting = self._waiting or [], None
+        for event, ts in waiting:
+            self._gauge(event, ts)
+
+    async def _rebuild(self) -> None:
         now = self._clock.time()
         since = await _first_seq(self._books, min(midnight(now), now - 3600.0))
-        while records := await self._books.journal.read(since, limit=5_000, kinds=["CallSettled"]):
+        while since < self._history:
+            records = await self._books.journal.read(since, limit=5_000, kinds=["CallSettled"])
             for record in records:
                 event = record.event()
+                if record.seq > self._history:
+                    return
                 if isinstance(event, CallSettled) and event.agent in self._books.committed.agents:
                     self.count(event, record.ts)
-                since = record.seq
+            if not records:
+                return
+            since = records[-1].seq
 
 
 async def _first_seq(books: Books, ts: float) -> int:
