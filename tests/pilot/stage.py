@@ -57,8 +57,10 @@ class StageClient(SampleClient):
             await self.gate.wait()
         for outcome in outcomes:
             left = list(self.survivors)
-            outcome.proof = {"processes": 9, "ended": 9 - len(left), "survivors": left, "mechanism": "cgroup2",
-                             "seconds": 10.4, "steps": STEPS}  # fmt: skip
+            outcome.proof = {
+                "processes": 9, "ended": 9 - len(left), "survivors": left, "mechanism": "cgroup2",
+                "seconds": 10.4, "steps": STEPS,
+            }  # fmt: skip
         return outcomes
 
     async def run(self, request: RunRequest) -> Any:

@@ -50,13 +50,13 @@ def choices(plan: KillPlan, children: bool) -> list[Choice]:
 
 
 def _why_not(choice: Choice, plan: KillPlan) -> str:
-    if reason := plan.impossible.get(choice.id):
-        return reason
     agents = plan.agents
     if not agents:
         return "there is no such agent"
     if all(agent.state in ENDED for agent in agents):
         return "it has ended" if len(agents) == 1 else "they have ended"
+    if reason := plan.impossible.get(choice.id):
+        return reason
     if choice.id == "hold" and all(agent.observed for agent in agents):
         return "observed: its calls do not pass the gateway"
     if choice.id in ("freeze", "hold") and all(
