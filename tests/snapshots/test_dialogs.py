@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from agenttop.core.clock import ManualClock
 from agenttop.tui.app import AgentTopApp
+from agenttop.tui.widgets import tabs
 
 from ..pilot.stage import TERMINAL, StageClient, shows, until
 from ..support.sample import NOW, OUTPUT
@@ -22,7 +23,7 @@ Compare = Callable[..., bool]
 def _anywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same picture on every machine: zone, host and folder are part of it."""
     monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.setattr("socket.gethostname", lambda: "devbox")
+    monkeypatch.setattr(tabs, "_host", lambda: "devbox")
     monkeypatch.setenv("HOME", "/")
     monkeypatch.chdir("/")
     time.tzset()
