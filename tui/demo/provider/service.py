@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,8 @@ class MockProvider:
     """A model provider on loopback: ``async with MockProvider(speed=INSTANT) as provider: provider.url``.
 
     ``speed`` is a factor on the pace of life, ``INSTANT`` is no waiting. With ``key`` every other key is
-    refused with 401. The same seed and the same requests give the same replies.
+    refused with 401. The same seed and the same requests give the same replies. ``sleep`` is how a reply's
+    pace passes; with a held ``clock`` it must move that clock.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class MockProvider:
         per_minute: PerMinute | None = None,
         enforce_limits: bool = False,
         clock: Clock | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         dialects: Sequence[Dialect] = (),
     ) -> None:
         self.seed = seed
@@ -68,6 +70,7 @@ class MockProvider:
         self.limits = RateLimits(per_minute, enforce=enforce_limits)
         self._key = key
         self._clock = clock or SystemClock()
+        self.sleep = sleep
         self._dialects: tuple[Dialect, ...] = tuple(dialects) or (AnthropicMessages(),)
         self._server = Server(self._handle, host=host, port=port)
         self._host = host
@@ -418,7 +421,7 @@ class _Call:
     async def _until(self, due: float) -> None:
         wait = self._begun + due - self._provider.clock.monotonic()
         if wait > 0:
-            await anyio.sleep(wait)
+            await self._provider.sleep(wait)
 
     # --- the entry ------------------------------------------------------------------------------
 
