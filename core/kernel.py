@@ -143,9 +143,7 @@ class Kernel:
         prices = Prices()
         self.desk = CallDesk(self.books, self.meters, self.identity, prices, self.clock, self.keys)
         limits = Limits(body_bytes=self.config.gateway.max_body)
-        self.gateway = Gateway(
-            self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices
-        )
+        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices)
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
@@ -157,7 +155,14 @@ class Kernel:
         self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
         self.control = Control(self.books, self.supervisor, self.paths)
         self.creation = Creation(
-            self.books, self.supervisor, self.control, self.paths, key, self._expand, self._key_names
+            self.books,
+            self.supervisor,
+            self.control,
+            self.paths,
+            key,
+            expand=self._expand,
+            complete=self.config.complete,
+            key_names=self._key_names,
         )
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(self.books, self.meters, self.supervisor, self.clock, self.started)
@@ -246,7 +251,7 @@ class Kernel:
         return PROVIDER_KEYS | {p.key_env for p in self.config.providers.values() if p.key_env}
 
     def _expand(self, spec: AgentSpec, search: str | None) -> AgentSpec:
-        return self.config.complete(templates.expand(spec, self.paths, search))
+        return templates.expand(spec, self.paths, search)
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

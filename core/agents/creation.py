@@ -24,6 +24,9 @@ from .supervisor import Supervisor
 #: Applies the spec's template, if it names one; its program is looked for in the caller's ``PATH``.
 Expand = Callable[[AgentSpec, str | None], AgentSpec]
 
+#: Applies the configuration's defaults where a spec is silent.
+Complete = Callable[[AgentSpec], AgentSpec]
+
 #: What a change of does not need a new run.
 _SOFT = frozenset({"nice", "labels", "output", "restart", "stop_grace"})
 
@@ -48,6 +51,7 @@ class Creation:
         paths: Paths,
         key: bytes,
         expand: Expand,
+        complete: Complete,
         key_names: Callable[[], frozenset[str]],
     ) -> None:
         self._books = books
@@ -56,6 +60,7 @@ class Creation:
         self._paths = paths
         self._key = key
         self._expand = expand
+        self._complete = complete
         self._key_names = key_names
         self._fleets = anyio.Lock()
 
@@ -71,7 +76,7 @@ class Creation:
         """
         spec = await self._ready(request.spec, request.environ)
         agent_id = registry.new_id(self._books.pending.agents)
-        await self._keep_environment(agent_id, spec, request.environ)
+        await self._keep_environments([(agent_id, spec)], request.environ)
         try:
             if not request.name_given:
                 spec = spec.model_copy(update={"name": registry.free_name(self._books.pending, spec.name)})
@@ -99,7 +104,9 @@ class Creation:
             raise
 
     async def _ready(self, spec: AgentSpec, caller: Mapping[str, str]) -> AgentSpec:
-        spec = await anyio.to_thread.run_sync(self._expand, spec, caller.get("PATH"))
+        if spec.template is not None:  # a template is a file, its program is looked for in folders
+            spec = await anyio.to_thread.run_sync(self._expand, spec, caller.get("PATH"))
+        spec = self._complete(spec)
         backend.load(spec.backend)
         if not spec.command and spec.backend != "docker":
             raise UsageError(f"{spec.name} has no command", "", "Put it after --, or name a --template")
@@ -111,15 +118,31 @@ class Creation:
     def _created(self, agent_id: str, spec: AgentSpec, owner: str, fleet: str | None) -> ev.AgentCreated:
         return ev.AgentCreated(agent=agent_id, spec=environ.veil(spec, self._key), owner=owner, fleet=fleet)
 
-    async def _keep_environment(self, agent_id: str, spec: AgentSpec, caller: Mapping[str, str]) -> None:
-        kept = environ.strip(caller, self._key_names(), spec.pass_keys)
-        folder = self._paths.agent_dir(agent_id)
+    async def _keep_environments(
+        self, agents: Sequence[tuple[str, AgentSpec]], caller: Mapping[str, str]
+    ) -> None:
+        """Store what each agent's runs will find in their environment, before the agent is made.
+
+        Raises:
+            BackendError: The disk does not take it.
+        """
+        names = self._key_names()
+
+        def store() -> None:
+            stripped: dict[tuple[str, ...], dict[str, str]] = {}
+            for agent_id, spec in agents:
+                passed = tuple(spec.pass_keys)
+                if passed not in stripped:
+                    stripped[passed] = environ.strip(caller, names, passed)
+                environ.store(self._paths.agent_dir(agent_id), stripped[passed], spec.env)
+
         try:
-            await anyio.to_thread.run_sync(environ.store, folder, kept, spec.env)
+            await anyio.to_thread.run_sync(store)
         except OSError as error:
+            what = agents[0][1].name if len(agents) == 1 else f"{len(agents)} agents"
             raise BackendError(
-                f"cannot keep the environment of {spec.name}",
-                f"{folder}: {error.strerror}",
+                f"cannot keep the environment of {what}",
+                f"{error.filename}: {error.strerror}",
                 "Is the disk full?",
             ) from error
 
@@ -185,8 +208,7 @@ class Creation:
         if not new:
             return []
         try:
-            for item in new:
-                await self._keep_environment(item.id, item.spec, request.environ)
+            await self._keep_environments([(item.id, item.spec) for item in new], request.environ)
             clashes = [item for item in new if item.spec.name in self._books.pending.names]
             if clashes:
                 raise Conflict(f"the name {clashes[0].spec.name} was taken meanwhile", "", "Run it again")
@@ -224,7 +246,7 @@ class Creation:
                     return "unchanged", None
                 await self._supervisor.start(agent.id, "start", owner)
                 return "started", None
-            await self._keep_environment(agent.id, specs[agent.id], request.environ)
+            await self._keep_environments([(agent.id, specs[agent.id])], request.environ)
             await self._books.commit(ev.AgentChanged(agent=agent.id, spec=spec, by=owner))
             hard = spec.model_dump(exclude=set(_SOFT)) != agent_before[agent.id].model_dump(
                 exclude=set(_SOFT)
