@@ -70,8 +70,10 @@ def test_picture(name: str, snap_compare: Compare) -> None:
                 await shows(pilot, "agents" if key == "f9" else "2.1.329" if size[1] > 24 else "Task")
         await shows(pilot, ready)
         if name == "proof":  # the table beneath has heard of it, too
-            model = cast("AgentTopApp", pilot.app).model
-            await until(pilot, lambda: model.rows["b7e4"].state == "terminated")
-            await until(pilot, lambda: not model.refresh())
+            shell = cast("AgentTopApp", pilot.app)
+            await until(pilot, lambda: shell.model.rows["b7e4"].state == "terminated")
+            shell.model.refresh()
+            shell.fleet.updated()
+            await pilot.pause()
 
     assert snap_compare(app(theme=theme, ascii=ascii), terminal_size=size, run_before=before)
