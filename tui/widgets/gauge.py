@@ -38,7 +38,8 @@ def state_pieces(info: AgentInfo, row: FleetRow | None, now: float) -> Row:
     said = [part for part in (reason if not pause else None, row.detail if row else info.detail) if part]
     since = row.since if row is not None else info.since
     pieces: Row = [(f"{letter(state, pause)} {word}", f"{ink} bold")]
-    text = " ".join(dict.fromkeys(clean(part) for part in said))
+    # A pause's detail begins with the word that stands there already: "frozen 4/4", "held".
+    text = " ".join(dict.fromkeys(clean(part) for part in said)).removeprefix(word).strip()
     if since is not None:
         text = f"{text} {age(now - since)}".strip()
     return [*pieces, (f" {text}", ink)] if text else pieces
