@@ -66,9 +66,11 @@ def sh(home: Path, tmp_path: Path) -> Iterator[Shell]:
     paths = Paths.from_environ()
     if answers(paths.socket):
         shell("kill", "--all", "--yes")
-        shell("kernel", "stop")
-    assert lock.holder_of(paths.lock) is None
-    assert not paths.holder_socket.exists()
+        told = shell("kernel", "stop")
+        assert told.returncode == 0, told
+    log = paths.log.read_text() if paths.log.exists() else ""
+    assert lock.holder_of(paths.lock) is None, log
+    assert not paths.holder_socket.exists(), log
 
 
 def test_the_first_show(sh: Shell) -> None:

@@ -121,18 +121,17 @@ def test_importing_one_part_does_not_load_others(code: str, absent: tuple[str, .
 
 
 def test_ps_answers_without_models_event_loop_or_screen(home: Path) -> None:
-    """A kernel is not even needed to prove it: an unreachable one is answered before either is loaded."""
     code = (
-        "from agenttop.tui.cli import app, kernel_call\n"
-        "kernel_call.ask = lambda target: [AGENT]\n"
-        "app.build('ps')\n"
-        "from agenttop.tui.cli import ps\n"
-        "ps.ask = kernel_call.ask\n"
+        "from agenttop.tui import main\n"
+        "from agenttop.tui.cli import listing\n"
+        "listing.ask = lambda target: [AGENT]\n"
+        "sys.argv = ['agenttop', 'ps']\n"
         "AGENT = dict(id='a1', name='x', state='executing', reason=None, backend='subprocess', template=None,"
         " owner='o', parent=None, labels={}, nice=0, model=None, pids=[1],"
         " tokens=dict(input=1, cache_read=0, cache_write=0, output=2),"
         " cost_usd=0.1, cost_exact=True, unpriced=False, run=1, started_at=1.0, ended_at=None,"
         " exit_code=None, exit_signal=None, task=None, command=['true'], fleet=None)\n"
-        "ps.ps()"
+        "assert main.main() == 0"
     )
-    assert sorted(loaded(code) & {"pydantic", "asyncio", "anyio", "rich", "textual"}) == []
+    absent = {"pydantic", "asyncio", "anyio", "typer", "rich", "textual"}
+    assert sorted(loaded(code) & absent) == []

@@ -14,7 +14,7 @@ from agenttop.core.api import Outcome
 from agenttop.core.backend import Chunk
 from agenttop.core.errors import AgentTopError, UsageError
 from agenttop.core.http.frames import Frames, Lines, chunk_frame, error_frame, error_line
-from agenttop.tui.cli import control, logs, printing, ps, run
+from agenttop.tui.cli import control, listing, logs, printing, run
 
 
 @given(st.binary())
@@ -90,16 +90,16 @@ def test_signals_by_name_or_number() -> None:
 
 
 def test_filters_match_fields_and_labels() -> None:
-    agent = {"labels": {"team": "a"}, "state": "idle"} | dict.fromkeys(ps._FIELDS[1:])
+    agent = {"labels": {"team": "a"}, "state": "idle"} | dict.fromkeys(listing._FIELDS[1:])
     for text, fits in [
         ("state=idle", True),
         ("state=x", False),
         ("label=team", True),
         ("label=team=b", False),
     ]:
-        assert ps._filter(text)(agent) is fits
+        assert listing._filter(text)(agent) is fits
     with pytest.raises(UsageError, match="not a filter"):
-        ps._filter("colour=red")
+        listing._filter("colour=red")
 
 
 def test_mounts_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
