@@ -77,6 +77,8 @@ class Supervisor:
 
     def lock(self, agent: str) -> anyio.Lock:
         """Held while an agent's run is being started, frozen or thawed."""
+        if agent not in self._books.pending.agents:
+            return anyio.Lock()  # removed: whoever takes it finds nothing, and nothing is left of it
         return self._locks.setdefault(agent, anyio.Lock())
 
     def starting(
