@@ -49,6 +49,8 @@ SWEEP_GRACE = 2.0
 _ENTER = 10.0
 #: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
 _THREADS = 16
+#: Without groups they mostly wait for the same pass over /proc, and the more share one the better.
+_THREADS_SIGNAL = 96
 #: ... and from its pid file to the program.
 _BEGIN = 1.0
 _REBOOTED = "the machine was rebooted"
@@ -80,7 +82,9 @@ class SubprocessBackend(Backend):
     async def _cgroups(self) -> cgroups.Cgroups:
         async with self._groups_lock:
             if self._groups is None:
-                self._groups = await self._thread(self._choose)
+                self._groups = await anyio.to_thread.run_sync(self._choose)
+                if self._groups.mechanism == "signal":
+                    self._limiter.total_tokens = _THREADS_SIGNAL
             return self._groups
 
     def _choose(self) -> cgroups.Cgroups:
@@ -261,8 +265,7 @@ class SubprocessBackend(Backend):
             await self._stop(run, 0, None)
         await self._thread(run.reap)
         await self._thread(partial(self._clear, run))
-        if self._groups is not None:
-            await self._thread(self._groups.close)
+        await self._thread((await self._cgroups()).close)
 
     async def close(self) -> None:
         """Let go of descriptors; runs go on, and see no end of their input."""

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ class NoDoors:
 
 
 def launch(state: Path, agent: str, command: tuple[str, ...]) -> Launch:
+    agent = f"b{os.getpid():x}-{state.name}-{agent}"  # no other bench of this machine has these markers
     folder = state / "agents" / agent / "1"
     folder.mkdir(parents=True)
     env = {"PATH": os.environ["PATH"], MARKER: f"{agent}.1"}
@@ -123,21 +123,29 @@ async def ours(state: Path, count: int, settings: dict[str, str]) -> dict[str, f
                 tasks.start_soon(call, n)
         took[name] = time.perf_counter() - began
 
-    await all_of("start", start)
-    while True:  # every tree complete: the wrapper and its five
-        sizes = [len(await backend.processes(ref)) for ref in refs.values()]
-        if all(size == 6 for size in sizes):
-            break
-        await anyio.sleep(0.05)
-    await all_of("freeze", freeze)
-    for ref in refs.values():
-        await backend.thaw(ref)
-    await all_of("kill", kill)
-    for n, ref in refs.items():
-        await backend.wait(ref)
-        await backend.forget(launches[n], ref)
-    await backend.close()
+    try:
+        await all_of("start", start)
+        while True:  # every tree complete: the wrapper and its five
+            sizes = [len(await backend.processes(ref)) for ref in refs.values()]
+            if all(size == 6 for size in sizes):
+                break
+            await anyio.sleep(0.05)
+        await all_of("freeze", freeze)
+        for ref in refs.values():
+            await backend.thaw(ref)
+        await all_of("kill", kill)
+    finally:
+        await leave(backend, [(launches[n], ref) for n, ref in refs.items()])
     return took
+
+
+async def leave(backend: SubprocessBackend, started: list[tuple[Launch, RunRef]]) -> None:
+    """Leave nothing behind, whatever failed."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            for each in started:
+                tasks.start_soon(backend.forget, *each)
+        await backend.close()
 
 
 async def sampling(state: Path, count: int, settings: dict[str, str]) -> tuple[float, float]:
@@ -159,13 +167,7 @@ async def sampling(state: Path, count: int, settings: dict[str, str]) -> tuple[f
                 process.cpu_times()
                 process.memory_info()
         theirs.append(time.process_time() - began)
-    async with anyio.create_task_group() as tasks:
-        for ref in refs.values():
-            tasks.start_soon(partial(backend.stop, ref, grace=0))
-    for each in launches:
-        await backend.wait(refs[each.agent])
-        await backend.forget(each, refs[each.agent])
-    await backend.close()
+    await leave(backend, [(each, refs[each.agent]) for each in launches])
     return sum(mine[2:]) / len(mine[2:]), sum(theirs[2:]) / len(theirs[2:])
 
 
