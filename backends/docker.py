@@ -200,6 +200,20 @@ class DockerBackend(Backend):
                 groups[key] = group
         return await anyio.to_thread.run_sync(_sample_all, groups)
 
+    async def pids(self, refs: Mapping[str, RunRef]) -> dict[str, list[int]]:
+        """From the containers' cgroups; where those cannot be read, dockerd is asked one by one."""
+        groups: dict[str, Group] = {}
+        others: dict[str, RunRef] = {}
+        for key, ref in refs.items():
+            run = self._runs.get(ref["container"])
+            group = run.group if run is not None and run.group is not None else await self._cgroup(ref)
+            if group is not None:
+                groups[key] = group
+            else:
+                others[key] = ref
+        found = await anyio.to_thread.run_sync(_pids_of_all, groups)
+        return {**found, **(await super().pids(others) if others else {})}
+
     # --- control ---------------------------------------------------------------------------------
 
     async def freeze(self, ref: RunRef) -> Frozen:
@@ -569,6 +583,10 @@ def _main(processes: list[Process], info: Mapping[str, Any]) -> Identity | None:
 
 def _sample_all(groups: dict[str, Group]) -> dict[str, Sample]:
     return {key: sample for key, group in groups.items() if (sample := group.sample()) is not None}
+
+
+def _pids_of_all(groups: dict[str, Group]) -> dict[str, list[int]]:
+    return {key: pids for key, group in groups.items() if (pids := group.pids())}
 
 
 def _yes() -> bool:

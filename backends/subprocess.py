@@ -390,6 +390,12 @@ class SubprocessBackend(Backend):
         """Hold both files together to ``spec.output.bytes``."""
         await self._thread(partial(output.trim, launch.folder, launch.spec.output.bytes))
 
+    async def pids(self, refs: Mapping[str, RunRef]) -> dict[str, list[int]]:
+        """From the groups' lists; without groups, one pass over /proc for all."""
+        known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
+        scan = None if all(run.tree for run in known.values()) else await self._scan()
+        return await self._thread(partial(_pids, known, scan))
+
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
         """One round of the sampler."""
         known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
@@ -401,6 +407,18 @@ class SubprocessBackend(Backend):
             return known
         run = self._run(ref)
         return run if run.boot == self._boot_id() else None
+
+
+def _pids(known: Mapping[str, Run], scan: tree.Scan | None) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for key, run in known.items():
+        if run.tree is not None:
+            pids = tree.group_pids(run.tree)
+        else:
+            pids = [process.pid for process in tree.related(run, scan)] if scan is not None else None
+        if pids:
+            found[key] = pids
+    return found
 
 
 def _prepare(launch: Launch, groups: cgroups.Cgroups) -> dict[str, str]:

@@ -70,8 +70,8 @@ class LocalClient(KernelClient):
         """The live agents, or all; process ids are asked from each backend at once."""
         kernel = self._kernel
         chosen = [agent for agent in kernel.books.committed.agents.values() if all or not agent.over]
-        trees = await views.trees(kernel.supervisor, [agent.id for agent in chosen]) if pids else {}
-        return [views.info(agent, kernel, trees.get(agent.id)) for agent in chosen]
+        found = await views.pids(kernel.supervisor, [agent.id for agent in chosen]) if pids else {}
+        return [views.info(agent, kernel, found.get(agent.id)) for agent in chosen]
 
     async def inspect(self, ref: str) -> AgentDetail:
         """Everything about one agent."""

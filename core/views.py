@@ -12,7 +12,7 @@ from .agents import registry
 from .agents.agent import Agent
 from .agents.supervisor import Supervisor, Watched
 from .api import AgentDetail, AgentInfo, CallInfo, KillPlan, ProcessInfo, Target, Tokens
-from .backend import Process
+from .backend import Backend, Process, RunRef
 from .errors import AgentTopError, BackendError
 from .gateway.meters import midnight
 from .journal.events import CallSettled, CallStarted
@@ -44,7 +44,22 @@ async def trees(supervisor: Supervisor, agents: Iterable[str]) -> dict[str, list
     return found
 
 
-def info(agent: Agent, kernel: Kernel, tree: list[Process] | None) -> AgentInfo:
+async def pids(supervisor: Supervisor, agents: Iterable[str]) -> dict[str, list[int]]:
+    """The live pids of several agents' trees, asked of each backend at one go."""
+    groups: dict[str, tuple[Backend, dict[str, RunRef]]] = {}
+    for agent in agents:
+        if (run := supervisor.runs.get(agent)) is not None:
+            groups.setdefault(run.backend.name, (run.backend, {}))[1][agent] = run.ref
+    found: dict[str, list[int]] = {}
+    for backend, refs in groups.values():
+        try:
+            found |= await backend.pids(refs)
+        except BackendError:
+            continue  # the backend is away: its rows are stale, and their processes not known
+    return found
+
+
+def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
     """One agent as ``ps --json`` prints it. Tokens and money are of its whole life."""
     run, meter = agent.run, agent.total
     load = kernel.feed.sampler.loads.get(agent.id)
@@ -62,7 +77,7 @@ def info(agent: Agent, kernel: Kernel, tree: list[Process] | None) -> AgentInfo:
         nice=agent.nice,
         model=agent.model,
         pid=pid if isinstance(pid, int) else None,
-        pids=[process.pid for process in tree or ()],
+        pids=tree or [],
         tokens=Tokens(
             input=meter.usage.input,
             cache_read=meter.usage.cache_read,
@@ -117,7 +132,7 @@ async def detail(agent: Agent, kernel: Kernel) -> AgentDetail:
         except AgentTopError as error:
             mechanism = error.what
     return AgentDetail(
-        info=info(agent, kernel, tree),
+        info=info(agent, kernel, [process.pid for process in tree]),
         spec=agent.spec,
         children=[child.id for child in registry.children(kernel.books.committed, agent.id)],
         processes=[process_info(process) for process in tree],
@@ -201,7 +216,9 @@ async def kill_plan(request: Target, kernel: Kernel) -> KillPlan:
     elif all(agent.freeze is not None for agent in chosen if agent.live):
         impossible["freeze"] = "it is frozen already"
     return KillPlan(
-        agents=[info(agent, kernel, found.get(agent.id)) for agent in chosen],
+        agents=[
+            info(agent, kernel, [process.pid for process in found.get(agent.id, ())]) for agent in chosen
+        ],
         processes={key: [process_info(process) for process in tree] for key, tree in found.items()},
         containers=containers,
         calls_in_flight=sum(len(agent.calls) for agent in chosen),
