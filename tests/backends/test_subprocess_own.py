@@ -163,7 +163,7 @@ async def test_what_a_program_leaves_behind_ends_with_it(either: SubprocessRig) 
 
 
 async def test_proof_tells_what_was_done_in_order(rig: SubprocessRig) -> None:
-    launch = rig.sh("(trap '' TERM; while :; do sleep 1; done) & echo on; wait")
+    launch = rig.sh("(trap '' TERM; echo on; while :; do sleep 1; done) & wait")
     ref = await rig.start(launch)
     await rig.said(launch, "on")
     killed = await rig.backend.stop(ref, grace=0.5)
