@@ -413,9 +413,11 @@ def _pids(known: Mapping[str, Run], scan: tree.Scan | None) -> dict[str, list[in
     found: dict[str, list[int]] = {}
     for key, run in known.items():
         if run.tree is not None:
-            pids = tree.group_pids(run.tree)
+            pids = tree.group_pids(run.tree) or []
+            if run.pid not in pids and run.wrapper():
+                pids.insert(0, run.pid)  # started a moment ago, not in its group yet
         else:
-            pids = [process.pid for process in tree.related(run, scan)] if scan is not None else None
+            pids = [process.pid for process in tree.related(run, scan)] if scan is not None else []
         if pids:
             found[key] = pids
     return found
