@@ -121,9 +121,15 @@ def _ready(fleet: Fleet, event: ev.RunReady, ts: float) -> None:
             _move(agent, State.EXECUTING, ts, _program(agent))
 
 
+#: What a backend says of an end that tells a person more than the exit code beside it.
+_TELLING = frozenset({"dockerd stopped", "the container was removed"})
+
+
 def _ending(event: ev.RunExited) -> str:
     if event.cause in ("reboot", "lost", "start_failed", "backend"):
         return event.cause.replace("_", " ")
+    if event.cause == "exit" and event.detail in _TELLING:
+        return event.detail
     if event.signal is not None:
         return f"signal {event.signal}"
     return "exit ?" if event.code is None else f"exit {event.code}"
