@@ -215,7 +215,7 @@ class LaunchScreen(Dialog[str]):
         template = self.inputs["template"]
         assert isinstance(template, Choose)
         offered = [Option(t.name, why="" if t.ready else t.hint or "not found") for t in self.templates]
-        template.options = [*offered, Option(CUSTOM)]
+        template.options = [*(option for option in offered if option.value != CUSTOM), Option(CUSTOM)]
         ready = [t.name for t in self.templates if t.ready]
         if ready and not self.values["command"]:
             template.value = ready[0]

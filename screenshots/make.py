@@ -1,0 +1,172 @@
+"""Draw the pictures in this folder: ``.venv/bin/python screenshots/make.py [NAME…]``.
+
+The real screen over a real kernel, gateway and provider, with the demo's fleet at work; see ``world.py`` for
+what is played so that two runs give the same files. Needs no terminal and no network.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+HERE = Path(__file__).resolve().parent
+HOME = Path("/tmp/agenttop-pictures")
+sys.path.insert(0, str(HERE))
+
+from rich.cells import cell_len  # noqa: E402
+from textual.pilot import Pilot  # noqa: E402
+from world import World, world  # noqa: E402
+
+from agenttop.core.client import KernelClient  # noqa: E402
+from agenttop.tui.app import AgentTopApp  # noqa: E402
+from agenttop.tui.widgets import tabs  # noqa: E402
+
+TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+FONT = "'DejaVu Sans Mono','Menlo','SF Mono','Liberation Mono','Consolas',monospace"
+
+
+class Picture(NamedTuple):
+    """One file: ``keys`` are pressed first, then ``shows`` must be on the screen."""
+
+    name: str
+    size: tuple[int, int]
+    keys: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ("lead",)
+    theme: str = "htop"
+    at: str = "api"
+    """The agent under the cursor."""
+
+
+WIDE, TALL, SMALL = (120, 34), (200, 50), (80, 24)
+
+PICTURES = (
+    Picture("fleet-120x34", WIDE),
+    Picture("fleet-200x50", TALL),
+    Picture("fleet-80x24", SMALL),
+    Picture("details-120x34", WIDE, ("enter",), ("Calls", "sonnet")),
+    Picture("launch-120x34", WIDE, ("n",), ("Template",)),
+    Picture("help-120x34", WIDE, ("question_mark",), ("Look",)),
+    Picture("events-120x34", WIDE, ("6",), ("call",)),
+    Picture("theme-dusk", WIDE, theme="dusk"),
+    Picture("theme-paper", WIDE, theme="paper"),
+    Picture("theme-ansi", WIDE, theme="ansi"),
+    Picture("mono-ascii-80x24", SMALL, theme="mono"),
+    Picture("kill-1-preview", WIDE, ("f9",), ("nothing has been sent yet",), at="nightly"),
+    # The last: it ends an agent.
+    Picture("kill-2-proof", WIDE, ("f9", "enter"), ("survivors", "cgroup.procs is empty"), at="nightly"),
+)
+
+
+async def draw(picture: Picture, scene: World) -> str:
+    """The picture as SVG."""
+
+    async def connect() -> KernelClient:
+        return scene.client
+
+    mono = picture.theme == "mono"
+    app = AgentTopApp(
+        connect,
+        theme=None if mono else picture.theme,
+        ascii=mono,
+        clock=scene.clock,
+        environ={**TERMINAL, "NO_COLOR": "1"} if mono else TERMINAL,
+    )
+    async with app.run_test(size=picture.size) as pilot:
+        await _until(pilot, lambda: app.model.known and "lead" in _text(app))
+        while app.model.current is None or app.model.current.name != picture.at:
+            await pilot.press("down")
+        for key in picture.keys:
+            await pilot.press(key)
+        await _until(pilot, lambda: all(part in _text(app) for part in picture.shows))
+        await _settled(pilot)
+        return lean(app.export_screenshot(title="agenttop", simplify=True))
+
+
+async def _settled(pilot: Pilot[int]) -> None:
+    """Nothing has changed for a second: the screen's own refresh is one."""
+    last, since = "", time.monotonic()
+    while time.monotonic() - since < 1.2:
+        await pilot.pause(0.05)
+        if (now := _text(pilot.app)) != last:
+            last, since = now, time.monotonic()
+
+
+async def _until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not true():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"it never came on the screen:\n{_text(pilot.app)}")
+        await pilot.pause(0.02)
+    await pilot.pause()
+
+
+def _text(app: AgentTopApp) -> str:
+    lines = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in lines)
+
+
+def lean(svg: str) -> str:
+    """Without fonts from the web (no page shows them inside ``<img>``); every run of text keeps its cells."""
+    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: Fira Code, monospace;", f"font-family: {FONT};", svg)
+    svg = re.sub(r"<text ([^>]*?)>([^<]*)</text>", _cells, svg)
+    return re.sub(r"[ \t]+\n", "\n", svg).strip() + "\n"
+
+
+def _cells(text: re.Match[str]) -> str:
+    """One run of text, split where a page's font may have other widths: braille, boxes, triangles."""
+    attributes, content = text[1], html.unescape(text[2])
+    length = re.search(r'textLength="([0-9.]+)"', attributes)
+    if length is None or not cell_len(content):
+        return text[0]
+    x = float(re.search(r'\bx="([0-9.]+)"', attributes)[1])  # type: ignore[index]
+    cell = float(length[1]) / cell_len(content)
+    kept = re.sub(r' ?(textLength|\bx)="[0-9.]+"', "", attributes).strip()
+    runs = []
+    for part in re.findall(r"[\x20-\x7e\xa0]+|[^\x20-\x7e\xa0]+", content):
+        wide = cell_len(part) * cell
+        if part.strip("\xa0 "):
+            shown = html.escape(part, quote=False).replace("\xa0", "&#160;")
+            runs.append(
+                f'<text {kept} x="{x:.1f}" textLength="{wide:.1f}" lengthAdjust="spacingAndGlyphs">{shown}</text>'
+            )
+        x += wide
+    return "".join(runs)
+
+
+async def main(wanted: list[str]) -> None:
+    """Draw all pictures, or the wanted ones."""
+    tabs._host = lambda: "devbox"
+    HOME.mkdir(mode=0o700)  # a fixed path, because one picture shows it
+    try:
+        claude = HOME / "bin" / "claude"  # the launch dialog as it is where Claude Code is installed
+        claude.parent.mkdir()
+        claude.touch(mode=0o755)
+        os.environ["PATH"] = f"{claude.parent}{os.pathsep}{os.environ['PATH']}"
+        async with world(HOME) as scene:
+            for picture in PICTURES:
+                if wanted and picture.name not in wanted:
+                    continue
+                file = HERE / f"{picture.name}.svg"
+                file.write_text(await draw(picture, scene))
+                print(f"{file.relative_to(HERE.parent)}  {file.stat().st_size // 1000} kB")
+    finally:
+        shutil.rmtree(HOME)
+
+
+if __name__ == "__main__":
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    for name in [name for name in os.environ if name.startswith("AGENTTOP_")]:
+        del os.environ[name]
+    os.chdir("/")
+    anyio.run(main, sys.argv[1:])
