@@ -117,8 +117,10 @@ def as_user(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parent.parent.parent
     libraries = [str(root / ".typing"), *(path for path in sys.path if "site-packages" in path)]
     return subprocess.run(
-        ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", interpreter(), "-P"]
-        + ["-m", "agenttop.tui.main", *arguments],
+        [
+            *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
+            *(interpreter(), "-P", "-m", "agenttop.tui.main", *arguments),
+        ],
         env={
             "PATH": "/usr/bin:/bin",
             "HOME": "/nonexistent",

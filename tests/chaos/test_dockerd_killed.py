@@ -24,7 +24,9 @@ def test_containers_of_a_killed_dockerd_end_and_come_back_by_policy(
     (home / "config.toml").write_text(f'[backends.docker]\nhost = "{own_dockerd.host}"\n')
     docker = ("--backend", "docker", "--image", image, "--network", "none")
     sh.ok("run", "--name", "once", *docker, "--", "sleep", "600")
-    sh.ok("run", "--name", "back", *docker, "--restart", "on-failure", "--backoff", "0.2s", "--", "sleep", "600")
+    sh.ok(
+        "run", "--name", "back", *docker, "--restart", "on-failure", "--backoff", "0.2s", "--", "sleep", "600"
+    )
     sh.ok("run", "--name", "other", "--", "sleep", "600")
     other = sh.agents()["other"]["pid"]
 
@@ -36,7 +38,9 @@ def test_containers_of_a_killed_dockerd_end_and_come_back_by_policy(
 
     own_dockerd.start()
     once = until(
-        lambda: (a := sh.agents()["once"])["state"] in ("error", "terminated") and a, "the end being noticed", 60
+        lambda: (a := sh.agents()["once"])["state"] in ("error", "terminated") and a,
+        "the end being noticed",
+        60,
     )
     (ended,) = sh.happened("RunExited", name="once")
     assert (once["state"], once["detail"]) == ("error", "dockerd stopped")

@@ -49,13 +49,27 @@ def test_a_full_disk_refuses_says_so_and_heals_without_loss(sh: Shell, tmp_path:
     sh.ok("run", "--name", "ends", "--", "sh", "-c", f"read x < {gate}; exit 7")
     sh.ok("run", "--name", "lives", "--", "sleep", "600")
     sh.ok("run", "--name", "doomed", "--", "sleep", "600")
-    sh.ok("run", "--name", "again", "--restart", "on-failure", "--backoff", "0.1s", "--", "sh", "-c", "sleep 600")
+    sh.ok(
+        "run",
+        "--name",
+        "again",
+        "--restart",
+        "on-failure",
+        "--backoff",
+        "0.1s",
+        "--",
+        "sh",
+        "-c",
+        "sleep 600",
+    )
     before = sh.agents()
     filler = fill(sh.home)
 
     said = sh.fails(1, "hold", "lives")
     assert "the disk is full. Free some space on the disk of" in said
-    assert "the disk is full" in sh("run", "--name", "new", "--", "true").stderr.lower().replace("no space left on device", "the disk is full")
+    assert "the disk is full" in sh("run", "--name", "new", "--", "true").stderr.lower().replace(
+        "no space left on device", "the disk is full"
+    )
     assert {agent["name"] for agent in sh.ps()} == set(before)
     assert status(sh)["healthy"] is False
     assert "the disk is full" in sh.ok("kernel", "status")

@@ -27,7 +27,9 @@ while True:
         time.sleep(ahead)
 """
 
-HOSTILE = b"plain\x1b]0;owned\x07 \x1b[2J\x1b[31mred\x1b[0m \x9b31m \x1bc\x00\x07 \xff\xfe \x1b[6n caf\xc3\xa9\n"
+HOSTILE = (
+    b"plain\x1b]0;owned\x07 \x1b[2J\x1b[31mred\x1b[0m \x9b31m \x1bc\x00\x07 \xff\xfe \x1b[6n caf\xc3\xa9\n"
+)
 
 
 def disk_use(folder: Path) -> int:
@@ -106,7 +108,16 @@ def test_hostile_output_is_harmless_on_a_terminal_and_raw_in_a_pipe(sh: Shell, t
 
 
 def test_binary_output_comes_out_byte_for_byte(sh: Shell) -> None:
-    sh.ok("run", "--name", "noise", "--wait", "--", "sh", "-c", "head -c 300000 /dev/urandom | tee /tmp/noise.$$ | cat; rm /tmp/noise.$$")
+    sh.ok(
+        "run",
+        "--name",
+        "noise",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        "head -c 300000 /dev/urandom | tee /tmp/noise.$$ | cat; rm /tmp/noise.$$",
+    )
     agent = sh.agents()["noise"]
     kept = (sh.paths.run_dir(agent["id"], 1) / "out").read_bytes()
     raw = subprocess.run([*COMMAND, "logs", "noise"], env=sh.environ, capture_output=True, check=True).stdout

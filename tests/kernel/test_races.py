@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agenttop.backends.subprocess import SubprocessBackend
@@ -87,7 +88,7 @@ async def test_a_client_that_leaves_during_a_start_leaves_a_running_agent(client
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.run, sh("sleep 600"))
-            await anyio.sleep(0)  # the verb has begun
+            await anyio.lowlevel.checkpoint()  # the verb has begun
             scope.cancel()
 
     async def running() -> bool:
@@ -198,7 +199,9 @@ async def test_a_restart_that_was_due_while_the_disk_was_full_comes_after(
     client: KernelClient, disk: Disk, tmp_path: Path
 ) -> None:
     policy = Restart(policy=RestartMode.ON_FAILURE, backoff=0.3)
-    await client.run(sh(f"[ -e {tmp_path}/once ] && exec sleep 600; : > {tmp_path}/once; exit 1", restart=policy))
+    await client.run(
+        sh(f"[ -e {tmp_path}/once ] && exec sleep 600; : > {tmp_path}/once; exit 1", restart=policy)
+    )
 
     async def scheduled() -> bool:
         return "RestartScheduled" in await kinds(client, "hello")
