@@ -52,7 +52,7 @@ class DetailsScreen(PaneScreen):
     DEFAULT_CSS = """
     DetailsScreen #head { height: 4; }
     DetailsScreen #main { height: 1fr; }
-    DetailsScreen #left { width: 53%; }
+    DetailsScreen #left { width: 51%; }
     DetailsScreen #split { width: 1; height: 1fr; }
     DetailsScreen #right { width: 1fr; }
     DetailsScreen .rule { height: 1; }
@@ -198,7 +198,7 @@ class DetailsScreen(PaneScreen):
         left, right = self.query_one("#left"), self.query_one("#right")
         left.display = bool(shown & {"output", "processes"})
         right.display = "calls" in shown
-        left.styles.width = "53%" if several else "1fr"
+        left.styles.width = "51%" if several else "1fr"
         self.query_one("#split").display = self.query_one("#rest").display = several
         self.query_one("#page").display = not shown
         self._focus(shown)
