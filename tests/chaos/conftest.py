@@ -103,7 +103,7 @@ class Shell:
         return next(agent for agent in self.ps("--all") if agent["name"] == name)
 
     def happened(self, *kinds: str, name: str = "") -> list[dict[str, Any]]:
-        """The journal's rows of these kinds, oldest first."""
+        """The journal's rows of these kinds, oldest first; only kinds worth a person's look."""
         ref = f"&ref={name}" if name else ""
         found = quick.ask(self.paths.socket, f"/v1/last-events?count=10000{ref}", any_version=True)
         return [row for row in found if row["kind"] in kinds]

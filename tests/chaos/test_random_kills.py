@@ -94,7 +94,7 @@ def settle(sh: Shell) -> None:
 def unfinished(sh: Shell) -> list[str]:
     stopping = Counter(row["agent"] for row in sh.happened("StopRequested"))
     live = {agent["id"] for agent in sh.agents().values() if agent["pid"]}
-    last = {row["agent"]: row["kind"] for row in sh.happened("StopRequested", "RunExited", "RunStarting")}
+    last = {row["agent"]: row["kind"] for row in sh.happened("StopRequested", "RunExited", "RunStarted")}
     return [agent for agent in stopping if agent in live and last[agent] == "StopRequested"]
 
 
