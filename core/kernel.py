@@ -298,7 +298,11 @@ class Kernel:
                     CheckInfo(group="providers", name=name, level="ok", found="the clients' own credentials")
                 )
             elif key is None:
-                hint = f"Set {provider.key_name} where agenttop is started"
+                hint = (
+                    f"Put the key into {provider.key_file}, mode 0600"
+                    if provider.key_env is None
+                    else f"Set {provider.key_env} where agenttop is started"
+                )
                 checks.append(
                     CheckInfo(group="providers", name=name, level="warn", found="no key", hint=hint)
                 )

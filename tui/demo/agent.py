@@ -194,7 +194,8 @@ def _marked(text: str) -> dict[str, Any]:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
-    say(f"  got {signal.Signals(signum).name}, leaving")
+    # Not print: the signal may have come in the middle of one, and a buffer is not entered twice.
+    os.write(1, f"  got {signal.Signals(signum).name}, leaving\n".encode())
     raise SystemExit(128 + signum)
 
 
