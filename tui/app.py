@@ -70,6 +70,7 @@ class AgentTopApp(App[int]):
         keys: Mapping[str, str | Sequence[str]] | None = None,
         theme: str | None = None,
         ascii: bool | None = None,
+        window: str | None = None,
         clock: Clock | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -77,6 +78,7 @@ class AgentTopApp(App[int]):
         self._settings_error: AgentTopError | None = None
         self.paths = paths
         self.settings = self._load_settings(paths)
+        self._window = window
         self.ascii = (wants_ascii(env) or self.settings.ascii) if ascii is None else ascii
         name = wanted_theme(env, theme or self.settings.theme or None)
         self.look: Look = look(name, ascii=self.ascii)
@@ -119,7 +121,7 @@ class AgentTopApp(App[int]):
         model = FleetModel(self.clock.time)
         choice = self.settings
         model.sort, model.largest, model.tree = choice.sort, choice.largest, choice.tree
-        model.window, model.show_ended = choice.window, choice.show_ended
+        model.window, model.show_ended = self._window or choice.window, choice.show_ended
         return model
 
     # --- life ----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def open_screen(
         return await connect(places, embedded=embedded)
 
     app = AgentTopApp(to_kernel, paths=places, **options)
-    app.run(mouse=mouse)
+    app.run(mouse=mouse or app.settings.mouse)
     return app.return_code or 0
 
 
