@@ -1,0 +1,1 @@
+"""Widgets: one concept each; they draw lines and know no kernel."""

@@ -38,10 +38,19 @@ _CSI = re.compile(r"([\x30-\x3f]*)([\x20-\x2f]*)([\x40-\x7e])")
 _STRING_END = re.compile("[\x07\x18\x1a\x1b\x9c\n\r]")
 _PLAIN = Style()
 _WEIGHTS = {
-    1: Style(bold=True), 2: Style(dim=True), 3: Style(italic=True), 4: Style(underline=True),
-    7: Style(reverse=True), 9: Style(strike=True), 21: Style(underline=True),
-    22: Style(bold=False, dim=False), 23: Style(italic=False), 24: Style(underline=False), 27: Style(reverse=False), 29: Style(strike=False),
-}  # fmt: skip
+    1: Style(bold=True),
+    2: Style(dim=True),
+    3: Style(italic=True),
+    4: Style(underline=True),
+    7: Style(reverse=True),
+    9: Style(strike=True),
+    21: Style(underline=True),
+    22: Style(bold=False, dim=False),
+    23: Style(italic=False),
+    24: Style(underline=False),
+    27: Style(reverse=False),
+    29: Style(strike=False),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
