@@ -19,8 +19,8 @@ def names(width: int, chosen: tuple[str, ...] = ()) -> list[str]:
         (120, "ID NAME S WHY MODEL CTX% TOK/m IN CACHE OUT $ BUD% MBOX TASK"),
         (
             200,
-            "ID NAME S WHY NI BACKEND MODEL CTX% TOK/m LAST_20m IN C-RD C-WR OUT $ BUD% MBOX WRK/REC/ARC CPU% MEM "
-            "TIME+ PIDS TASK",
+            "ID NAME S WHY NI BACKEND MODEL CTX% TOK/m LAST_20m IN C-RD C-WR OUT $ BUD% MBOX WRK/REC/ARC "
+            "CPU% MEM TIME+ PIDS TASK",
         ),
     ],
 )
