@@ -92,6 +92,12 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def last_pid() -> int:
+    """The pid that was given out last, machine-wide (proc(5), /proc/loadavg)."""
+    data = read("/proc/loadavg")
+    return int(data.split()[-1]) if data else 0
+
+
 def marker(pid: int) -> str | None:
     """The run that a process's environment names; ``None`` without one or if it may not be read."""
     path = f"/proc/{pid}/environ"

@@ -25,6 +25,11 @@ _PLAIN = 0.1
 #: A tree is looked through again at least so often while it has time to end by itself.
 _LOOK = 0.25
 
+#: So long nobody of the tree may be born before it counts as ended (without a group only).
+_QUIET = 0.05
+#: How many of the newest pids are looked at in one round.
+_NEWEST = 16
+
 Key = tuple[int, int]
 T = TypeVar("T")
 
@@ -65,6 +70,8 @@ class Stop:
                 + (", ignored TERM" if grace > 0 else ", no grace was given"),
             )
         scan = await self._scan()
+        if self._run.mechanism == "signal":
+            scan = await self._hunt(scan, began + grace + KILL_DEADLINE)
         survivors = await self._thread(partial(self._prove, scan))
         total = len(self._ever)
         return Killed(
@@ -194,6 +201,41 @@ class Stop:
                 _signal(process, signal.SIGKILL, watch)
         if last and "tree" in self._run.groups:
             cgroups.write(f"{self._run.groups['tree']}/cgroup.kill", "1")
+
+    async def _hunt(self, scan: tree.Scan, end: float) -> tree.Scan:
+        """Without a group: until a pass over /proc and a watch on new pids both find nobody.
+
+        A chain of processes that each start their successor and end is never in a list of pids for
+        long enough to be killed from it. So the newest pids are looked at again and again, and what
+        has our marker dies in the microseconds between its start and its own first fork.
+        """
+        while True:
+            caught = await self._thread(self._catch_new)
+            scan = await self._scan()
+            found = [p for p in scan.marked.get(self._run.marker, ()) if p.pid != self._run.pid]
+            for process in found:
+                self._ever[process.key] = process.comm
+                _signal(process, signal.SIGKILL)
+            if not (caught or found) or time.monotonic() > end:
+                return scan
+
+    def _catch_new(self) -> int:
+        """Kill what is born with our marker, until none was for a while; returns how many."""
+        caught = 0
+        quiet = time.monotonic()
+        while time.monotonic() - quiet < _QUIET:
+            newest = proc.last_pid()
+            for pid in range(newest, max(newest - _NEWEST, 1), -1):
+                if pid == self._run.pid or proc.marker(pid) != self._run.marker:
+                    continue
+                found = proc.stat(pid)
+                if found is None or not found.alive:
+                    continue
+                _signal(found, signal.SIGKILL)
+                self._ever[found.key] = found.comm
+                caught += 1
+                quiet = time.monotonic()
+        return caught
 
     # -- proof
 
