@@ -163,12 +163,16 @@ async def test_a_kill_comes_with_its_proof(client: KernelClient) -> None:
 
 
 async def test_signal_restart_nice_and_remove(client: KernelClient) -> None:
-    await client.run(sh("trap 'echo usr1' USR1; while :; do sleep 0.05; done"))
+    await client.run(sh("trap 'echo usr1' USR1; echo ready; while :; do sleep 0.05; done"))
+
+    async def ready() -> bool:  # before its trap is set the signal would end it
+        return b"ready" in await text(client, "hello")
 
     async def trapped() -> bool:
         await client.signal(SignalRequest(refs=["hello"], signal=10))
         return b"usr1" in await text(client, "hello")
 
+    await until(ready, "the script being ready")
     await until(trapped, "the trap")
     (done,) = await client.nice(NiceRequest(refs=["hello"], nice=7))
     assert done.error is None
