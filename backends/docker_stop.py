@@ -121,7 +121,7 @@ class Stop:
             what = "cgroup.procs is empty" if not survivors else "cgroup.procs is not empty"
             self._step(what, f"{len(survivors)} survivors, 0 reparented, 0 zombies", ok=not survivors)
         try:
-            info = await self._engine.json("GET", f"containers/{self._container}/json", "cannot verify")
+            info = await self._settled(wait=not survivors)
             running = bool(info["State"]["Running"])
             evidence = (
                 "still running" if running else f"exit status {info['State']['ExitCode']}, its log is kept"
@@ -134,6 +134,17 @@ class Stop:
         except BackendUnavailable as error:
             self._step(f"container {self._name} not asked for", error.why, ok=gone and not survivors)
         return tuple(survivors)
+
+    async def _settled(self, *, wait: bool) -> dict[str, Any]:
+        """dockerd's view; it hears of the end of a container some milliseconds after the processes ended."""
+        end = self._clock.monotonic() + (_PATIENCE if wait else 0.0)
+        while True:
+            info: dict[str, Any] = await self._engine.json(
+                "GET", f"containers/{self._container}/json", "cannot verify"
+            )
+            if not info["State"]["Running"] or self._clock.monotonic() >= end:
+                return info
+            await anyio.sleep(_POLL)
 
     async def _gone(self, seconds: float) -> bool:
         """Whether the container ended within so many seconds."""

@@ -422,3 +422,12 @@ def _host_listener() -> Iterator[tuple[list[str], list[object]]]:
         yield addresses, accepted
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
+
+
+async def test_a_stop_waits_for_dockerd_to_hear_of_it(docker_rig: Rig) -> None:  # noqa: F811
+    """The processes are gone before dockerd knows: that is no survivor."""
+    for _ in range(8):
+        ref = await docker_rig.backend.start(docker_rig.launch("sh", "-c", "while :; do sleep 1; done"))
+        killed = await docker_rig.backend.stop(ref, grace=5.0)
+        assert killed.survivors == ()
+        assert [step for step in killed.steps if not step.ok] == []
