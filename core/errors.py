@@ -6,7 +6,6 @@ person who searches for the text finds it wherever it was shown.
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 
@@ -33,23 +32,12 @@ class AgentTopError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        following = (_capital(part) for part in (self.why, self.hint))
-        return " ".join(part.rstrip(".") + "." for part in (self.what, *following) if part)
+        parts = (part.rstrip(".") + "." for part in (self.what, self.why, self.hint) if part)
+        return " ".join(parts)
 
     def to_dict(self) -> dict[str, str]:
         """The error as it travels over the control API."""
         return {"code": self.code, "what": self.what, "why": self.why, "hint": self.hint}
-
-
-#: Words a sentence may begin with. Anything else (a name, a path, a program) keeps its own case.
-_WORDS = re.compile(
-    r"(an?|another|because|for|in|installed|its?|no|nobody|not|nothing|one|only"
-    r"|that|the|there|these|they|this|those|what|when) "
-)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:] if _WORDS.match(sentence) else sentence
 
 
 class UsageError(AgentTopError):

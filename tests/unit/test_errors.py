@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agenttop.core import errors
 from agenttop.core.errors import AgentTopError, Conflict, NoSuchAgent, from_dict
 
 
 def test_three_sentences_with_one_stop_each() -> None:
-    error = Conflict("hello cannot be killed", "it is terminated.", "agenttop ps --all lists it")
-    assert str(error) == "hello cannot be killed. It is terminated. agenttop ps --all lists it."
+    error = Conflict("hello cannot be killed", "it is terminated.", "Look at it with agenttop ps --all")
+    assert str(error) == "hello cannot be killed. it is terminated. Look at it with agenttop ps --all."
     assert str(AgentTopError("nothing works")) == "nothing works."
-
-
-@pytest.mark.parametrize("why", ["/tmp/x is not there", "claude is not installed", "uvloop failed"])
-def test_names_and_paths_keep_their_case(why: str) -> None:
-    assert why in str(AgentTopError("no", why))
 
 
 def test_an_error_survives_the_journey_over_the_door() -> None:
