@@ -119,7 +119,9 @@ class Stop:
         survivors = sorted({one.pid for one in self._seen if alive(one)} | set(self._members()))
         if self._group is not None:
             what = "cgroup.procs is empty" if not survivors else "cgroup.procs is not empty"
-            self._step(what, f"{len(survivors)} survivors among {_processes(len(self._seen))}", ok=not survivors)
+            self._step(
+                what, f"{len(survivors)} survivors among {_processes(len(self._seen))}", ok=not survivors
+            )
         try:
             info = await self._settled(wait=not survivors)
             running = bool(info["State"]["Running"])
