@@ -14,15 +14,24 @@ from typing import Self
 from .api import (
     AgentDetail,
     AgentInfo,
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
+    CallInfo,
+    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
+    ExtendRequest,
     FleetRequest,
+    HaltInfo,
     KernelStatus,
     KillPlan,
     NiceRequest,
     Outcome,
     PauseRequest,
+    ProviderInfo,
     RemoveRequest,
     RunRequest,
     SignalRequest,
@@ -30,6 +39,8 @@ from .api import (
     StopRequest,
     Target,
     TemplateInfo,
+    UsageRequest,
+    UsageRow,
     Window,
 )
 from .backend import Chunk
@@ -153,6 +164,62 @@ class KernelClient(ABC):
     @abstractmethod
     def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """One snapshot, then deltas, at most ten a second, coalesced for slow readers."""
+
+    @abstractmethod
+    async def budgets(self) -> list[BudgetInfo]:
+        """Every budget as it stands now."""
+
+    @abstractmethod
+    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
+        """Make or replace a budget; calls that fit now go on.
+
+        Raises:
+            NoSuchAgent: The agent it is for.
+        """
+
+    @abstractmethod
+    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
+        """Add to a budget's limit until its present window ends.
+
+        Raises:
+            UsageError: There is no budget of this name, or it has no such limit.
+        """
+
+    @abstractmethod
+    async def remove_budget(self, name: str) -> None:
+        """Take a budget away.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+
+    @abstractmethod
+    async def approvals(self) -> list[ApprovalInfo]:
+        """What waits for a person's decision, oldest first."""
+
+    @abstractmethod
+    async def answer(self, request: AnswerRequest) -> list[Outcome]:
+        """Decide about held calls; one outcome per approval."""
+
+    @abstractmethod
+    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
+        """Model calls one by one, newest last."""
+
+    @abstractmethod
+    async def usage(self, request: UsageRequest) -> list[UsageRow]:
+        """Sums over settled calls."""
+
+    @abstractmethod
+    async def providers(self) -> list[ProviderInfo]:
+        """Every provider: key, breaker, limits, who waits."""
+
+    @abstractmethod
+    async def halt(self) -> HaltInfo:
+        """The kill switch: hold every call and freeze every managed agent."""
+
+    @abstractmethod
+    async def unhalt(self) -> HaltInfo:
+        """Undo ``halt``; what was paused before stays paused."""
 
     @abstractmethod
     async def templates(self) -> list[TemplateInfo]:

@@ -15,15 +15,24 @@ import anyio.to_thread
 from .api import (
     AgentDetail,
     AgentInfo,
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
+    CallInfo,
+    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
+    ExtendRequest,
     FleetRequest,
+    HaltInfo,
     KernelStatus,
     KillPlan,
     NiceRequest,
     Outcome,
     PauseRequest,
+    ProviderInfo,
     RemoveRequest,
     RunRequest,
     SignalRequest,
@@ -31,6 +40,8 @@ from .api import (
     StopRequest,
     Target,
     TemplateInfo,
+    UsageRequest,
+    UsageRow,
     Window,
 )
 from .backend import Chunk
@@ -266,6 +277,50 @@ class EmbeddedClient(KernelClient):
     def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """See ``KernelClient``."""
         return self._stream(self._local.watch(window))
+
+    async def budgets(self) -> list[BudgetInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.budgets)
+
+    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
+        """See ``KernelClient``."""
+        return await self._call(self._local.set_budget, request)
+
+    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
+        """See ``KernelClient``."""
+        return await self._call(self._local.extend_budget, request)
+
+    async def remove_budget(self, name: str) -> None:
+        """See ``KernelClient``."""
+        await self._call(self._local.remove_budget, name)
+
+    async def approvals(self) -> list[ApprovalInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.approvals)
+
+    async def answer(self, request: AnswerRequest) -> list[Outcome]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.answer, request)
+
+    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.model_calls, request)
+
+    async def usage(self, request: UsageRequest) -> list[UsageRow]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.usage, request)
+
+    async def providers(self) -> list[ProviderInfo]:
+        """See ``KernelClient``."""
+        return await self._call(self._local.providers)
+
+    async def halt(self) -> HaltInfo:
+        """See ``KernelClient``."""
+        return await self._call(self._local.halt)
+
+    async def unhalt(self) -> HaltInfo:
+        """See ``KernelClient``."""
+        return await self._call(self._local.unhalt)
 
     async def templates(self) -> list[TemplateInfo]:
         """See ``KernelClient``."""

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -25,7 +26,7 @@ from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .agents.trimming import Trimmer
-from .api import CheckInfo, KernelStatus, TemplateInfo
+from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
 from .budget.prices import Prices
 from .clock import Clock, SteadyClock, SystemClock
 from .config import Config
@@ -37,11 +38,13 @@ from .gateway.gateway import Gateway
 from .gateway.identity import Identity
 from .gateway.limits import Limits
 from .gateway.meters import Meters
-from .gateway.providers import KeyRing
+from .gateway.providers import KeyRing, Provider
+from .halt import KillSwitch
 from .journal import events as ev
 from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
+from .money import Money
 from .paths import Paths
 from .unbroken import Unbroken
 
@@ -99,6 +102,8 @@ class Kernel:
         self.launcher: Launcher
         self.control: Control
         self.creation: Creation
+        self.switch: KillSwitch
+        self.money: Money
         self.trimmer: Trimmer
         self.feed: Feed
         self.unbroken: Unbroken
@@ -164,6 +169,8 @@ class Kernel:
             complete=self.config.complete,
             key_names=self._key_names,
         )
+        self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
+        self.money = Money()
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(self.books, self.meters, self.supervisor, self.clock, self.started)
 
@@ -283,6 +290,25 @@ class Kernel:
             memory=self.feed.header("run").kernel_memory,
             missing_keys=sorted(self.desk.missing_keys),
         )
+
+    def providers(self) -> list[ProviderInfo]:
+        """Every provider as the gateway sees it now."""
+        return [
+            ProviderInfo(
+                name=name,
+                protocol=provider.protocol,
+                base_url=provider.base_url,
+                auth=provider.auth,
+                key="clients" if provider.auth == "passthrough" else self._key_state(provider),
+            )
+            for name, provider in self.config.providers.items()
+        ]
+
+    def _key_state(self, provider: Provider) -> Literal["present", "missing"]:
+        try:
+            return "present" if self.keys.get(provider) else "missing"
+        except AgentTopError:
+            return "missing"
 
     def checks(self) -> list[CheckInfo]:
         """The kernel's own lines of ``doctor``."""

@@ -16,15 +16,24 @@ from .agents.states import Pause
 from .api import (
     AgentDetail,
     AgentInfo,
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
+    CallInfo,
+    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
+    ExtendRequest,
     FleetRequest,
+    HaltInfo,
     KernelStatus,
     KillPlan,
     NiceRequest,
     Outcome,
     PauseRequest,
+    ProviderInfo,
     RemoveRequest,
     RunRequest,
     SignalRequest,
@@ -32,6 +41,8 @@ from .api import (
     StopRequest,
     Target,
     TemplateInfo,
+    UsageRequest,
+    UsageRow,
     Window,
 )
 from .backend import Chunk
@@ -183,6 +194,54 @@ class LocalClient(KernelClient):
     async def shutdown(self, *, restart: bool = False) -> None:
         """End the kernel; agents run on."""
         self._kernel.finish("restart" if restart else "asked to stop")
+
+    # --- money, calls, providers -----------------------------------------------------------------
+
+    async def budgets(self) -> list[BudgetInfo]:
+        """Every budget as it stands now."""
+        return self._kernel.money.budgets()
+
+    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
+        """Make or replace a budget."""
+        return await self._kernel.money.set(request.budget, self._owner)
+
+    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
+        """Add to a budget's limit until its present window ends."""
+        return await self._kernel.money.extend(request, self._owner)
+
+    async def remove_budget(self, name: str) -> None:
+        """Take a budget away."""
+        await self._kernel.money.remove(name, self._owner)
+
+    async def approvals(self) -> list[ApprovalInfo]:
+        """What waits for a person's decision, oldest first."""
+        return self._kernel.money.approvals()
+
+    async def answer(self, request: AnswerRequest) -> list[Outcome]:
+        """Decide about held calls."""
+        return await self._kernel.money.answer(request, self._owner)
+
+    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
+        """Model calls one by one, newest last."""
+        return await self._kernel.money.calls(request)
+
+    async def usage(self, request: UsageRequest) -> list[UsageRow]:
+        """Sums over settled calls."""
+        return await self._kernel.money.usage(request)
+
+    async def providers(self) -> list[ProviderInfo]:
+        """Every provider: key, breaker, limits, who waits."""
+        return self._kernel.providers()
+
+    async def halt(self) -> HaltInfo:
+        """The kill switch: hold every call, freeze every managed agent."""
+        kernel = self._kernel
+        return await kernel.unbroken(lambda: kernel.switch.halt(self._owner))
+
+    async def unhalt(self) -> HaltInfo:
+        """Undo ``halt``."""
+        kernel = self._kernel
+        return await kernel.unbroken(lambda: kernel.switch.unhalt(self._owner))
 
     # --- following -------------------------------------------------------------------------------
 

@@ -14,15 +14,24 @@ from pydantic import BaseModel, TypeAdapter
 from .api import (
     AgentDetail,
     AgentInfo,
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
+    CallInfo,
+    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
+    ExtendRequest,
     FleetRequest,
+    HaltInfo,
     KernelStatus,
     KillPlan,
     NiceRequest,
     Outcome,
     PauseRequest,
+    ProviderInfo,
     RemoveRequest,
     RunRequest,
     SignalRequest,
@@ -30,6 +39,8 @@ from .api import (
     StopRequest,
     Target,
     TemplateInfo,
+    UsageRequest,
+    UsageRow,
     Window,
 )
 from .backend import Chunk
@@ -49,6 +60,11 @@ _IDLE = 4
 _OUTCOMES: TypeAdapter[list[Outcome]] = TypeAdapter(list[Outcome])
 _AGENTS: TypeAdapter[list[AgentInfo]] = TypeAdapter(list[AgentInfo])
 _CHECKS: TypeAdapter[list[CheckInfo]] = TypeAdapter(list[CheckInfo])
+_BUDGETS: TypeAdapter[list[BudgetInfo]] = TypeAdapter(list[BudgetInfo])
+_APPROVALS: TypeAdapter[list[ApprovalInfo]] = TypeAdapter(list[ApprovalInfo])
+_CALLS: TypeAdapter[list[CallInfo]] = TypeAdapter(list[CallInfo])
+_USAGE: TypeAdapter[list[UsageRow]] = TypeAdapter(list[UsageRow])
+_PROVIDERS: TypeAdapter[list[ProviderInfo]] = TypeAdapter(list[ProviderInfo])
 _TEMPLATES: TypeAdapter[list[TemplateInfo]] = TypeAdapter(list[TemplateInfo])
 
 
@@ -163,6 +179,52 @@ class SocketClient(KernelClient):
     async def shutdown(self, *, restart: bool = False) -> None:
         """End the kernel; agents run on."""
         await self._post("/v1/shutdown", {"restart": restart})
+
+    # --- money, calls, providers -----------------------------------------------------------------
+
+    async def budgets(self) -> list[BudgetInfo]:
+        """Every budget as it stands now."""
+        return _BUDGETS.validate_json(await self._ask("GET", "/v1/budgets"))
+
+    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
+        """Make or replace a budget."""
+        return BudgetInfo.model_validate_json(await self._post("/v1/budgets", request))
+
+    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
+        """Add to a budget's limit."""
+        return BudgetInfo.model_validate_json(await self._post("/v1/budgets/extend", request))
+
+    async def remove_budget(self, name: str) -> None:
+        """Take a budget away."""
+        await self._post("/v1/budgets/remove", {"name": name})
+
+    async def approvals(self) -> list[ApprovalInfo]:
+        """What waits for a person's decision."""
+        return _APPROVALS.validate_json(await self._ask("GET", "/v1/approvals"))
+
+    async def answer(self, request: AnswerRequest) -> list[Outcome]:
+        """Decide about held calls."""
+        return await self._outcomes("answer", request)
+
+    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
+        """Model calls one by one."""
+        return _CALLS.validate_json(await self._post("/v1/calls", request))
+
+    async def usage(self, request: UsageRequest) -> list[UsageRow]:
+        """Sums over settled calls."""
+        return _USAGE.validate_json(await self._post("/v1/usage", request))
+
+    async def providers(self) -> list[ProviderInfo]:
+        """Every provider as the gateway sees it."""
+        return _PROVIDERS.validate_json(await self._ask("GET", "/v1/providers"))
+
+    async def halt(self) -> HaltInfo:
+        """The kill switch."""
+        return HaltInfo.model_validate_json(await self._post("/v1/halt", {}))
+
+    async def unhalt(self) -> HaltInfo:
+        """Undo ``halt``."""
+        return HaltInfo.model_validate_json(await self._post("/v1/unhalt", {}))
 
     # --- following -------------------------------------------------------------------------------
 

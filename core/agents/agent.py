@@ -77,6 +77,7 @@ class Freeze:
     frozen: int = 0
     total: int = 0
     mechanism: str = ""
+    by: str = ""
 
 
 @dataclass(slots=True)
@@ -153,3 +154,5 @@ class Fleet:
     """Name → id."""
     boot_id: str = ""
     kernels: int = 0
+    halted: bool = False
+    """The kill switch is on: no call is forwarded."""

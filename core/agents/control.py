@@ -127,6 +127,17 @@ class Control:
             )
         return f"frozen {frozen.frozen}/{frozen.total}", frozen._asdict()
 
+    async def thaw(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+        """Undo a freeze only; a hold stays."""
+        async with self._supervisor.lock(agent.id):
+            record = self._books.pending.agents.get(agent.id)
+            if record is None or record.freeze is None:
+                return "not frozen", None
+            if run := self._supervisor.runs.get(agent.id):
+                await run.backend.thaw(run.ref)
+            await self._supervisor.happened(ev.AgentResumed(agent=agent.id, how=Pause.FREEZE, by=by))
+        return "thawed", None
+
     async def hold(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
         """Let the gateway keep the agent's next model call.
 

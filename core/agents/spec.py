@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..budget.short import ShortBudget, parse_short
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -136,6 +138,9 @@ class Mount(_Part):
 
 Network = Literal["gateway", "open", "none"]
 
+Queue = Literal["interactive", "batch"]
+"""The scheduling class of an agent's calls: batch calls go only when no interactive one waits."""
+
 
 class AgentSpec(_Part):
     """The declaration an agent is started from.
@@ -155,6 +160,13 @@ class AgentSpec(_Part):
     labels: dict[LabelKey, Annotated[Text, Field(max_length=253)]] = Field(default_factory=dict)
     parent: str | None = None
     nice: Nice = 0
+    queue: Queue = "interactive"
+    budget: Annotated[ShortBudget, BeforeValidator(parse_short)] | None = None
+    """A budget on the agent and all its children: ``"$5/day"``, ``"2M tokens/hour deny"``, or a table."""
+    providers: list[Name] | None = Field(default=None, max_length=100)
+    """The providers it may use; ``None`` is all."""
+    models: list[Annotated[str, Field(max_length=200)]] | None = Field(default=None, max_length=100)
+    """The models it may ask for, as shell patterns (``claude-*``); ``None`` is all."""
     stdin: bool = False
     restart: Restart = Restart()
     stop_grace: Seconds = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import anyio
 
@@ -15,7 +16,7 @@ from ..errors import JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
 from ..journal.events import CallHeld, CallProgressed, CallReleased, CallSettled, CallStarted, Usage
-from .desk import Caller, Refused
+from .desk import Asking, Caller, Refused
 from .identity import Identity
 from .meters import Meters, buckets, midnight
 from .providers import KeyRing
@@ -64,7 +65,7 @@ class CallDesk:
 
     # --- may it go -------------------------------------------------------------------------------
 
-    async def admit(self, started: CallStarted) -> None:
+    async def admit(self, started: CallStarted, asking: Asking) -> None:
         """Return when the call is durable and may be forwarded.
 
         Raises:
@@ -78,6 +79,19 @@ class CallDesk:
                 await self._changed.wait()
             await self._commit(CallReleased(agent=agent.id, call=started.call))
         await self._commit(started)
+
+    async def turn(self, started: CallStarted) -> str:
+        """Its turn has come: nothing queues yet."""
+        return started.provider
+
+    def answered(
+        self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
+    ) -> Literal["pass", "again"]:
+        """Every answer is passed on."""
+        return "pass"
+
+    def lost(self, started: CallStarted, provider: str, why: str) -> None:
+        """Nothing is learned from it yet."""
 
     async def await_key(self, started: CallStarted, name: str) -> None:
         """Wait until a client has supplied the provider key ``name``; the row says what is missing."""
@@ -111,7 +125,7 @@ class CallDesk:
     def _agent(self, agent: str) -> Agent:
         record = self._books.pending.agents.get(agent)
         if record is None or not record.live:
-            raise Refused(403, "this agent has ended")
+            raise Refused("ended", "this agent has ended")
         return record
 
     async def _commit(self, event: ev.Event) -> None:

@@ -4,20 +4,25 @@ The order for one metered call is always the same, and every call that entered `
 error from it ends in exactly one ``settle``::
 
     identify(secret) -> Caller
-    await admit(CallStarted)          # durable on return; may wait for hours
+    await admit(CallStarted, Asking)  # reserved and durable on return; may wait for hours
     await await_key(CallStarted, …)   # only where the provider's key is not there
+    provider = await turn(CallStarted)  # its turn in the provider's queue; may wait
+    answered(CallStarted, …)          # the head of an answer; may say: take it back, try again
     progressed(CallProgressed)        # about once a second, while it runs
     await settle(CallSettled)         # durable on return; the last chunk is withheld until then
 
-A client that leaves while ``admit`` or ``await_key`` waits makes the gateway cancel that wait and
-settle the call as ``client_cut`` with zero usage; the desk may therefore see a settlement of a call
-whose ``CallStarted`` it never committed, and ignores that.
+After ``answered`` said ``again``, or where the provider was not reached (``lost``), ``turn`` is awaited
+once more for the same call. A client that leaves while ``admit``, ``await_key`` or ``turn`` waits makes the
+gateway cancel that wait and settle the call as ``client_cut`` with zero usage; so does the gateway itself
+(outcome ``refused``) when a client has waited as long as it bears. The desk may therefore see a settlement
+of a call whose ``CallStarted`` it never committed, and ignores that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from ..errors import AgentTopError
 from ..journal.events import CallProgressed, CallSettled, CallStarted
@@ -31,25 +36,38 @@ class Caller:
     run: int
 
 
+class Asking(NamedTuple):
+    """What a request says of itself that decides about its admission, beyond ``CallStarted``."""
+
+    body_bytes: int
+    """Length of its (decoded) body: bounds its input."""
+    max_output: int | None
+    """The most tokens it may produce, over all its choices; ``None`` where it does not say."""
+    fingerprint: int | None = None
+    """64-bit similarity hash of what it asks now: near-identical requests differ in few bits."""
+
+
+RefusalKind = Literal["budget", "policy", "ended", "throttled", "key"]
+"""Why: no money, not allowed, the agent is gone, come again in ``retry_after``, no provider key."""
+
+
 class Refused(AgentTopError):
-    """The desk will not let a call go on.
+    """The desk will not let a call go on. The protocol makes the answer of it that its clients understand.
 
     Attributes:
-        reply: HTTP status the client gets: 402 for money, 403 for policy (what clients do with
-            each is why: those statuses are not retried).
-        body: The whole body, if the desk wants a special one; else the protocol's own error form
-            around ``message``.
+        kind: Why.
         message: What a person reads in the agent's output.
+        retry_after: Seconds after which the client may come again (``throttled`` only).
     """
 
     status = 403
     code = "refused"
 
-    def __init__(self, reply: int, message: str, body: bytes | None = None) -> None:
+    def __init__(self, kind: RefusalKind, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.reply = reply
+        self.kind: RefusalKind = kind
         self.message = message
-        self.body = body
+        self.retry_after = retry_after
 
 
 class Desk(Protocol):
@@ -59,17 +77,39 @@ class Desk(Protocol):
         """The agent this secret belongs to, or ``None``; constant time (see ``Identity``)."""
         ...
 
-    async def admit(self, started: CallStarted) -> None:
-        """Commit ``started``; wait while the agent is held. On return the call is forwarded.
+    async def admit(self, started: CallStarted, asking: Asking) -> None:
+        """Reserve the worst case and commit ``started``; wait while the agent is held or asks for money.
 
-        Cancelled when the client leaves.
+        Cancelled when the client leaves or has waited as long as it bears.
 
         Raises:
-            Refused: The client gets this answer, marked as not worth a retry; the call is settled
-                with the outcome ``refused``.
+            Refused: The client gets this answer; the call is settled with the outcome ``refused``.
             AgentTopError: The call was not accepted (journal unavailable, say) and is not settled;
                 the client gets the error's status and text.
         """
+        ...
+
+    async def turn(self, started: CallStarted) -> str:
+        """Wait for the call's turn; the name of the provider it goes to (another one in a fallback).
+
+        Raises:
+            Refused: As in ``admit``.
+        """
+        ...
+
+    def answered(
+        self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
+    ) -> Literal["pass", "again"]:
+        """Look at the head of an answer (lower-case names), before the client sees any of it.
+
+        ``again``: the provider is busy (429, 529) and the client is spared that; the gateway drops this
+        answer and awaits ``turn`` again.
+        """
+        ...
+
+    def lost(self, started: CallStarted, provider: str, why: str) -> None:
+        """The provider was not reached, timed out, or cut its answer. The call may ask for another ``turn``
+        if nothing of it was sent."""
         ...
 
     async def await_key(self, started: CallStarted, name: str) -> None:

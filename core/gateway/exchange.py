@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..errors import AgentTopError
 from ..journal.events import CallProgressed, CallSettled, CallStarted, Usage
 from .coding import accept_readable
-from .desk import Desk, Refused
+from .desk import Asking, Desk, Refused
 from .dial import Unreachable
 from .http1 import LAST_CHUNK as LAST
 from .http1 import BodyTooLarge, ClientGone, Header, Request, chunk, end_to_end, render
@@ -193,7 +193,7 @@ class Exchange:
         facts = protocol.read_request(operation, request.headers, body)
         call = self._open(route, provider, protocol, operation, facts)
         try:
-            await self._parts.desk.admit(call.started)
+            await self._parts.desk.admit(call.started, Asking(len(body), facts.max_tokens, facts.fingerprint))
         except Refused as refused:
             await self._refuse(call, refused, protocol)
             return
@@ -276,14 +276,17 @@ class Exchange:
             await self._parts.desk.await_key(call.started, provider.key_name)
             key = self._parts.keys.get(provider)
         if key is None:
-            raise Refused(401, f"the provider key {provider.key_name} is not there")
+            raise Refused("key", f"the provider key {provider.key_name} is not there")
         return key
 
     async def _refuse(self, call: Call, refused: Refused, protocol: WireProtocol) -> None:
-        await self._settle(call, "refused", status=refused.reply, error=refused.message)
-        answer = Answer(refused.reply, refused.message, protocol)
+        text = f"agenttop: {refused.message}"
+        status, body = protocol.refusal(call.started.operation, refused.kind, text)
+        await self._settle(call, "refused", status=status, error=refused.message)
         if not self._client.gone:
-            self._client.reply(refused.reply, refused.body or answer.body, answer.headers)
+            again = refused.retry_after
+            headers = [(b"x-should-retry", b"false")] if again is None else [(b"retry-after", b"%d" % again)]
+            self._client.reply(status, body, headers)
 
     # --- forwarding
 

@@ -38,7 +38,7 @@ from ..api import (
 )
 from ..client import KernelClient
 from ..errors import KernelUnreachable, UsageError
-from . import errors, frames
+from . import budgets, errors, frames
 from .callers import Caller, Connection
 from .stream import Stream, until_closing, until_left
 
@@ -164,6 +164,7 @@ def create_app(client: KernelClient) -> FastAPI:
     app.include_router(_following(client, caller), prefix="/v1", tags=["follow"])
     app.include_router(_looking(client, caller), prefix="/v1", tags=["look"])
     app.include_router(_acting(client), prefix="/v1", tags=["act"], dependencies=[Depends(owner)])
+    app.include_router(budgets.router(client), prefix="/v1", tags=["money"], dependencies=[Depends(owner)])
     app.include_router(_kernel(client), prefix="/v1", tags=["kernel"], dependencies=[Depends(owner)])
     return app
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..agents.spec import AgentSpec
 from ..agents.states import Pause, Waiting
+from ..budget.budget import Budget
 
 
 class Usage(NamedTuple):
@@ -223,6 +224,9 @@ class CallStarted(AgentEvent):
     stream: bool = False
     reserved_usd: float | None = None
     reserved_tokens: int | None = None
+    """The worst case, held against every budget that covers the agent until the call is settled."""
+    approval: str | None = None
+    """The approval that let this one call through its budgets."""
     client: dict[str, str] = Field(default_factory=dict)
     """Facts the client's headers tell (session, subagent), never credentials."""
 
@@ -257,6 +261,8 @@ class CallSettled(AgentEvent):
     context_used: int | None = None
     """Tokens in the model's context after the call; ``None`` for calls that are not the main loop."""
     queued_seconds: float = 0.0
+    attempts: int = 1
+    """How often it was sent; more than once where a provider turned it away for now."""
     first_token_seconds: float | None = None
     seconds: float = 0.0
     request_id: str | None = None
@@ -276,13 +282,138 @@ class CallReleased(AgentEvent):
     call: str
 
 
+class CallThrottled(AgentEvent):
+    """A provider turned a call away for now (429, 529), or was not reached; the gateway tries again."""
+
+    call: str
+    provider: str
+    status: int | None = None
+    retry_after: float | None = None
+
+
+class RequestPassed(AgentEvent):
+    """A request that is not metered went to a provider (a model list, a token count)."""
+
+    run: int
+    provider: str
+    method: str
+    path: str
+    status: int | None = None
+    seconds: float = 0.0
+
+
+# --- budgets, approvals, the kill switch, providers ----------------------------------------------
+
+
+class Spent(NamedTuple):
+    """What was used in one slot of time. ``slot`` is the wall-clock second it began."""
+
+    slot: float
+    usd: float
+    tokens: int
+
+
+class BudgetSet(Event):
+    """A budget was made or replaced. ``opening`` is what its window had used before."""
+
+    budget: Budget
+    opening: list[Spent] = Field(default_factory=list)
+    source: Literal["person", "config", "fleet", "spec"] = "person"
+    by: str = ""
+
+
+class BudgetRemoved(Event):
+    """A budget acts no more."""
+
+    name: str
+    by: str = ""
+
+
+class BudgetExtended(Event):
+    """A person added to a budget's limit, until the end of its present window."""
+
+    name: str
+    usd: float = 0.0
+    tokens: int = 0
+    until: float | None = None
+    """When a calendar window ends; ``None``: for good (``task``: until the next task)."""
+    by: str = ""
+
+
+class BudgetWarned(Event):
+    """A budget passed its soft threshold, once per window."""
+
+    name: str
+    used: float
+    """Fraction of the limit."""
+    window: float
+    """When the window began."""
+
+
+class BudgetBreached(Event):
+    """A call did not fit into a budget, and its hard limit acted."""
+
+    name: str
+    call: str
+    action: Literal["ask", "deny", "freeze", "kill"]
+    needed_usd: float | None = None
+    left_usd: float | None = None
+    needed_tokens: int | None = None
+    left_tokens: int | None = None
+
+
+class ApprovalRequested(AgentEvent):
+    """A person has to decide about a held call."""
+
+    approval: str
+    call: str
+    about: Literal["budget", "runaway"]
+    budget: str | None = None
+    question: str = ""
+    needed_usd: float | None = None
+    left_usd: float | None = None
+    needed_tokens: int | None = None
+    left_tokens: int | None = None
+
+
+class ApprovalAnswered(AgentEvent):
+    """Somebody decided. ``once`` lets exactly one call through, ``extend`` raises the budget."""
+
+    approval: str
+    answer: Literal["once", "extend", "allow", "deny", "kill", "withdrawn"]
+    usd: float = 0.0
+    tokens: int = 0
+    by: str = ""
+
+
+class FleetHalted(Event):
+    """The kill switch: every call is held, every managed agent frozen."""
+
+    by: str = ""
+
+
+class FleetUnhalted(Event):
+    """The kill switch was undone."""
+
+    by: str = ""
+
+
+class BreakerMoved(Event):
+    """A provider's breaker changed: ``open`` keeps all calls back, ``half-open`` tries one."""
+
+    provider: str
+    state: Literal["closed", "open", "half-open"]
+    why: str = ""
+
+
 EVENTS: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         KernelStarted, KernelStopped, AgentCreated, AgentChanged, AgentRemoved, NiceChanged,
         RunStarting, RunStarted, RunReady, RunExited, RestartScheduled, RestartGivenUp, StopRequested,
         KillProven, AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,
-        CallReleased,
+        CallReleased, CallThrottled, RequestPassed, BudgetSet, BudgetRemoved, BudgetExtended, BudgetWarned,
+        BudgetBreached, ApprovalRequested, ApprovalAnswered, FleetHalted, FleetUnhalted, BreakerMoved,
     )
 }  # fmt: skip
 """Every stored kind by name. A kind that is not here (a newer kernel wrote it) is kept but not folded."""

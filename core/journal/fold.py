@@ -186,7 +186,7 @@ def _paused(fleet: Fleet, event: ev.AgentPaused, ts: float) -> None:
         agent.hold = agent.hold or ts
     elif agent.live:
         since = agent.freeze.since if agent.freeze else ts
-        agent.freeze = Freeze(since, event.frozen, event.total, event.mechanism)
+        agent.freeze = Freeze(since, event.frozen, event.total, event.mechanism, event.by)
 
 
 @_on(ev.AgentResumed)
@@ -196,6 +196,16 @@ def _resumed(fleet: Fleet, event: ev.AgentResumed, ts: float) -> None:
             agent.freeze = None
         if event.how in (None, Pause.HOLD):
             agent.hold = None
+
+
+@_on(ev.FleetHalted)
+def _halted(fleet: Fleet, event: ev.FleetHalted, ts: float) -> None:
+    fleet.halted = True
+
+
+@_on(ev.FleetUnhalted)
+def _unhalted(fleet: Fleet, event: ev.FleetUnhalted, ts: float) -> None:
+    fleet.halted = False
 
 
 @_on(ev.CallHeld)

@@ -98,7 +98,7 @@ async def serve_provider(listener: socket.socket) -> None:
 
 
 async def serve_gateway(listener: socket.socket, upstream: int) -> None:
-    from agenttop.core.gateway.desk import Caller
+    from agenttop.core.gateway.desk import Asking, Caller
     from agenttop.core.gateway.gateway import Gateway
     from agenttop.core.gateway.identity import Identity
     from agenttop.core.gateway.providers import KeyRing, Provider
@@ -115,7 +115,12 @@ async def serve_gateway(listener: socket.socket, upstream: int) -> None:
             agent = self.identity.agent(secret, self.agents)
             return Caller(agent, 1) if agent else None
 
-        async def admit(self, started: CallStarted) -> None: ...
+        async def admit(self, started: CallStarted, asking: Asking) -> None: ...
+        async def turn(self, started: CallStarted) -> str:
+            return started.provider
+
+        def answered(self, *what: object) -> str:
+            return "pass"
 
         async def await_key(self, started: CallStarted, name: str) -> None: ...
 

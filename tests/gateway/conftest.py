@@ -9,12 +9,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
 
-from agenttop.core.gateway.desk import Caller, Refused
+from agenttop.core.gateway.desk import Asking, Caller, Refused
 from agenttop.core.gateway.gateway import Gateway
 from agenttop.core.gateway.identity import Identity
 from agenttop.core.gateway.limits import Limits
@@ -240,7 +240,7 @@ class LedgerDesk:
                 while not condition():
                     await self.changed.wait()
 
-    async def admit(self, started: CallStarted) -> None:
+    async def admit(self, started: CallStarted, asking: Asking) -> None:
         self.asked.append(started)
         await self._note()
         if self.refusal is not None:
@@ -250,11 +250,20 @@ class LedgerDesk:
         self.started.append(started)
         await self._note()
 
+    async def turn(self, started: CallStarted) -> str:
+        return started.provider
+
+    def answered(self, started: CallStarted, provider: str, status: int, headers: object) -> Literal["pass"]:
+        return "pass"
+
+    def lost(self, started: CallStarted, provider: str, why: str) -> None:
+        pass
+
     async def await_key(self, started: CallStarted, name: str) -> None:
         self.keys_awaited.append(name)
         await self._note()
         if self.key_came is None:
-            raise Refused(401, "no key will come")
+            raise Refused("key", "no key will come")
         await self.key_came.wait()
 
     def progressed(self, progress: CallProgressed) -> None:

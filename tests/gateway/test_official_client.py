@@ -94,7 +94,7 @@ async def test_passthrough_keeps_the_clients_own_credentials(open_bench: Any) ->
 
 async def test_a_refused_call_is_not_tried_again(open_bench: Any) -> None:
     async with open_bench() as bench:
-        bench.desk.refusal = Refused(402, "the budget of this agent is used up")
+        bench.desk.refusal = Refused("budget", "the budget of this agent is used up")
         async with anthropic.AsyncAnthropic(base_url=bench.base, api_key="placeholder") as client:
             with pytest.raises(anthropic.APIStatusError, match="used up") as caught:
                 await client.messages.create(**ASK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from agenttop.core.agents.spec import AgentSpec
@@ -15,11 +16,18 @@ from agenttop.core.agents.states import Pause
 from agenttop.core.api import (
     AgentDetail,
     AgentInfo,
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
     CallInfo,
+    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
+    ExtendRequest,
     FleetRequest,
+    HaltInfo,
     Header,
     KernelStatus,
     KillPlan,
@@ -28,6 +36,7 @@ from agenttop.core.api import (
     PauseRequest,
     ProcessInfo,
     ProviderGauge,
+    ProviderInfo,
     RemoveRequest,
     Row,
     RunRequest,
@@ -37,9 +46,12 @@ from agenttop.core.api import (
     Target,
     TemplateInfo,
     Tokens,
+    UsageRequest,
+    UsageRow,
     Window,
 )
 from agenttop.core.backend import Chunk
+from agenttop.core.budget.budget import Budget
 from agenttop.core.client import KernelClient
 from agenttop.core.errors import Conflict, KernelUnreachable, NoSuchAgent
 
@@ -890,6 +902,44 @@ class SampleClient(KernelClient):
 
     async def shutdown(self, *, restart: bool = False) -> None:
         self.calls.append(("shutdown", restart))
+
+    async def budgets(self) -> list[BudgetInfo]:
+        return []
+
+    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
+        self.calls.append(("set_budget", request))
+        return BudgetInfo(budget=request.budget)
+
+    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
+        self.calls.append(("extend_budget", request))
+        return BudgetInfo(budget=Budget(name=request.name, usd=Decimal(10)))
+
+    async def remove_budget(self, name: str) -> None:
+        self.calls.append(("remove_budget", name))
+
+    async def approvals(self) -> list[ApprovalInfo]:
+        return []
+
+    async def answer(self, request: AnswerRequest) -> list[Outcome]:
+        self.calls.append(("answer", request))
+        return [Outcome(ref=ref, done=request.answer) for ref in request.refs]
+
+    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
+        return []
+
+    async def usage(self, request: UsageRequest) -> list[UsageRow]:
+        return []
+
+    async def providers(self) -> list[ProviderInfo]:
+        return []
+
+    async def halt(self) -> HaltInfo:
+        self.calls.append(("halt", None))
+        return HaltInfo(halted=True)
+
+    async def unhalt(self) -> HaltInfo:
+        self.calls.append(("unhalt", None))
+        return HaltInfo(halted=False)
 
 
 async def _sample() -> KernelClient:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...journal.events import Usage
+from ..desk import RefusalKind
 from ..http1 import Header
 
 
@@ -18,7 +19,9 @@ from ..http1 import Header
 class RequestFacts:
     """What a metered request says about itself before it is forwarded.
 
-    ``max_tokens`` is the most it may produce, for the reservation; ``None`` where it does not say.
+    ``max_tokens`` is the most it may produce over all its choices, for the reservation; ``None`` where it
+    does not say. ``body_bytes`` is the length of the body, decoded where it came compressed.
+    ``fingerprint`` is the 64-bit similarity hash of what it asks now (see ``fingerprint.py``).
     ``main_loop`` is false for subagents' and side calls, which do not tell the agent's context.
     """
 
@@ -29,6 +32,12 @@ class RequestFacts:
     context_limit: int | None = None
     """Where the request itself changes the model's usual limit."""
     client: dict[str, str] = field(default_factory=dict)
+    body_bytes: int = 0
+    fingerprint: int | None = None
+    body: bytes | None = None
+    """The body to send instead of the client's own (usage asked for, say); ``None`` sends it as it came."""
+    strip_usage: bool = False
+    """The client did not ask for the usage in its answer: what only tells that is taken out again."""
 
 
 class AnswerReader(ABC):
@@ -71,6 +80,14 @@ class AnswerReader(ABC):
     @abstractmethod
     def usage(self) -> Usage:
         """What was used so far; an estimate for the part that is still streaming."""
+
+
+class StreamFilter(ABC):
+    """Takes out of a stream what the client did not ask for. Works on undecoded pieces, at any borders."""
+
+    @abstractmethod
+    def feed(self, data: bytes, last: bool) -> bytes:
+        """What the client gets of ``data`` and of what was kept back before; everything if ``last``."""
 
 
 class WireProtocol(ABC):
@@ -116,3 +133,25 @@ class WireProtocol(ABC):
     @abstractmethod
     def error_body(self, status: int, message: str) -> bytes:
         """The protocol's own error form, as JSON."""
+
+    def refusal(self, operation: str, kind: RefusalKind, message: str) -> tuple[int, bytes]:
+        """Status and body with which this protocol's clients stop (or come again) as they should.
+
+        By default 402 for a budget, 403 for policy and ended agents, 401 for a missing key, 429 to come
+        again, each in ``error_body``'s form.
+        """
+        status = {"budget": 402, "policy": 403, "ended": 403, "key": 401, "throttled": 429}[kind]
+        return status, self.error_body(status, message)
+
+    def keep_alive(self, operation: str) -> bytes | None:
+        """What may be sent again and again in a stream whose answer has not begun, so that the client
+        goes on waiting; ``None`` where no client was seen to bear that."""
+        return None
+
+    def error_event(self, operation: str, status: int, message: str) -> bytes:
+        """An error inside a stream whose head (200) was sent already."""
+        return b"event: error\ndata: " + self.error_body(status, message) + b"\n\n"
+
+    def stream_filter(self, operation: str, facts: RequestFacts) -> StreamFilter | None:
+        """What takes out of the answer what the gateway itself asked for; ``None`` for nothing."""
+        return None

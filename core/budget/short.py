@@ -1,0 +1,54 @@
+"""A budget in one line, as specs and the command line have it: ``$5/day``."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Window = Literal["task", "hour", "day", "total"]
+Action = Literal["ask", "deny", "freeze", "kill"]
+
+_SHORT = re.compile(
+    r"(?P<dollar>\$)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmg])?\s*(?P<tokens>tok(?:ens)?)?"
+    r"(?:\s*/\s*(?P<window>task|hour|day|total))?(?:\s+(?P<action>ask|deny|freeze|kill))?",
+    re.IGNORECASE,
+)
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+class ShortBudget(BaseModel):
+    """A budget as a spec has it: whom it covers is clear from where it stands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)] | None = None
+    tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
+    window: Window = "total"
+    rolling: bool = False
+    zone: str = ""
+    soft: Annotated[float, Field(gt=0, le=1)] = 0.8
+    action: Action = "ask"
+
+
+def parse_short(value: object) -> object:
+    """``"$5/day"``, ``"2M tokens/hour deny"`` → the fields of a budget; tables pass through.
+
+    Raises:
+        ValueError: It is text, but not such a text.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _SHORT.fullmatch(value.strip())
+    if match is None or bool(match["dollar"]) == bool(match["tokens"]):
+        raise ValueError(f"{value!r} is not a budget such as '$5/day' or '2M tokens/hour deny'")
+    try:
+        amount = Decimal(match["number"]) * _UNITS[(match["unit"] or "").lower()]
+    except InvalidOperation as error:
+        raise ValueError(f"{value!r} is not a budget") from error
+    fields: dict[str, object] = {"window": (match["window"] or "total").lower()}
+    fields["action"] = (match["action"] or "ask").lower()
+    fields["usd" if match["dollar"] else "tokens"] = amount if match["dollar"] else int(amount)
+    return fields
