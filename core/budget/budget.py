@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..agents.spec import Name
-from .short import Action, Window
+from .short import Action, Usd, Window
 
 Scope = Literal["agent", "template", "label", "owner", "fleet"]
 
@@ -30,7 +29,7 @@ class Budget(BaseModel):
     name: Name
     scope: Scope = "fleet"
     target: str = Field(default="", max_length=500)
-    usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)] | None = None
+    usd: Usd | None = None
     tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     window: Window = "total"
     rolling: bool = False

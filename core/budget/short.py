@@ -6,10 +6,17 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 Window = Literal["task", "hour", "day", "total"]
 Action = Literal["ask", "deny", "freeze", "kill"]
+
+Usd = Annotated[
+    Decimal,
+    Field(gt=0, le=1_000_000_000, decimal_places=6),
+    PlainSerializer(float, return_type=float, when_used="json"),
+]
+"""US dollars to a millionth; a number, not text, where it travels as JSON."""
 
 _SHORT = re.compile(
     r"(?P<dollar>\$)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmg])?\s*(?P<tokens>tok(?:ens)?)?"
@@ -24,7 +31,7 @@ class ShortBudget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)] | None = None
+    usd: Usd | None = None
     tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     window: Window = "total"
     rolling: bool = False
