@@ -199,11 +199,17 @@ def _settled(event: CallSettled, started: float) -> CallInfo:
 async def kill_plan(request: Target, kernel: Kernel) -> KillPlan:
     """What a kill of these agents would end, and what it would leave."""
     fleet = kernel.books.committed
+    named = {
+        member.id
+        for _, member in registry.select(fleet, request.refs, all=request.all)
+        if not isinstance(member, AgentTopError)
+    }
     chosen: list[Agent] = []
     for _, member in registry.select(fleet, request.refs, all=request.all, children=request.children):
         if isinstance(member, AgentTopError):
             raise member
-        chosen.append(member)
+        if member.live or member.restart_at is not None or member.id in named:
+            chosen.append(member)  # a child that has ended for good is not killed again
     found = await trees(kernel.supervisor, [agent.id for agent in chosen])
     containers = {
         agent.id: str(agent.run.ref["name"])

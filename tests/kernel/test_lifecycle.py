@@ -261,3 +261,16 @@ async def test_kill_plan_names_every_process_and_sends_nothing(client: KernelCli
     assert {p.command for tree in plan.processes.values() for p in tree} >= {"sleep 60"}
     assert plan.untouched == 0
     assert len(await client.agents()) == 2
+
+
+async def test_a_child_that_has_ended_is_not_in_the_plan_but_one_that_was_named_is(
+    client: KernelClient,
+) -> None:
+    await client.run(sh("sleep 60", "lead"))
+    done = await client.run(sh("true", "done", parent="lead"))
+    await client.wait(["done"], timeout=10)
+    plan = await client.kill_plan(Target(refs=["lead"], children=True))
+    assert [agent.name for agent in plan.agents] == ["lead"]
+    named = await client.kill_plan(Target(refs=[done.id[:4]]))
+    assert [agent.name for agent in named.agents] == ["done"]
+    assert "stop" in named.impossible
