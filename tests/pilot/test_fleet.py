@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from agenttop.core.agents.states import Pause
-from agenttop.core.api import NiceRequest, PauseRequest, Target
+from agenttop.core.api import NiceRequest, PauseRequest, Row, Target
+from agenttop.core.backend import Chunk
 from agenttop.core.client import KernelClient
 from agenttop.core.clock import ManualClock
 from agenttop.core.paths import Paths
@@ -14,9 +16,14 @@ from agenttop.tui.app import AgentTopApp
 from agenttop.tui.settings import Settings
 
 from ..support.sample import NOW, ROWS, SampleClient, header, row
-from .stage import TERMINAL, shows, stage, text, until
+from .stage import TERMINAL, StageClient, shows, stage, text, until
 
 pytestmark = pytest.mark.anyio
+
+
+def replace_state(one: Row, state: str) -> Row:
+    """The same agent in another state."""
+    return one._replace(state=state, reason=None, pause=None)
 
 
 def names(shown: str) -> list[str]:
@@ -212,6 +219,18 @@ async def test_the_window_of_the_sums_changes_with_the_watch() -> None:
         await until(pilot, lambda: app.model.window == "total")
 
 
+async def test_states_are_counted_in_letters_where_their_words_do_not_fit() -> None:
+    few = [replace_state(one, "idle") for one in ROWS]
+    async with stage(SampleClient(few)) as (_, pilot):
+        await shows(pilot, f"Agents: {len(few)}  {len(few)} idle")
+    states = ("executing", "planning", "idle", "waiting", "paused", "error", "initializing", "terminated")
+    many = [replace_state(one, states[n % len(states)]) for n, one in enumerate(ROWS)]
+    async with stage(SampleClient(many)) as (_, pilot):
+        first = (await shows(pilot, "Agents: ")).splitlines()[0]
+        assert "…" not in first
+        assert first.split("Agents:")[1].split()[1:] == ["2X", "2P", "2I", "2W", "2F", "2E", "1N", "1T"]
+
+
 async def test_what_below_the_table_has_room_is_shown() -> None:
     async with stage(size=(80, 24)) as (_, pilot):
         await shows(pilot, "lead a1f3", "4 processes")
@@ -226,6 +245,22 @@ async def test_what_below_the_table_has_room_is_shown() -> None:
 async def test_the_split_follows_the_cursor() -> None:
     async with stage(size=(200, 50), press=("down",)) as (_, pilot):
         await shows(pilot, "Output  api b20c", "Calls  api")
+
+
+async def test_the_split_reads_on_when_the_agent_it_shows_begins() -> None:
+    class Late(StageClient):
+        asked = 0
+
+        async def output(
+            self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
+        ) -> AsyncIterator[Chunk]:
+            self.asked += 1
+            if self.asked > 1:  # the first look came before its first run
+                yield Chunk("out", 0, b"here I am\n")
+                await self.gone.wait()
+
+    async with stage(Late(), size=(200, 50)) as (_, pilot):
+        await shows(pilot, "Output  lead a1f3", "here I am")
 
 
 async def test_panes_that_are_not_there_yet_say_so() -> None:

@@ -31,6 +31,11 @@ def height(lines: int) -> int:
     return 4 if lines >= 24 else 2 if lines >= 16 else 1
 
 
+def _text_cells(width: int) -> int:
+    """Cells of the right column on a terminal of so many columns."""
+    return WIDE_TEXT + (width >= 180) * 9 if width >= ROOMY else NARROW_TEXT
+
+
 def _token_meters(sums: Sums | None, words: tuple[str, str]) -> list[Meter]:
     if sums is None or not sums.providers:
         return [Meter("TOK", (), 1, "-" if sums is None else "no calls yet", quiet=True)]
@@ -121,7 +126,7 @@ class Header(Lines):
         tokens = _token_meters(sums, words)
         fixed = [_budget_meter(sums, self._model.window), _context_meter(sums, words)]
         host = _host_meters(sums)
-        texts = self._texts(look, roomy)
+        texts = self._texts(look, roomy, _text_cells(width))
         if width >= THREE and height == 4:
             columns = [tokens[:4], [*fixed, *host]]
         elif height == 4:
@@ -134,7 +139,7 @@ class Header(Lines):
         self, columns: list[list[Meter]], texts: list[list[Part]], width: int, height: int, look: Look
     ) -> list[Strip]:
         roomy = width >= ROOMY
-        text_cells = WIDE_TEXT + (width >= 180) * 9 if roomy else NARROW_TEXT
+        text_cells = _text_cells(width)
         margin = 1 if roomy else 0
         gap = 3 if roomy else 2
         stale = self.shell.lost
@@ -165,9 +170,9 @@ class Header(Lines):
 
     # --- the texts on the right ----------------------------------------------------------------
 
-    def _texts(self, look: Look, roomy: bool) -> list[list[Part]]:
+    def _texts(self, look: Look, roomy: bool, cells: int) -> list[list[Part]]:
         lines = [
-            self._agents(look, roomy),
+            self._agents(look, roomy, cells),
             self._needs(look, roomy),
             self._sums(look, roomy),
             self._spend(look, roomy),
@@ -177,7 +182,7 @@ class Header(Lines):
             lines = [[(text, stale) for text, _ in line] for line in lines]
         return lines
 
-    def _agents(self, look: Look, roomy: bool) -> list[Part]:
+    def _agents(self, look: Look, roomy: bool, cells: int) -> list[Part]:
         palette, model = look.palette, self._model
         if not model.known:
             return [("Agents: ", palette("label")), ("-", palette("muted"))]
@@ -185,6 +190,9 @@ class Header(Lines):
             ("Agents: ", palette("label")),
             (str(len(model.rows)), palette("bright", bold=True)),
         ]
+        words = [f" {count} {state}" for state, _ in STATES if (count := model.counts.get(state, 0))]
+        # Words only where all of them fit, else the table's letters: never half a word.
+        roomy = roomy and sum(len(text) for text, _ in line) + 1 + len("".join(words)) <= cells
         for number, (state, mark) in enumerate(STATES):
             count = model.counts.get(state, 0)
             if not count:
@@ -294,7 +302,7 @@ class Header(Lines):
         if roomy:
             line += [
                 ("  tty ", palette("label")),
-                (f"{self.shell.written_rate / 1000:.1f}k/s", palette("fg")),
+                (f"{f.size(self.shell.written_rate)}/s", palette("fg")),
             ]
         return line
 

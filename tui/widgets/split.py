@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
+from agenttop.core.agents.states import ENDED
 from agenttop.core.errors import AgentTopError
 
 from ..format import clean
@@ -133,9 +134,17 @@ class Split(Widget):
         finally:
             self._asking = False
 
+    def _listen(self, detail: AgentDetail) -> None:
+        """Read on where the log has ended but the agent lives: it had not begun, or began again."""
+        client = self.shell.client
+        for log in self.query(LogView):
+            if client is not None and log.ended and detail.info.state not in ENDED:
+                log.attach(client, detail.info.id)
+
     def _show(self, ref: str, detail: AgentDetail) -> None:
         if ref != self._ref:
             return
+        self._listen(detail)
         now = self.shell.clock.time()
         rows = [HEADING, *call_rows(detail.calls, now)] if detail.calls else [[("  no calls yet", "muted")]]
         self.query_one("#split-table", Paper).show(rows[: max(1, self.size.height - 1)])
