@@ -92,6 +92,14 @@ TABLE: tuple[Key, ...] = (
     Key("move.end", ("end", "G"), "Last", "last row", GO, (FLEET, EVENTS)),
 )  # fmt: skip
 
+#: The footer of a pane that has an order of its own; as many as there is room for, from the left.
+FOOTERS: dict[str, tuple[str, ...]] = {
+    DETAILS: (
+        "app.back", "agent.pause", "agent.hold", "agent.restart", "look.search", "events.follow",
+        "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs",
+    ),
+}  # fmt: skip
+
 BY_ID: dict[str, Key] = {key.id: key for key in TABLE}
 
 _SHOWN = {
@@ -163,8 +171,11 @@ class KeyTable:
 
     def footer(self, pane: str, *, acting: bool = True) -> list[Key]:
         """The footer's entries in order; ``acting=False`` leaves out what needs a kernel."""
-        keys = [key for key in self.pane(pane) if key.footer and key.keys and (acting or not key.acts)]
-        return sorted(keys, key=lambda key: key.footer)
+        if pane in FOOTERS:
+            keys = [self.by_id[name] for name in FOOTERS[pane]]
+        else:
+            keys = sorted((key for key in self.pane(pane) if key.footer), key=lambda key: key.footer)
+        return [key for key in keys if key.keys and (acting or not key.acts)]
 
     def help(self) -> list[tuple[str, list[Key]]]:
         """The groups with their entries, for the help screen."""

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from agenttop.core.api import AgentDetail
 from agenttop.core.backend import Chunk
 from agenttop.tui.screens.details import DetailsScreen
 from agenttop.tui.screens.kill import KillScreen
 
+from ..support.sample import NOW
 from .stage import StageClient, shows, stage, text, until
 
 pytestmark = pytest.mark.anyio
@@ -126,3 +129,34 @@ async def test_a_new_run_speaks_in_the_same_log() -> None:
     client = Restarted()
     async with stage(client, press=("down", "enter")) as (_, pilot):
         await shows(pilot, "run number 1", "run number 2", "── run 2 ──")
+
+
+async def test_the_spec_page_says_when_each_run_was_how_long_and_how_it_ended() -> None:
+    class Ran(StageClient):
+        async def inspect(self, ref: str) -> AgentDetail:
+            detail = await super().inspect(ref)
+            runs: list[dict[str, Any]] = [
+                {
+                    "number": 1,
+                    "starting": NOW - 100,
+                    "ended": NOW - 94,
+                    "code": 1,
+                    "signal": None,
+                    "ref": None,
+                },
+                {"number": 2, "starting": NOW - 90, "ended": NOW - 30, "code": None, "signal": 9, "ref": {}},
+                {
+                    "number": 3,
+                    "starting": NOW - 20,
+                    "ended": None,
+                    "ref": {"pid": 4211},
+                    "detail": "\x1b[31m",
+                },
+            ]
+            return detail.model_copy(update={"runs": runs})
+
+    async with stage(Ran(), press=("down", "enter")) as (app, pilot):
+        await shows(pilot, "api b20c")
+        await pilot.press("7")
+        await shows(pilot, "run 1", "0:00:06  exit 1", "0:01:00  signal 9", "0:00:20  runs", "pid 4211")
+        assert str(int(NOW)) not in text(app)

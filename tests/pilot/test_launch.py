@@ -171,3 +171,10 @@ async def test_the_box_is_as_high_as_its_fields() -> None:
         start = next(n for n, line in enumerate(lines) if "Will start now" in line)
         chips = next(n for n, line in enumerate(lines) if " Enter  Start" in line)
         assert chips - start <= 2
+
+
+async def test_no_hint_is_cut_where_the_form_has_its_full_width() -> None:
+    async with stage(press=("n",)) as (_, pilot):
+        await shows(pilot, "what it is told first", "-20 first … 19 last")
+        await pilot.press("left")
+        await shows(pilot, "program and arguments")

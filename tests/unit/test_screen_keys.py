@@ -55,3 +55,15 @@ def test_keys_that_cannot_be_are_refused(wrong: dict[str, str]) -> None:
 def test_what_is_shown_can_be_typed_into_the_configuration(entry: keys.Key) -> None:
     for key in entry.keys:
         assert keys.named(keys.shown(key)) == key
+
+
+def test_the_details_footer_says_the_way_back_first_and_fits_eighty_cells() -> None:
+    shown = keys.KeyTable().footer(keys.DETAILS)
+    assert shown[0].id == "app.back"
+    cells = sum(
+        len(keys.shown(key.keys[0])) + (6 if key.keys[0].startswith("f") and key.keys[0][1:].isdigit()
+        else len(key.label) + 1)
+        for key in shown if key.id != "agent.logs"
+    )  # fmt: skip
+    assert cells <= 80
+    assert {"agent.restart", "agent.kill", "app.help"} <= {key.id for key in shown}

@@ -171,8 +171,8 @@ class LaunchScreen(Dialog[str]):
         here = _at_home(str(Path.cwd()))
         self.inputs: dict[str, Field] = {
             "template": Choose("template", "Template", [Option(CUSTOM)], CUSTOM, chips=True),
-            "task": Text("task", "Task", cells=60, tall=2, note="what it is told first"),
-            "command": Text("command", "Command", cells=60, tall=2, note="program and arguments"),
+            "task": Text("task", "Task", cells=56, tall=2, note="what it is told first"),
+            "command": Text("command", "Command", cells=56, tall=2, note="program and arguments"),
             "name": Text("name", "Name", cells=22),
             "cwd": Text("cwd", "Folder", here, cells=34, note="where it works"),
             "model": Text("model", "Model", cells=34),

@@ -287,9 +287,9 @@ class PaletteScreen(Dialog[None]):
         note = f"not possible: {entry.why}" if entry.why else entry.note
         if chosen:
             text = f" {words:<{WORDS}}{target:<{TARGET}}{note}"
-            room = width - len(entry.key) - 2
+            key = f" {entry.key} " if entry.key else ""
             ink = "cursor-fg/cursor-bg"
-            return [(text[:room].ljust(room), ink), (f" {entry.key} ", ink)]
+            return [(text[: width - len(key)].ljust(width - len(key)), ink), (key, ink)]
         if entry.why:
             return [(f" {words:<{WORDS}}{target:<{TARGET}}{note}", "muted")]
         typed = self.field.value.strip()

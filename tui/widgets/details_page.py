@@ -8,7 +8,7 @@ from typing import Any
 
 from agenttop.core.api import AgentInfo, EventInfo
 
-from ..format import age, clean, clock, size
+from ..format import UNKNOWN, clean, clock, size, uptime
 from .gauge import Live
 from .paper import Row, rule, wrapped
 
@@ -90,11 +90,21 @@ def _fact(name: str, text: str, width: int) -> list[Row]:
 
 
 def _run(run: dict[str, Any], now: float) -> Row:
-    number = run.get("run", run.get("number", "?"))
-    started = run.get("started_at", run.get("started"))
-    said = "  ".join(
-        f"{key} {value}" for key, value in run.items()
-        if value not in (None, "", False) and key not in ("run", "number", "started_at", "started", "ref")
-    )  # fmt: skip
-    when = f"{age(now - started)} ago" if isinstance(started, int | float) else "-"
-    return [(f" run {number!s:<9} ", "label"), (f"{when:>12}  ", "muted"), (clean(said), "fg")]
+    """``run 4  05:33:51  6s  exit 1  pid 4211``: when, how long, how it ended, and what it was."""
+    begun, ended = run.get("starting"), run.get("ended")
+    when = clock(begun) if begun is not None else UNKNOWN
+    lasted = uptime((ended if ended is not None else now) - begun) if begun is not None else UNKNOWN
+    if run.get("signal") is not None:
+        how = f"signal {run['signal']}"
+    elif run.get("code") is not None:
+        how = f"exit {run['code']}"
+    else:
+        how = "runs" if ended is None else str(run.get("cause") or "ended")
+    ref = run.get("ref") or {}
+    facts = [f"pid {ref['pid']}"] if ref.get("pid") else []
+    facts += [str(ref["name"])] if ref.get("name") else []
+    facts += [str(run["detail"])] if run.get("detail") else []
+    return [
+        (f" run {run.get('number', '?')!s:<9} ", "label"), (f"{when}  {lasted:>8}  ", "muted"),
+        (f"{clean(how):<10}", "fg"), (clean("  ".join(facts)), "muted"),
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from ..keys import Key, shown
 from ..lines import Lines, Part, strip
 
 #: What goes first where not even the ten function keys have room.
-FIRST = ("app.help", "app.quit", "agent.kill", "look.search", "agent.details")
+FIRST = ("app.help", "app.quit", "app.back", "agent.kill", "look.search", "agent.details")
 
 #: In 80 cells there are the ten function keys; letters follow from here.
 LETTERS_FROM = 118
