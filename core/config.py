@@ -7,15 +7,16 @@ times as ``"10m"``; unknown keys are errors, because a misspelt limit would sile
 from __future__ import annotations
 
 import stat
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from .agents.spec import AgentSpec, Bytes, Name, Nice, OutputLimits, Restart, Seconds
 from .api import Window
 from .errors import ConfigError
-from .gateway.providers import BUILT_IN, Provider
+from .gateway.providers import BUILT_IN, Provider, fallback_problem
 from .paths import Paths
 from .tomlfile import TomlFile, merged_over
 
@@ -68,6 +69,51 @@ class DefaultsTable(_Table):
     nice: Nice = 0
 
 
+PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+"""USD per million tokens."""
+
+
+class ModelTable(_Table):
+    """``[models."PATTERN"]``: one's own prices and sizes of models, before those of the price lists.
+
+    The pattern is a shell pattern on ``model`` or ``provider/model``. Prices are in USD per million
+    tokens; a cache price that is not given is the input's. Sizes are in tokens.
+    """
+
+    input: PerMillion | None = None
+    output: PerMillion | None = None
+    cache_read: PerMillion | None = None
+    cache_write: PerMillion | None = None
+    cache_write_1h: PerMillion | None = None
+    context: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """What the model's context holds."""
+    max_output: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """The most one reply may have; bounds the reservation of a call that does not say."""
+
+    @model_validator(mode="after")
+    def _whole_price(self) -> ModelTable:
+        prices = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h)
+        if any(price is not None for price in prices) and (self.input is None or self.output is None):
+            raise ValueError("a price has input and output at least")
+        return self
+
+
+class RunawayTable(_Table):
+    """``[runaway]``: when an agent that seems to run in circles is held, and a person asked."""
+
+    enabled: bool = True
+    identical: Annotated[int, Field(ge=2, le=1000)] = 8
+    """So many identical requests answered within ``window``."""
+    near: Annotated[int, Field(ge=2, le=1000)] = 20
+    """So many nearly identical ones."""
+    window: Annotated[Seconds, Field(ge=1, le=86_400)] = 600.0
+    """In seconds, or such as ``"10m"``."""
+    rate: Annotated[float, Field(ge=1.5, le=1e6, allow_inf_nan=False)] = 8.0
+    """So many times the agent's own usual calls a minute."""
+    floor: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    """Fewer calls a minute than this are never too many."""
+
+
 class ScreenTable(_Table):
     """``[screen]``: how the screen looks; what F2 setup saves lies in ``screen.toml`` and wins."""
 
@@ -89,6 +135,11 @@ class Config(_Table):
     providers: dict[str, Provider] = Field(default_factory=lambda: dict(BUILT_IN))
     backends: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """``[backends.NAME]``: handed to that backend, which checks it."""
+    models: dict[Annotated[str, Field(min_length=1, max_length=200)], ModelTable] = Field(
+        default_factory=dict
+    )
+    """``[models."PATTERN"]``: prices and sizes."""
+    runaway: RunawayTable = RunawayTable()
     gateway: GatewayTable = GatewayTable()
     kernel: KernelTable = KernelTable()
     output: OutputLimits = OutputLimits()
@@ -129,6 +180,8 @@ def load(paths: Paths) -> Config:
     config = file.validate(Config, data)
     for name, provider in config.providers.items():
         _check_key_file(file, name, provider)
+        if problem := fallback_problem(provider, config.providers):
+            raise file.wrong(["providers", name, "fallback"], problem)
     config._file = file
     return config
 

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -35,6 +35,19 @@ class Origin(NamedTuple):
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
+class CallLimits(BaseModel):
+    """How much a provider is sent: ``limits = {concurrency = 8, requests = 60, tokens = 100_000}``.
+
+    ``requests`` and ``tokens`` (input and output together) are per minute; ``None`` is unlimited.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    requests: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    tokens: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
+
+
 class Provider(BaseModel):
     """One ``[providers.NAME]`` table.
 
@@ -50,6 +63,14 @@ class Provider(BaseModel):
     key_env: str | None = None
     key_file: Path | None = None
     auth: Literal["inject", "passthrough"] = "inject"
+    limits: CallLimits = CallLimits()
+    models: dict[Annotated[str, Field(min_length=1, max_length=200)], CallLimits] = Field(
+        default_factory=dict, max_length=100
+    )
+    """Limits of models, by shell pattern: ``[providers.NAME.models."claude-*"]``. All models that match a
+    pattern share its limits; of several patterns that match, the longest counts."""
+    fallback: str | None = None
+    """Another provider of the same protocol, which takes the calls while this one is broken."""
 
     @field_validator("name")
     @classmethod
@@ -201,7 +222,7 @@ def _clean(key: str, source: str) -> str:
 
 
 def check_providers(providers: Mapping[str, Provider]) -> None:
-    """Refuse names that do not match their provider.
+    """Refuse names that do not match their provider, and fallbacks that cannot take its calls.
 
     Raises:
         AgentTopError: With the name.
@@ -209,3 +230,19 @@ def check_providers(providers: Mapping[str, Provider]) -> None:
     for name, provider in providers.items():
         if name != provider.name:
             raise AgentTopError(f"the provider {provider.name} is registered as {name}")
+        if problem := fallback_problem(provider, providers):
+            raise AgentTopError(f"the provider {name} cannot fall back", problem)
+
+
+def fallback_problem(provider: Provider, providers: Mapping[str, Provider]) -> str:
+    """Why a provider's ``fallback`` cannot take its calls; empty where it can, or where there is none."""
+    if provider.fallback is None:
+        return ""
+    other = providers.get(provider.fallback)
+    if other is None:
+        return f"there is no provider {provider.fallback}"
+    if other.name == provider.name:
+        return "a provider cannot be its own fallback"
+    if other.protocol != provider.protocol:
+        return f"{other.name} speaks {other.protocol}, {provider.name} {provider.protocol}"
+    return ""
