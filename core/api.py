@@ -1,23 +1,73 @@
 """The data that crosses the one small door between people's side and the kernel.
 
-pydantic where a request or an answer is checked, NamedTuple where a thousand rows a second are
-built. Times are wall-clock seconds, sizes bytes, money USD. ``None`` means: not known.
+pydantic where a request or an answer is checked; the live table, NamedTuples without it, comes from
+``core.table``. Times are wall-clock seconds, sizes bytes, money USD. ``None`` means: not known.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .agents.spec import AgentSpec, Text
 from .agents.states import Pause
 from .budget.budget import Budget
+from .table import (
+    WINDOWS,
+    Delta,
+    EventInfo,
+    Header,
+    ProviderGauge,
+    Row,
+    Snapshot,
+    Window,
+    header_from_json,
+    row_from_json,
+)
 
-WINDOWS = ("run", "hour", "today", "total")
-"""What IN, CACHE, OUT and $ of a row, and the sums in the header, cover."""
-
-Window = Literal["run", "hour", "today", "total"]
+__all__ = [
+    "WINDOWS",
+    "AgentDetail",
+    "AgentInfo",
+    "AnswerRequest",
+    "ApprovalInfo",
+    "BudgetInfo",
+    "BudgetRequest",
+    "CallInfo",
+    "CallsRequest",
+    "CheckInfo",
+    "Delta",
+    "EventInfo",
+    "ExtendRequest",
+    "FleetRequest",
+    "HaltInfo",
+    "Header",
+    "KernelStatus",
+    "KillPlan",
+    "LimitInfo",
+    "NiceRequest",
+    "Outcome",
+    "PauseRequest",
+    "ProcessInfo",
+    "ProviderGauge",
+    "ProviderInfo",
+    "RemoveRequest",
+    "Row",
+    "RunRequest",
+    "SignalRequest",
+    "Snapshot",
+    "StopRequest",
+    "Target",
+    "TemplateInfo",
+    "Tokens",
+    "UsageKey",
+    "UsageRequest",
+    "UsageRow",
+    "Window",
+    "header_from_json",
+    "row_from_json",
+]
 
 
 class _Model(BaseModel):
@@ -421,18 +471,6 @@ class HaltInfo(_Model):
     """Until the last process was frozen (or thawed)."""
 
 
-class EventInfo(NamedTuple):
-    """One journal row as people's side sees it: the stored body, decoded, plus a line to read."""
-
-    seq: int
-    ts: float
-    kind: str
-    agent: str | None
-    name: str | None
-    body: dict[str, Any]
-    text: str
-
-
 class CheckInfo(_Model):
     """One line of ``doctor``."""
 
@@ -453,155 +491,3 @@ class TemplateInfo(_Model):
     hint: str = ""
     backends: list[str] = Field(default_factory=list)
     model: str | None = None
-
-
-# --- the live table ----------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    """One agent in the live table: plain values, equal when nothing visible changed.
-
-    No ages are in here, only the times they count from, so that a row stays equal to itself while
-    the clock runs. Sums cover the watch's window.
-    """
-
-    id: str
-    name: str
-    state: str
-    """``State`` beneath; ``pause`` lies over it."""
-    pause: str | None
-    reason: str | None
-    detail: str
-    """A tool's name, ``exit 1``, ``frozen 14/14``, …: the WHY column without its age."""
-    since: float
-    needs: bool
-    """Whether it waits for a person, or ended in error."""
-    backend: str
-    template: str | None
-    owner: str
-    parent: str | None
-    labels: str
-    nice: int
-    model: str | None
-    context: int | None
-    context_limit: int | None
-    rate: int
-    """Tokens in the last minute, all buckets."""
-    rate_exact: bool
-    spark: tuple[int, ...]
-    """Tokens in each of the last 20 minutes, oldest first."""
-    input: int
-    cache_read: int
-    cache_write: int
-    output: int
-    cost: float | None
-    cost_exact: bool
-    unpriced: bool
-    budget: int | None
-    """Per cent of the tightest budget."""
-    unread: int | None
-    dead_letters: int
-    cpu: float | None
-    """Per cent of one core, the whole tree."""
-    memory: int | None
-    pids: int | None
-    started: float | None
-    ended: float | None
-    exit_code: int | None
-    run: int
-    task: str
-    observed: bool
-    stale: float | None
-    """Since when state, CPU and memory are only as last seen."""
-    tiers: tuple[int, int, int] | None
-
-
-class ProviderGauge(NamedTuple):
-    """Last minute's tokens of one provider, for the header."""
-
-    name: str
-    label: str
-    input: int
-    cache_read: int
-    cache_write: int
-    output: int
-    limit: int | None
-    peak: int
-    """The highest minute of the last hour: the scale where there is no limit."""
-
-
-class Header(NamedTuple):
-    """The sums over the table, computed from the same books as the rows."""
-
-    providers: tuple[ProviderGauge, ...]
-    input: int
-    cache_read: int
-    cache_write: int
-    output: int
-    cost: float
-    cost_exact: bool
-    unpriced: int
-    """How many agents have calls without a known price in the window."""
-    spend_hour: float
-    """USD per hour at the pace of the last ten minutes."""
-    context: int
-    context_cached: int
-    context_limit: int
-    held: int
-    load: tuple[float, float, float] | None
-    """Token load 1/5/15 min: demand over the tightest limit; ``None`` without any limit."""
-    rates: tuple[int, int, int]
-    """Tokens per minute averaged over 1/5/15 minutes."""
-    agents_cpu: float
-    agents_memory: int
-    host_cores: int
-    host_memory: int
-    kernel_cpu: float
-    """Per cent of one core."""
-    kernel_memory: int
-    kernel_started: float
-    budget_spent: float | None
-    budget_reserved: float
-    budget_limit: float | None
-    problem: str
-    """What ails the kernel (full disk, …), or empty."""
-    halted: bool = False
-    """The kill switch is on."""
-    approvals: int = 0
-    """Questions that wait for a person."""
-
-
-class Snapshot(NamedTuple):
-    """The whole table at journal position ``seq``."""
-
-    seq: int
-    time: float
-    window: str
-    header: Header
-    rows: tuple[Row, ...]
-
-
-class Delta(NamedTuple):
-    """What changed since the last one: whole rows, ids that are gone, the header if it changed."""
-
-    seq: int
-    time: float
-    header: Header | None
-    rows: tuple[Row, ...]
-    gone: tuple[str, ...]
-
-
-def row_from_json(values: list[Any]) -> Row:
-    """Rebuild a row from its JSON array (tuples travel as lists)."""
-    row = Row._make(values)
-    return row._replace(spark=tuple(row.spark), tiers=tuple(row.tiers) if row.tiers else None)  # type: ignore[arg-type]
-
-
-def header_from_json(values: list[Any]) -> Header:
-    """Rebuild a header from its JSON array."""
-    header = Header._make(values)
-    return header._replace(
-        providers=tuple(ProviderGauge._make(p) for p in header.providers),
-        load=tuple(header.load) if header.load else None,  # type: ignore[arg-type]
-        rates=tuple(header.rates),  # type: ignore[arg-type]
-    )

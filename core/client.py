@@ -9,41 +9,42 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from .api import (
-    AgentDetail,
-    AgentInfo,
-    AnswerRequest,
-    ApprovalInfo,
-    BudgetInfo,
-    BudgetRequest,
-    CallInfo,
-    CallsRequest,
-    CheckInfo,
-    Delta,
-    EventInfo,
-    ExtendRequest,
-    FleetRequest,
-    HaltInfo,
-    KernelStatus,
-    KillPlan,
-    NiceRequest,
-    Outcome,
-    PauseRequest,
-    ProviderInfo,
-    RemoveRequest,
-    RunRequest,
-    SignalRequest,
-    Snapshot,
-    StopRequest,
-    Target,
-    TemplateInfo,
-    UsageRequest,
-    UsageRow,
-    Window,
-)
-from .backend import Chunk
+if TYPE_CHECKING:
+    from .api import (
+        AgentDetail,
+        AgentInfo,
+        AnswerRequest,
+        ApprovalInfo,
+        BudgetInfo,
+        BudgetRequest,
+        CallInfo,
+        CallsRequest,
+        CheckInfo,
+        Delta,
+        EventInfo,
+        ExtendRequest,
+        FleetRequest,
+        HaltInfo,
+        KernelStatus,
+        KillPlan,
+        NiceRequest,
+        Outcome,
+        PauseRequest,
+        ProviderInfo,
+        RemoveRequest,
+        RunRequest,
+        SignalRequest,
+        Snapshot,
+        StopRequest,
+        Target,
+        TemplateInfo,
+        UsageRequest,
+        UsageRow,
+        Window,
+    )
+    from .backend import Chunk
 
 
 class KernelClient(ABC):

@@ -68,10 +68,10 @@ async def _reach(client: SocketClient, paths: Paths, start: bool) -> None:
 
 
 async def _greet(client: SocketClient) -> None:
-    """Ask for the status, and hand over provider keys that calls wait for and this environment has."""
-    status = await client.status()
-    if status.missing_keys and not inside_agent():
-        keys = {name: os.environ[name] for name in status.missing_keys if os.environ.get(name)}
+    """Ask whether it answers, and hand over provider keys that calls wait for and this environment has."""
+    missing = await client.missing_keys()
+    if missing and not inside_agent():
+        keys = {name: os.environ[name] for name in missing if os.environ.get(name)}
         if keys:
             await client.supply(keys)
 

@@ -5,67 +5,57 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
-from pydantic import BaseModel, TypeAdapter
 
-from .api import (
-    AgentDetail,
-    AgentInfo,
-    AnswerRequest,
-    ApprovalInfo,
-    BudgetInfo,
-    BudgetRequest,
-    CallInfo,
-    CallsRequest,
-    CheckInfo,
-    Delta,
-    EventInfo,
-    ExtendRequest,
-    FleetRequest,
-    HaltInfo,
-    KernelStatus,
-    KillPlan,
-    NiceRequest,
-    Outcome,
-    PauseRequest,
-    ProviderInfo,
-    RemoveRequest,
-    RunRequest,
-    SignalRequest,
-    Snapshot,
-    StopRequest,
-    Target,
-    TemplateInfo,
-    UsageRequest,
-    UsageRow,
-    Window,
-)
-from .backend import Chunk
 from .client import KernelClient
 from .errors import AgentTopError, KernelUnreachable, NoSuchAgent, from_dict
 from .http.connection import Connection
 from .http.frames import Frames, Lines, change_from, event_from
 from .quick import check_version
 
-M = TypeVar("M", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from .api import (
+        AgentDetail,
+        AgentInfo,
+        AnswerRequest,
+        ApprovalInfo,
+        BudgetInfo,
+        BudgetRequest,
+        CallInfo,
+        CallsRequest,
+        CheckInfo,
+        ExtendRequest,
+        FleetRequest,
+        HaltInfo,
+        KernelStatus,
+        KillPlan,
+        NiceRequest,
+        Outcome,
+        PauseRequest,
+        ProviderInfo,
+        RemoveRequest,
+        RunRequest,
+        SignalRequest,
+        StopRequest,
+        Target,
+        TemplateInfo,
+        UsageRequest,
+        UsageRow,
+    )
+    from .backend import Chunk
+    from .table import Delta, EventInfo, Snapshot, Window
+
+M = TypeVar("M", bound="BaseModel")
 
 VERSION = b"agenttop-version"
 _JSON = "application/json"
 _IDLE = 4
 """Connections kept for the next request."""
-
-_OUTCOMES: TypeAdapter[list[Outcome]] = TypeAdapter(list[Outcome])
-_AGENTS: TypeAdapter[list[AgentInfo]] = TypeAdapter(list[AgentInfo])
-_CHECKS: TypeAdapter[list[CheckInfo]] = TypeAdapter(list[CheckInfo])
-_BUDGETS: TypeAdapter[list[BudgetInfo]] = TypeAdapter(list[BudgetInfo])
-_APPROVALS: TypeAdapter[list[ApprovalInfo]] = TypeAdapter(list[ApprovalInfo])
-_CALLS: TypeAdapter[list[CallInfo]] = TypeAdapter(list[CallInfo])
-_USAGE: TypeAdapter[list[UsageRow]] = TypeAdapter(list[UsageRow])
-_PROVIDERS: TypeAdapter[list[ProviderInfo]] = TypeAdapter(list[ProviderInfo])
-_TEMPLATES: TypeAdapter[list[TemplateInfo]] = TypeAdapter(list[TemplateInfo])
 
 
 class SocketClient(KernelClient):
@@ -92,32 +82,50 @@ class SocketClient(KernelClient):
 
     async def status(self) -> KernelStatus:
         """Who this kernel is and how it fares."""
+        from .api import KernelStatus
+
         return await self._get("/v1/status", KernelStatus)
+
+    async def missing_keys(self) -> list[str]:
+        """Of the status, which provider keys calls wait for; read without the models."""
+        return list(orjson.loads(await self._ask("GET", "/v1/status"))["missing_keys"])
 
     async def agents(self, *, all: bool = False, pids: bool = True) -> list[AgentInfo]:
         """The live agents, or all."""
-        return _AGENTS.validate_json(await self._ask("GET", _query("/v1/agents", all=all, pids=pids)))
+        from .answers import AGENTS
+
+        return AGENTS.validate_json(await self._ask("GET", _query("/v1/agents", all=all, pids=pids)))
 
     async def inspect(self, ref: str) -> AgentDetail:
         """Everything about one agent."""
+        from .api import AgentDetail
+
         return await self._get(_agent(ref), AgentDetail)
 
     async def kill_plan(self, request: Target) -> KillPlan:
         """What a kill would end."""
+        from .api import KillPlan
+
         return KillPlan.model_validate_json(await self._post("/v1/kill-plan", request))
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates."""
-        return _TEMPLATES.validate_json(await self._ask("GET", "/v1/templates"))
+        from .answers import TEMPLATES
+
+        return TEMPLATES.validate_json(await self._ask("GET", "/v1/templates"))
 
     async def checks(self) -> list[CheckInfo]:
         """What doctor can only learn inside the kernel."""
-        return _CHECKS.validate_json(await self._ask("GET", "/v1/checks"))
+        from .answers import CHECKS
+
+        return CHECKS.validate_json(await self._ask("GET", "/v1/checks"))
 
     # --- acting ----------------------------------------------------------------------------------
 
     async def run(self, request: RunRequest) -> AgentInfo:
         """Create and start one agent."""
+        from .api import AgentInfo
+
         return AgentInfo.model_validate_json(await self._post("/v1/run", request))
 
     async def up(self, request: FleetRequest) -> list[Outcome]:
@@ -126,7 +134,9 @@ class SocketClient(KernelClient):
 
     async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
         """Stop and remove what a fleet file declared."""
-        return _OUTCOMES.validate_json(await self._post("/v1/down", {"fleet": fleet, "grace": grace}))
+        from .answers import OUTCOMES
+
+        return OUTCOMES.validate_json(await self._post("/v1/down", {"fleet": fleet, "grace": grace}))
 
     async def pause(self, request: PauseRequest) -> list[Outcome]:
         """Freeze or hold."""
@@ -169,8 +179,10 @@ class SocketClient(KernelClient):
 
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
         """Return when all of these have ended for good."""
+        from .answers import AGENTS
+
         body = {"refs": list(refs), "timeout": timeout}
-        return _AGENTS.validate_json(await self._post("/v1/wait", body))
+        return AGENTS.validate_json(await self._post("/v1/wait", body))
 
     async def supply(self, keys: Mapping[str, str]) -> None:
         """Give the kernel provider keys."""
@@ -184,14 +196,20 @@ class SocketClient(KernelClient):
 
     async def budgets(self) -> list[BudgetInfo]:
         """Every budget as it stands now."""
-        return _BUDGETS.validate_json(await self._ask("GET", "/v1/budgets"))
+        from .answers import BUDGETS
+
+        return BUDGETS.validate_json(await self._ask("GET", "/v1/budgets"))
 
     async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
         """Make or replace a budget."""
+        from .api import BudgetInfo
+
         return BudgetInfo.model_validate_json(await self._post("/v1/budgets", request))
 
     async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
         """Add to a budget's limit."""
+        from .api import BudgetInfo
+
         return BudgetInfo.model_validate_json(await self._post("/v1/budgets/extend", request))
 
     async def remove_budget(self, name: str) -> None:
@@ -200,7 +218,9 @@ class SocketClient(KernelClient):
 
     async def approvals(self) -> list[ApprovalInfo]:
         """What waits for a person's decision."""
-        return _APPROVALS.validate_json(await self._ask("GET", "/v1/approvals"))
+        from .answers import APPROVALS
+
+        return APPROVALS.validate_json(await self._ask("GET", "/v1/approvals"))
 
     async def answer(self, request: AnswerRequest) -> list[Outcome]:
         """Decide about held calls."""
@@ -208,22 +228,32 @@ class SocketClient(KernelClient):
 
     async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
         """Model calls one by one."""
-        return _CALLS.validate_json(await self._post("/v1/calls", request))
+        from .answers import CALLS
+
+        return CALLS.validate_json(await self._post("/v1/calls", request))
 
     async def usage(self, request: UsageRequest) -> list[UsageRow]:
         """Sums over settled calls."""
-        return _USAGE.validate_json(await self._post("/v1/usage", request))
+        from .answers import USAGE
+
+        return USAGE.validate_json(await self._post("/v1/usage", request))
 
     async def providers(self) -> list[ProviderInfo]:
         """Every provider as the gateway sees it."""
-        return _PROVIDERS.validate_json(await self._ask("GET", "/v1/providers"))
+        from .answers import PROVIDERS
+
+        return PROVIDERS.validate_json(await self._ask("GET", "/v1/providers"))
 
     async def halt(self) -> HaltInfo:
         """The kill switch."""
+        from .api import HaltInfo
+
         return HaltInfo.model_validate_json(await self._post("/v1/halt", {}))
 
     async def unhalt(self) -> HaltInfo:
         """Undo ``halt``."""
+        from .api import HaltInfo
+
         return HaltInfo.model_validate_json(await self._post("/v1/unhalt", {}))
 
     # --- following -------------------------------------------------------------------------------
@@ -263,11 +293,13 @@ class SocketClient(KernelClient):
         return model.model_validate_json(await self._ask("GET", target))
 
     async def _post(self, target: str, body: BaseModel | dict[str, Any]) -> bytes:
-        data = body.model_dump_json().encode() if isinstance(body, BaseModel) else orjson.dumps(body)
+        data = orjson.dumps(body) if isinstance(body, dict) else body.model_dump_json().encode()
         return await self._ask("POST", target, data)
 
     async def _outcomes(self, verb: str, body: BaseModel | dict[str, Any]) -> list[Outcome]:
-        return _OUTCOMES.validate_json(await self._post(f"/v1/{verb}", body))
+        from .answers import OUTCOMES
+
+        return OUTCOMES.validate_json(await self._post(f"/v1/{verb}", body))
 
     async def _ask(
         self, method: str, target: str, body: bytes | None = None, media_type: str = _JSON

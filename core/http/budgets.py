@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
+from ..answers import APPROVALS, BUDGETS, CALLS, OUTCOMES, PROVIDERS, USAGE
 from ..api import (
     AnswerRequest,
     ApprovalInfo,
@@ -21,13 +22,6 @@ from ..api import (
 )
 from ..client import KernelClient
 from .errors import JSON
-
-_BUDGETS: TypeAdapter[list[BudgetInfo]] = TypeAdapter(list[BudgetInfo])
-_APPROVALS: TypeAdapter[list[ApprovalInfo]] = TypeAdapter(list[ApprovalInfo])
-_CALLS: TypeAdapter[list[CallInfo]] = TypeAdapter(list[CallInfo])
-_USAGE: TypeAdapter[list[UsageRow]] = TypeAdapter(list[UsageRow])
-_PROVIDERS: TypeAdapter[list[ProviderInfo]] = TypeAdapter(list[ProviderInfo])
-_OUTCOMES: TypeAdapter[list[Outcome]] = TypeAdapter(list[Outcome])
 
 
 class BudgetName(BaseModel):
@@ -57,7 +51,7 @@ def router(client: KernelClient) -> APIRouter:
 def _budgets(router: APIRouter, client: KernelClient) -> None:
     @router.get("/budgets", response_model=list[BudgetInfo])
     async def budgets() -> Response:
-        return _json(_BUDGETS.dump_json(await client.budgets()))
+        return _json(BUDGETS.dump_json(await client.budgets()))
 
     @router.post("/budgets", response_model=BudgetInfo)
     async def set_budget(body: BudgetRequest) -> Response:
@@ -73,25 +67,25 @@ def _budgets(router: APIRouter, client: KernelClient) -> None:
 
     @router.get("/approvals", response_model=list[ApprovalInfo])
     async def approvals() -> Response:
-        return _json(_APPROVALS.dump_json(await client.approvals()))
+        return _json(APPROVALS.dump_json(await client.approvals()))
 
     @router.post("/answer", response_model=list[Outcome])
     async def answer(body: AnswerRequest) -> Response:
-        return _json(_OUTCOMES.dump_json(await client.answer(body)))
+        return _json(OUTCOMES.dump_json(await client.answer(body)))
 
 
 def _calls(router: APIRouter, client: KernelClient) -> None:
     @router.post("/calls", response_model=list[CallInfo])
     async def calls(body: CallsRequest) -> Response:
-        return _json(_CALLS.dump_json(await client.model_calls(body)))
+        return _json(CALLS.dump_json(await client.model_calls(body)))
 
     @router.post("/usage", response_model=list[UsageRow])
     async def usage(body: UsageRequest) -> Response:
-        return _json(_USAGE.dump_json(await client.usage(body)))
+        return _json(USAGE.dump_json(await client.usage(body)))
 
     @router.get("/providers", response_model=list[ProviderInfo])
     async def providers() -> Response:
-        return _json(_PROVIDERS.dump_json(await client.providers()))
+        return _json(PROVIDERS.dump_json(await client.providers()))
 
     @router.post("/halt", response_model=HaltInfo)
     async def halt() -> Response:

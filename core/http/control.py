@@ -12,11 +12,12 @@ from typing import Annotated, Any, TypeVar
 import anyio
 import orjson
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..answers import AGENTS, CHECKS, OUTCOMES, TEMPLATES
 from ..api import (
     AgentDetail,
     AgentInfo,
@@ -46,11 +47,6 @@ T = TypeVar("T")
 
 BODY = 64 << 20
 """Longest request body in bytes."""
-
-_AGENTS: TypeAdapter[list[AgentInfo]] = TypeAdapter(list[AgentInfo])
-_OUTCOMES: TypeAdapter[list[Outcome]] = TypeAdapter(list[Outcome])
-_CHECKS: TypeAdapter[list[CheckInfo]] = TypeAdapter(list[CheckInfo])
-_TEMPLATES: TypeAdapter[list[TemplateInfo]] = TypeAdapter(list[TemplateInfo])
 
 
 class _Request(BaseModel):
@@ -124,7 +120,7 @@ def _model(model: BaseModel) -> Response:
 
 
 def _outcomes(outcomes: list[Outcome]) -> Response:
-    return _json(_OUTCOMES.dump_json(outcomes))
+    return _json(OUTCOMES.dump_json(outcomes))
 
 
 async def _unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -184,7 +180,7 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
         if who.agent is not None:
             family = await who.family()
             found = [info for info in found if info.id in family]
-        return _json(_AGENTS.dump_json(found))
+        return _json(AGENTS.dump_json(found))
 
     @router.get("/agents/{ref:path}", response_model=AgentDetail)
     async def inspect(ref: str, who: Any = who_is) -> Response:
@@ -193,7 +189,7 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
 
     @router.get("/templates", response_model=list[TemplateInfo])
     async def templates() -> Response:
-        return _json(_TEMPLATES.dump_json(await client.templates()))
+        return _json(TEMPLATES.dump_json(await client.templates()))
 
     @router.post("/run", response_model=AgentInfo)
     async def run(body: RunRequest, who: Any = who_is) -> Response:
@@ -208,7 +204,7 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
             raise KernelUnreachable(
                 "the kernel left while this was waited for", "", "Ask again; the agents run on"
             )
-        return _json(_AGENTS.dump_json(found))
+        return _json(AGENTS.dump_json(found))
 
     return router
 
@@ -346,7 +342,7 @@ def _kernel(client: KernelClient) -> APIRouter:
 
     @router.get("/checks", response_model=list[CheckInfo])
     async def checks() -> Response:
-        return _json(_CHECKS.dump_json(await client.checks()))
+        return _json(CHECKS.dump_json(await client.checks()))
 
     @router.post("/keys", status_code=204)
     async def supply(body: KeysRequest) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..api import Delta, EventInfo, Snapshot, header_from_json, row_from_json
-from ..backend import Chunk
 from ..errors import AgentTopError, KernelUnreachable, from_dict
+from ..table import Delta, EventInfo, Snapshot, header_from_json, row_from_json
+
+if TYPE_CHECKING:
+    from ..backend import Chunk
 
 LINES = "application/x-ndjson"
 FRAMES = "application/vnd.agenttop.frames"
@@ -136,6 +138,8 @@ class Frames:
         Raises:
             AgentTopError: The one the stream ended with.
         """
+        from ..backend import Chunk
+
         self._buffer += data
         start, end = 0, len(self._buffer)
         with memoryview(self._buffer) as view:
