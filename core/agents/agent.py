@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, InstanceOf
+
+from ..budget.cover import Cover
+from ..budget.state import Approval, BudgetState, Kin, Pass, Reservation
 from ..journal.events import Usage
 from .spec import AgentSpec
 from .states import ENDED, Pause, State, Waiting
@@ -105,6 +109,13 @@ class Agent:
     total: Meter = field(default_factory=Meter)
     last: Meter = field(default_factory=Meter)
     """What the current (or last) run used."""
+    task: Meter = field(default_factory=Meter)
+    """What its present task used: everything since a person last started it."""
+    task_since: float = 0.0
+    approvals: list[str] = field(default_factory=list)
+    """Open questions to a person about its calls."""
+    passes: list[Pass] = field(default_factory=list)
+    """Calls of it that a person let through and that have not been made yet."""
     provider: str | None = None
     model: str | None = None
     context: int | None = None
@@ -156,3 +167,16 @@ class Fleet:
     kernels: int = 0
     halted: bool = False
     """The kill switch is on: no call is forwarded."""
+    budgets: dict[str, BudgetState] = field(default_factory=dict)
+    """By name, in the order they were made."""
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    """By call."""
+    approvals: dict[str, Approval] = field(default_factory=dict)
+    """The open ones, oldest first."""
+    passes: dict[str, str] = field(default_factory=dict)
+    """Approvals that let one call through which has not been made yet → agent."""
+    kin: dict[str, Kin] = field(default_factory=dict)
+    """Families, by agent."""
+    cover: Annotated[InstanceOf[Cover], Field(exclude=True)] = field(
+        default_factory=Cover, compare=False, repr=False
+    )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ log = logging.getLogger("agenttop.prices")
 _PROTOCOL_IDS = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}
 _NAME_IDS = {"gemini": "google"}
 MILLION = Decimal(1_000_000)
+
+#: Models whose price is remembered.
+_REMEMBERED = 4_096
 
 
 class Priced(Protocol):
@@ -50,27 +54,34 @@ class Quote(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnPrice:
-    """A price from the configuration, in USD per million tokens; an absent cache price is the input's."""
+    """What the configuration says of a model: USD per million tokens, and sizes in tokens.
 
-    input: Decimal
-    output: Decimal
+    Without ``input`` and ``output`` the price lists' prices stay; an absent cache price is the input's.
+    """
+
+    input: Decimal | None = None
+    output: Decimal | None = None
     cache_read: Decimal | None = None
     cache_write_5m: Decimal | None = None
     cache_write_1h: Decimal | None = None
     context_limit: int | None = None
+    max_output: int | None = None
 
-    def cost(self, usage: Usage) -> Decimal:
-        """USD for these buckets."""
+    def cost(self, usage: Usage) -> Decimal | None:
+        """USD for these buckets; ``None`` where it has sizes only."""
+        fresh, output = self.input, self.output
+        if fresh is None or output is None:
+            return None
 
         def rate(own: Decimal | None) -> Decimal:
-            return self.input if own is None else own
+            return fresh if own is None else own
 
         return (
-            usage.input * self.input
+            usage.input * fresh
             + usage.cache_read * rate(self.cache_read)
             + usage.cache_write_5m * rate(self.cache_write_5m)
             + usage.cache_write_1h * rate(self.cache_write_1h)
-            + usage.output * self.output
+            + usage.output * output
         ) / MILLION
 
 
@@ -82,16 +93,37 @@ class Prices:
     inventor, unless it runs on this machine: a model served at home has no list price.
 
     Args:
-        own: Prices that go before all lists, by ``provider/model`` or ``model``.
+        own: What goes before all lists, by shell patterns on ``provider/model`` or ``model``; of several
+            that match, the longest counts.
     """
 
     def __init__(self, own: Mapping[str, OwnPrice] | None = None) -> None:
-        self._own = dict(own or {})
+        self._own = sorted((own or {}).items(), key=lambda item: -len(item[0]))
+        self._matched: dict[tuple[str, str], OwnPrice | None] = {}
 
     async def ready(self) -> None:
         """Return when the price lists are loaded, without having blocked the event loop for it."""
         if _snapshot is None:
             await anyio.to_thread.run_sync(warm)
+
+    def own(self, provider: Priced | str | None, model: str | None) -> OwnPrice | None:
+        """What the configuration says of a model, if anything."""
+        if not self._own or not model:
+            return None
+        name = provider if isinstance(provider, str) else provider.name if provider is not None else ""
+        key = (name, model)
+        if key not in self._matched:
+            if len(self._matched) >= _REMEMBERED:  # model names come from clients
+                self._matched.clear()
+            self._matched[key] = next(
+                (
+                    price
+                    for pattern, price in self._own
+                    if fnmatchcase(model, pattern) or fnmatchcase(f"{name}/{model}", pattern)
+                ),
+                None,
+            )
+        return self._matched[key]
 
     def quote(self, provider: Priced | str | None, model: str | None, usage: Usage) -> Quote:
         """Cost of this usage and context limit of the model; await ``ready`` before.
@@ -99,13 +131,15 @@ class Prices:
         Args:
             provider: Where only a name is left of it, that alone finds the price list.
         """
-        name = provider if isinstance(provider, str) else provider.name if provider is not None else ""
-        own = self._own.get(f"{name}/{model}") or self._own.get(model or "")
-        if own is not None:
-            return Quote(float(own.cost(usage)), own.context_limit)
+        own = self.own(provider, model)
+        if own is not None and (cost := own.cost(usage)) is not None:
+            return Quote(float(cost), own.context_limit)
         listed = _listed(_lists(provider), model, usage) if model else None
         # What used nothing cost nothing, whatever its price.
-        return listed or Quote(None if usage.total else 0.0, None)
+        quote = listed or Quote(None if usage.total else 0.0, None)
+        if own is not None and own.context_limit is not None:
+            return quote._replace(context_limit=own.context_limit)
+        return quote
 
 
 _snapshot: DataSnapshot | None = None

@@ -16,6 +16,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ..agents.agent import Agent, Fleet
+from ..budget.cover import Cover
+from ..budget.state import BudgetState
 from ..errors import JournalUnavailable
 from . import fold
 from .events import Event, Record
@@ -162,7 +164,23 @@ def _copy(fleet: Fleet) -> Fleet:
         fleet,
         agents={key: _copy_agent(agent) for key, agent in fleet.agents.items()},
         names=dict(fleet.names),
+        budgets={name: _copy_budget(state) for name, state in fleet.budgets.items()},
+        reservations={
+            key: replace(held, accounts=[*held.accounts]) for key, held in fleet.reservations.items()
+        },
+        approvals=dict(fleet.approvals),
+        passes=dict(fleet.passes),
+        kin={key: replace(kin) for key, kin in fleet.kin.items()},
+        cover=Cover(),
     )
+
+
+def _copy_budget(state: BudgetState) -> BudgetState:
+    accounts = {
+        key: replace(account, slots=[*account.slots], extensions=[*account.extensions])
+        for key, account in state.accounts.items()
+    }
+    return replace(state, accounts=accounts)
 
 
 def _copy_agent(agent: Agent) -> Agent:
@@ -174,4 +192,7 @@ def _copy_agent(agent: Agent) -> Agent:
         calls={key: replace(call) for key, call in agent.calls.items()},
         total=replace(agent.total),
         last=replace(agent.last),
+        task=replace(agent.task),
+        approvals=[*agent.approvals],
+        passes=[*agent.passes],
     )

@@ -6,37 +6,30 @@ same ``Fleet`` wherever they are replayed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from ..agents.agent import PAST_RUNS, Agent, Call, Fleet, Freeze, Meter, Run
 from ..agents.states import ENDED, Pause, State, Waiting, may
 from . import events as ev
+from . import fold_budgets
+from .handlers import Handlers
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 #: Version of the checkpoint's form; another one is ignored and the journal folded from the start.
-FORMAT = 1
+FORMAT = 2
 
-E = TypeVar("E", bound=ev.Event)
-_handlers: dict[type[ev.Event], Callable[[Fleet, Any, float], None]] = {}
-
-
-def _on(kind: type[E]) -> Callable[[Callable[[Fleet, E, float], None]], Callable[[Fleet, E, float], None]]:
-    def register(handler: Callable[[Fleet, E, float], None]) -> Callable[[Fleet, E, float], None]:
-        _handlers[kind] = handler
-        return handler
-
-    return register
+_agents = Handlers()
+_on = _agents.on
 
 
 def apply(fleet: Fleet, seq: int, event: ev.Event, ts: float) -> None:
     """Fold one event in. Events of agents that are gone are ignored: facts about them come late."""
     fleet.seq = seq
-    handler = _handlers.get(type(event))
-    if handler is not None:
-        handler(fleet, event, ts)
+    # Money first: what an agent used counts where it stood before this event moved or removed it.
+    fold_budgets.handle(fleet, event, ts)
+    _agents.handle(fleet, event, ts)
 
 
 def _move(agent: Agent, state: State, ts: float, detail: str = "", reason: Waiting | None = None) -> None:
@@ -98,6 +91,7 @@ def _starting(fleet: Fleet, event: ev.RunStarting, ts: float) -> None:
             agent.past = [*agent.past, agent.run][-PAST_RUNS:]
         if event.reason in ("start", "restart"):
             agent.failures = 0
+            agent.task, agent.task_since = Meter(), ts
         agent.run = Run(event.run, ts)
         agent.last = Meter()
         agent.restart_at = agent.stopping = agent.freeze = None
@@ -256,6 +250,7 @@ def _settled(fleet: Fleet, event: ev.CallSettled, ts: float) -> None:
     agent.total.add(event.usage, event.cost_usd, exact=event.exact)
     if agent.run is not None and agent.run.number == event.run:
         agent.last.add(event.usage, event.cost_usd, exact=event.exact)
+    agent.task.add(event.usage, event.cost_usd, exact=event.exact)
     if event.context_used:
         agent.context = event.context_used
         agent.context_cached = event.usage.cache_read
