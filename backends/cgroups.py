@@ -110,7 +110,7 @@ class Cgroups:
             elif limit != "memory" and getattr(limits, limit) is not None:
                 raise BackendError(
                     f"the limit on {limit} cannot be held",
-                    f"no {controller} control group can be written here",
+                    f"No {controller} control group can be written here",
                     "Start agenttop with: systemd-run --user --scope -p Delegate=yes agenttop",
                 )
         return purposes
@@ -233,7 +233,7 @@ def choose(state: Path, settings: dict[str, Any]) -> Cgroups:
         if forced not in working:
             raise BackendError(
                 f"backends.subprocess.freeze = {forced!r} cannot be used",
-                f"what works here is {', '.join(working)}",
+                f"What works here is {', '.join(working)}",
             )
         working = [forced]
     bases: dict[str, str] = {}

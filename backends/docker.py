@@ -113,11 +113,11 @@ class DockerBackend(Backend):
         """Create and start the run's container; one that is there already is taken, never doubled."""
         doing = f"cannot start {launch.spec.name}"
         if not launch.spec.image:
-            raise BackendError(doing, "the docker backend needs an image", "Give one with --image")
+            raise BackendError(doing, "The docker backend needs an image", "Give one with --image")
         if launch.spec.network == "gateway" and not self._may_open_doors:
             raise BackendError(
                 doing,
-                "network gateway needs root and a local dockerd; the sidecar for others is not there yet",
+                "Network gateway needs root and a local dockerd; the sidecar for others is not there yet",
                 "Use network open or none, or run the kernel as root",
             )
         found = await self._find(launch)
@@ -273,7 +273,7 @@ class DockerBackend(Backend):
         run = self._runs.get(ref["container"])
         if run is None or run.stdin is None:
             raise BackendError(
-                "cannot write to stdin", "the agent was started without one", "Set stdin = true"
+                "cannot write to stdin", "The agent was started without one", "Set stdin = true"
             )
         await self._live(ref, "cannot write to stdin")
         await run.stdin.write(data)
@@ -317,7 +317,7 @@ class DockerBackend(Backend):
         if found is not None:
             if _is_live(found):
                 raise BackendError(
-                    f"cannot remove the container of {launch.spec.name}", "it still runs", "Kill it first"
+                    f"cannot remove the container of {launch.spec.name}", "It still runs", "Kill it first"
                 )
             run = self._runs.get(found["Id"]) or self._run(launch, found)
             await run.spool.drain()
@@ -500,7 +500,7 @@ class DockerBackend(Backend):
         labels = info["Config"]["Labels"]
         expected = {container_of.LABEL_RUN: ref["run"], container_of.LABEL_STATE: self._state_label}
         if any(labels.get(key) != value for key, value in expected.items()):
-            raise BackendError(doing, f"container {ref['name']} is not this run's")
+            raise BackendError(doing, f"Container {ref['name']} is not this run's")
         return info
 
     async def _live(self, ref: RunRef, doing: str) -> dict[str, Any]:
@@ -509,9 +509,9 @@ class DockerBackend(Backend):
         except EngineRefused as refusal:
             if refusal.answer != 404:
                 raise
-            raise BackendError(doing, "its container was removed") from refusal
+            raise BackendError(doing, "Its container was removed") from refusal
         if not _is_live(info):
-            raise BackendError(doing, "the run has ended")
+            raise BackendError(doing, "The run has ended")
         return info
 
     async def _cgroup(self, ref: RunRef) -> Group | None:

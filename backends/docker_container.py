@@ -68,7 +68,7 @@ def command_of(launch: Launch, image: Mapping[str, Any]) -> list[str]:
     if not entry + rest:
         raise BackendError(
             f"cannot start {launch.spec.name}",
-            f"image {launch.spec.image} has no command of its own",
+            f"Image {launch.spec.image} has no command of its own",
             "Give one after `--`",
         )
     return entry + rest

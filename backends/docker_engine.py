@@ -149,7 +149,7 @@ class Engine:
 
     def _connect(self) -> Docker:
         if self._closed:
-            raise BackendUnavailable("cannot use docker", "the kernel is leaving")
+            raise BackendUnavailable("cannot use docker", "The kernel is leaving")
         if self._client is None:
             self._client = _client(self.host)
         return self._client
@@ -176,14 +176,14 @@ class Engine:
         if number in (errno.EACCES, errno.EPERM):
             return BackendUnavailable(
                 doing,
-                f"you may not use dockerd's socket {self.host}",
+                f"You may not use dockerd's socket {self.host}",
                 "Join the docker group (`sudo usermod -aG docker $USER`), log in again, "
                 "then `agenttop kernel restart`",
             )
         if number == errno.ENOENT:
             return BackendUnavailable(
                 doing,
-                f"no dockerd listens at {self.host}",
+                f"No dockerd listens at {self.host}",
                 "Install Docker (Debian: `sudo apt install docker.io`), start it "
                 "(`sudo systemctl start docker`) or set DOCKER_HOST",
             )

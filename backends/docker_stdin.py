@@ -51,7 +51,7 @@ class Stdin:
         """
         async with self._lock:
             if (self._folder / _CLOSED).exists():
-                raise BackendError("cannot write to stdin", "it was closed")
+                raise BackendError("cannot write to stdin", "It was closed")
             stream = self._stream or await self._attach()
             if data is None:
                 (self._folder / _CLOSED).touch(0o600)
@@ -61,7 +61,7 @@ class Stdin:
             try:
                 await stream.write_in(data)
             except (OSError, RuntimeError, AssertionError) as error:
-                raise BackendError("cannot write to stdin", "the program no longer reads it") from error
+                raise BackendError("cannot write to stdin", "The program no longer reads it") from error
 
     async def close(self) -> None:
         """Let this kernel's connection go; the holder's duplicate keeps stdin open."""
@@ -98,7 +98,7 @@ def _transport(stream: Stream) -> asyncio.Transport:
     connection = response.connection if response is not None else None
     transport = connection.transport if connection is not None else None
     if transport is None or transport.is_closing():
-        raise BackendError("cannot write to stdin", "the program has ended or no longer reads it")
+        raise BackendError("cannot write to stdin", "The program has ended or no longer reads it")
     return transport
 
 

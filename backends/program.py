@@ -20,12 +20,12 @@ def check_folder(cwd: str) -> None:
         BackendError: It is not.
     """
     if not os.path.isabs(cwd):
-        raise BackendError(f"cannot start in {cwd}", "a working folder is an absolute path")
+        raise BackendError(f"cannot start in {cwd}", "A working folder is an absolute path")
     if not os.path.isdir(cwd):
         why = "it is not a folder" if os.path.exists(cwd) else "there is no such folder"
         raise BackendError(f"cannot start in {cwd}", why, "Create it or choose another with --cwd")
     if not os.access(cwd, os.X_OK):
-        raise BackendError(f"cannot start in {cwd}", "permission denied")
+        raise BackendError(f"cannot start in {cwd}", "Permission denied")
 
 
 def check_program(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
@@ -35,15 +35,15 @@ def check_program(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> s
         BackendError: There is none, it may not be run, or its interpreter is missing.
     """
     if not command or not command[0]:
-        raise BackendError("nothing to start", "the command is empty")
+        raise BackendError("nothing to start", "The command is empty")
     name = command[0]
     found = os.path.join(cwd, name) if "/" in name else _search(name, cwd, env.get("PATH", _DEFAULT_PATH))
     if not os.path.exists(found):
-        raise BackendError(f"cannot start {name}", "there is no such file")
+        raise BackendError(f"cannot start {name}", "There is no such file")
     if not stat.S_ISREG(os.stat(found).st_mode):
-        raise BackendError(f"cannot start {name}", "it is not a file")
+        raise BackendError(f"cannot start {name}", "It is not a file")
     if not os.access(found, os.X_OK):
-        raise BackendError(f"cannot start {name}", "permission denied", f"Try: chmod +x {found}")
+        raise BackendError(f"cannot start {name}", "Permission denied", f"Try: chmod +x {found}")
     _check_interpreter(name, found)
     return found
 
@@ -59,7 +59,7 @@ def _search(name: str, cwd: str, path: str) -> str:
     if denied:
         return denied
     raise BackendError(
-        f"cannot start {name}", "there is no such program in PATH", "Install it, or give its full path"
+        f"cannot start {name}", "There is no such program in PATH", "Install it, or give its full path"
     )
 
 
@@ -72,7 +72,7 @@ def _check_interpreter(name: str, found: str) -> None:
     words = line[2:].split(maxsplit=1) if line.startswith(b"#!") else []
     if words and not os.access(interpreter := os.fsdecode(words[0]), os.X_OK):
         raise BackendError(
-            f"cannot start {name}", f"its interpreter {interpreter} is missing or may not be run"
+            f"cannot start {name}", f"Its interpreter {interpreter} is missing or may not be run"
         )
 
 

@@ -52,7 +52,7 @@ class Inputs:
                     await anyio.wait_writable(writer)
                 except BrokenPipeError as error:
                     raise BackendError(
-                        f"cannot write to {run.marker}", "the program reads no more"
+                        f"cannot write to {run.marker}", "The program reads no more"
                     ) from error
 
     def _writer(self, run: Run) -> int:
@@ -63,13 +63,13 @@ class Inputs:
         except FileNotFoundError:
             raise BackendError(
                 f"cannot write to {run.marker}",
-                "its stdin is closed, or was never asked for",
+                "Its stdin is closed, or was never asked for",
                 "Start it with stdin = true",
             ) from None
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            raise BackendError(f"cannot write to {run.marker}", "the program reads no more") from error
+            raise BackendError(f"cannot write to {run.marker}", "The program reads no more") from error
         self._open[run.marker] = writer
         return writer
 

@@ -147,7 +147,7 @@ class SubprocessBackend(Backend):
         )
         found = proc.stat(pid)
         if found is None:
-            raise BackendError(f"cannot start {launch.command[0]}", "its wrapper vanished")
+            raise BackendError(f"cannot start {launch.command[0]}", "Its wrapper vanished")
         run = Run(launch.marker, launch.folder, pid, found.start_time, boot, made, ours=True)
         self._runs[launch.marker] = run
         return run
@@ -296,7 +296,7 @@ class SubprocessBackend(Backend):
             await anyio.sleep(0.001)
         run.reap()
         if run.wrapper() is None and (run.done.is_set() or not await self._members(run)):
-            raise BackendError(f"{run.marker} has ended", "there is nothing left to act on")
+            raise BackendError(f"{run.marker} has ended", "There is nothing left to act on")
         return run
 
     async def _begun(self, run: Run) -> None:
@@ -333,7 +333,7 @@ class SubprocessBackend(Backend):
         try:
             return int(signals.send(main.pid, main.start_time, signum))
         except PermissionError as error:
-            raise BackendError(f"cannot signal {main.pid} of {run.marker}", "permission denied") from error
+            raise BackendError(f"cannot signal {main.pid} of {run.marker}", "Permission denied") from error
 
     async def stop(
         self, ref: RunRef, *, grace: float, on_step: Callable[[Step], None] | None = None

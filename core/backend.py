@@ -344,7 +344,7 @@ def load(name: str) -> type[Backend]:
     """
     point = _installed().get(name)
     if point is None:
-        raise UsageError(f"unknown backend {name}", f"installed are {', '.join(names())}")
+        raise UsageError(f"unknown backend {name}", f"Installed are {', '.join(names())}")
     try:
         cls = point.load()
     except ImportError as error:

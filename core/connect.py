@@ -85,7 +85,7 @@ def _refuse_inside_agent(paths: Paths) -> None:
     if inside_agent():
         raise KernelUnreachable(
             f"no kernel is started for {paths.state}",
-            "this is inside an agent (AGENTTOP_URL is set), and its end would be the kernel's",
+            "This is inside an agent (AGENTTOP_URL is set), and its end would be the kernel's",
             "Start agenttop from a terminal that is not inside an agent",
         )
 
@@ -144,7 +144,7 @@ def _await_report(paths: Paths, reading: int, deadline: float) -> None:
         if left <= 0 or not select.select([reading], [], [], left)[0]:
             raise KernelUnreachable(
                 "the kernel does not answer",
-                f"it was started, and is silent at {paths.socket}",
+                f"It was started, and is silent at {paths.socket}",
                 f"See {paths.log}",
             )
         piece = os.read(reading, 65_536)
@@ -154,7 +154,7 @@ def _await_report(paths: Paths, reading: int, deadline: float) -> None:
     if told == b"already":
         if not uds.answers(paths.socket):
             raise KernelUnreachable(
-                "the kernel went away", "another one ran, and has just ended", "Try again"
+                "the kernel went away", "Another one ran, and has just ended", "Try again"
             )
     elif told != b"ready":
         raise _told(paths, told)
@@ -162,5 +162,5 @@ def _await_report(paths: Paths, reading: int, deadline: float) -> None:
 
 def _told(paths: Paths, told: bytes) -> AgentTopError:
     if not told:
-        return KernelUnreachable("the kernel did not start", "it ended without a word", f"See {paths.log}")
+        return KernelUnreachable("the kernel did not start", "It ended without a word", f"See {paths.log}")
     return from_dict(json.loads(told))

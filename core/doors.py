@@ -155,7 +155,7 @@ class GatewayDoors:
         if stored != bound:
             raise AgentTopError(
                 f"{self._paths.port} says {stored}",
-                f"the holder keeps port {bound}",
+                f"The holder keeps port {bound}",
                 f"Write {bound} into that file",
             )
         if self._wanted not in (None, bound):

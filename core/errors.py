@@ -14,8 +14,8 @@ class AgentTopError(Exception):
 
     Attributes:
         what: What happened, one clause, no full stop.
-        why: The cause, if known.
-        hint: What the person can do now.
+        why: The cause, if known: a sentence of its own, so it begins with a capital, a name or a value.
+        hint: What the person can do now, likewise.
         exit_code: Exit status of the command line (1 failed, 2 usage, 3 no such agent).
         status: HTTP status of the control API.
         code: Stable machine-readable name.

@@ -68,7 +68,7 @@ class _Link:
             return None  # it ended between connect and hello
         if words[0] == "busy":
             link.close()
-            raise Conflict("the holder serves another kernel", f"process {words[1]} is connected to it")
+            raise Conflict("the holder serves another kernel", f"Process {words[1]} is connected to it")
         link.pid = int(words[1])
         return link
 
@@ -236,7 +236,7 @@ class Holder:
                 ) from error
             link = _Link.open(self.path)
             if link is None:
-                raise HolderError("the holder of the gateway's sockets does not start", "it ended at once")
+                raise HolderError("the holder of the gateway's sockets does not start", "It ended at once")
             detach.leave_cgroups(link.pid)
         self._link = link
         return link
@@ -267,13 +267,13 @@ class Holder:
     def _exchange(self, *words: str, fd: int | None = None) -> tuple[list[str], int | None]:
         """One question; a holder that died meanwhile is replaced once."""
         if self._closed:
-            raise HolderError("the holder is not connected", "the kernel is leaving")
+            raise HolderError("the holder is not connected", "The kernel is leaving")
         try:
             if self._link is None:
                 raise ConnectionResetError
             return self._link.ask(*words, fd=fd)
         except TimeoutError as error:
-            raise HolderError("the holder does not answer", f"nothing for {ANSWER:g} s") from error
+            raise HolderError("the holder does not answer", f"Nothing for {ANSWER:g} s") from error
         except OSError:
             return self._renew().ask(*words, fd=fd)
 

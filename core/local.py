@@ -182,9 +182,9 @@ class LocalClient(KernelClient):
         agent = self._agent(ref)
         run = self._kernel.supervisor.runs.get(agent.id)
         if run is None:
-            raise Conflict(f"cannot write to {agent.name}", f"it is {agent.shown}")
+            raise Conflict(f"cannot write to {agent.name}", f"It is {agent.shown}")
         if not agent.spec.stdin:
-            raise BackendError(f"cannot write to {agent.name}", "it has no stdin", "Start it with --stdin")
+            raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
         await run.backend.write(run.ref, data)
 
     async def supply(self, keys: Mapping[str, str]) -> None:

@@ -40,7 +40,7 @@ class Lock:
             os.close(fd)
             raise KernelRunning(
                 f"another kernel has {self.path.parent}",
-                f"process {pid} holds its lock" if pid else "its lock is held",
+                f"Process {pid} holds its lock" if pid else "Its lock is held",
                 "Use that one, or end it with `agenttop kernel stop`",
             ) from None
         except BaseException:

@@ -120,6 +120,6 @@ class Paths:
         if not os.access(self.state, os.W_OK | os.X_OK):
             raise AgentTopError(
                 f"cannot write the state folder {self.state}",
-                "no write permission",
+                "No write permission",
                 "Set AGENTTOP_HOME to a folder you can write",
             )

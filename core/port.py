@@ -45,7 +45,7 @@ def listener(file: Path, wanted: int | None = None) -> socket.socket:
     if wanted is not None and wanted != port:
         raise UsageError(
             f"the gateway cannot move to port {wanted}",
-            f"this state directory's agents know it on port {port}",
+            f"This state directory's agents know it on port {port}",
             f"Take the setting back, or remove all agents and then {file}",
         )
     return _bind_or_explain(port)
@@ -66,7 +66,7 @@ def read(file: Path) -> int | None:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
         raise AgentTopError(
             f"{file} is not a port",
-            f"it says {text[:40]!r}",
+            f"It says {text[:40]!r}",
             "Remove it; agents that run now must then be restarted",
         )
     return int(text)

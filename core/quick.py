@@ -35,7 +35,7 @@ def check_version(theirs: str) -> None:
     if theirs != __version__:
         raise OtherVersion(
             "the kernel is of another version",
-            f"it is {theirs or 'unknown'}, this is agenttop {__version__}",
+            f"It is {theirs or 'unknown'}, this is agenttop {__version__}",
             "Run `agenttop kernel restart`; the agents run on",
         )
 
@@ -80,7 +80,7 @@ def ask(path: Path, target: str, body: Any = None, *, any_version: bool = False)
         raise KernelUnreachable("the kernel's answer cannot be read", str(error)) from error
     if not answer.complete:
         raise KernelUnreachable(
-            "the kernel went away in the middle of an answer", "it ended or was restarted"
+            "the kernel went away in the middle of an answer", "It ended or was restarted"
         )
     if not any_version:
         check_version(answer.version)

@@ -353,7 +353,7 @@ def _error(status: int, body: bytes) -> Exception:
         data = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return AgentTopError(
-            "the kernel failed at this", f"it answered {status}", "See `agenttop kernel log`"
+            "the kernel failed at this", f"It answered {status}", "See `agenttop kernel log`"
         )
     if data.get("code") == "timeout":
         return TimeoutError(data.get("what", ""))
@@ -375,5 +375,5 @@ def _query(path: str, **values: Any) -> str:
 def _agent(ref: str) -> str:
     if not ref or not ref.isprintable():
         # Neither could be told apart from another path by an HTTP router; no agent is called so.
-        raise NoSuchAgent(f"no agent {ref!r}", hint="agenttop ps --all lists every agent")
+        raise NoSuchAgent(f"no agent {ref!r}", hint="`agenttop ps --all` lists every agent")
     return "/v1/agents/" + quote(ref, safe="", errors="surrogatepass")

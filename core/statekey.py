@@ -38,7 +38,7 @@ def _read(path: Path) -> bytes | None:
     if len(key) != SIZE:
         raise AgentTopError(
             f"{path} is not a state key",
-            f"it has {len(key)} bytes instead of {SIZE}",
+            f"It has {len(key)} bytes instead of {SIZE}",
             "Remove it; agents that run now will have to be started again",
         )
     path.chmod(0o600)

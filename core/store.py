@@ -84,7 +84,7 @@ def unavailable(path: Path, error: Exception, what: str = "") -> JournalUnavaila
     number = error.errno if isinstance(error, OSError) else None
     why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if primary == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        return JournalUnavailable(what, "the disk is full", f"Free some space on the disk of {path.parent}")
+        return JournalUnavailable(what, "The disk is full", f"Free some space on the disk of {path.parent}")
     if primary == sqlite3.SQLITE_READONLY or number == errno.EROFS:
         return JournalUnavailable(what, why, f"Make {path} and its folder writable")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -185,7 +185,7 @@ def _refuse_newer(path: Path, unknown: set[str]) -> None:
     if unknown:
         raise StoreTooNew(
             f"the journal {path} was written by a newer version of agenttop",
-            f"it has {', '.join(sorted(unknown))}, which this version does not know",
+            f"It has {', '.join(sorted(unknown))}, which this version does not know",
             "Upgrade agenttop, or set AGENTTOP_HOME to another folder",
         )
 

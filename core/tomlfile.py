@@ -52,7 +52,7 @@ class TomlFile:
         except OSError as error:
             raise ConfigError(f"cannot read {path}", error.strerror or str(error)) from error
         if len(raw) > MAX_BYTES:
-            raise ConfigError(f"cannot read {path}", f"it is larger than {MAX_BYTES >> 20} MiB")
+            raise ConfigError(f"cannot read {path}", f"It is larger than {MAX_BYTES >> 20} MiB")
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:

@@ -59,7 +59,7 @@ def parse(name: str, text: str) -> ThemeData:
     for variable, value in colours.items():
         known = value in _ANSI_NAMES if ansi else isinstance(value, str) and _HEX.fullmatch(value)
         if not known:
-            raise UsageError(f"theme {name}: {variable} is {value!r}", "that is not a colour")
+            raise UsageError(f"theme {name}: {variable} is {value!r}", "That is not a colour")
     return ThemeData(name, str(table.get("title", name)), bool(table.get("dark", True)), ansi, dict(colours))
 
 
@@ -74,7 +74,7 @@ def load(name: str) -> ThemeData:
         base = load("ansi")
         return replace(base, name=MONO, colours=dict.fromkeys(base.colours, "default"))
     if name not in NAMES:
-        raise UsageError(f"unknown theme {name}", f"there are {', '.join(NAMES)} and {MONO}")
+        raise UsageError(f"unknown theme {name}", f"There are {', '.join(NAMES)} and {MONO}")
     return parse(name, (_FOLDER / f"{name}.toml").read_text("utf-8"))
 
 

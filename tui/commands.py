@@ -68,7 +68,7 @@ def find(app: AgentTopApp, ref: str) -> Row:
         return begun[0]
     if begun:
         names = ", ".join(sorted(clean(row.name) for row in begun))
-        raise AmbiguousAgent(f"{clean(ref)} is not one agent", f"it fits {names}", "Type more of the id")
+        raise AmbiguousAgent(f"{clean(ref)} is not one agent", f"It fits {names}", "Type more of the id")
     raise NoSuchAgent(f"no agent {clean(ref)}", "", "Tab completes names")
 
 
@@ -104,7 +104,7 @@ def run(app: AgentTopApp, line: str) -> None:
     if command is None:
         raise UsageError(f"no command {clean(verb)}", "", f"There are {', '.join(BY_NAME)}")
     if command.acts and app.lost:
-        raise UsageError(f"{verb} was not done", "no kernel answers", "Try again when it is back")
+        raise UsageError(f"{verb} was not done", "No kernel answers", "Try again when it is back")
     if "agents" in command.takes or "agent" in command.takes:
         _on_agents(app, verb, words)
     else:
@@ -119,9 +119,9 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
         number, words = _number(words[0]), words[1:]
     rows = [find(app, word) for word in words] or app.model.targets()
     if not rows:
-        raise UsageError(f"{verb} was not done", "no agent was named, and none is under the cursor")
+        raise UsageError(f"{verb} was not done", "No agent was named, and none is under the cursor")
     if len(rows) == 1 and (why := impossible(app, verb, rows[0])):
-        raise UsageError(f"{verb} {clean(rows[0].name)} was not done", why)
+        raise UsageError(f"{verb} {clean(rows[0].name)} was not done", why[0].upper() + why[1:])
     verbs: dict[str, Callable[[], None]] = {
         "pause": lambda: app.verbs.pause(rows),
         "resume": lambda: app.verbs.resume(rows),
@@ -140,10 +140,10 @@ def _number(word: str) -> int:
         number = int(word)
     except ValueError as error:
         raise UsageError(
-            f"nice {clean(word)} cannot be", "it is not a number", "-20 is first, 19 is last"
+            f"nice {clean(word)} cannot be", "It is not a number", "-20 is first, 19 is last"
         ) from error
     if not -20 <= number <= 19:
-        raise UsageError(f"nice {number} cannot be", "nice goes from -20 to 19")
+        raise UsageError(f"nice {number} cannot be", "Nice goes from -20 to 19")
     return number
 
 

@@ -109,7 +109,7 @@ class Session:
                             self._app.post_message(Connected())
                         self._app.post_message(Arrived(update))
                 raise KernelUnreachable(
-                    "the kernel closed the connection", "it stopped or is being restarted"
+                    "the kernel closed the connection", "It stopped or is being restarted"
                 )
 
     async def _rest(self, seconds: float | None) -> None:

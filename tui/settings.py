@@ -72,7 +72,7 @@ def _checked(path: Path, name: str, value: Any, defaults: Settings) -> Any:
         return float(value)
     raise ConfigError(
         f"{path.name}: {name} is {value!r}",
-        f"it is of another type than {default!r}",
+        f"It is of another type than {default!r}",
         f"Mend or delete {path}",
     )
 

@@ -85,7 +85,7 @@ class Control:
         run = self._supervisor.runs.get(agent.id)
         if run is None:
             state = agent.shown if agent.over else "being started or looked for"
-            raise Conflict(f"{agent.name} cannot be {verb}", f"it has no running process ({state})")
+            raise Conflict(f"{agent.name} cannot be {verb}", f"It has no running process ({state})")
         return run
 
     # --- pause -----------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Control:
             run = self._live(agent, "frozen")
             record = self._books.pending.agents[agent.id]
             if record.stopping:
-                raise Conflict(f"{agent.name} cannot be frozen", "it is being stopped")
+                raise Conflict(f"{agent.name} cannot be frozen", "It is being stopped")
             await self._books.commit(ev.AgentPaused(agent=agent.id, how=Pause.FREEZE, by=by))
             try:
                 frozen = await run.backend.freeze(run.ref)
@@ -109,7 +109,7 @@ class Control:
                     await run.backend.thaw(run.ref)
                     raise BackendError(
                         f"{agent.name} is not frozen",
-                        f"only {frozen.frozen} of {frozen.total} processes stopped, so all were let go again",
+                        f"Only {frozen.frozen} of {frozen.total} processes stopped, so all were let go again",
                     )
             except (BackendError, OSError):
                 await self._books.record(ev.AgentResumed(agent=agent.id, how=Pause.FREEZE, by="kernel"))
@@ -146,7 +146,7 @@ class Control:
         """
         record = self._books.pending.agents.get(agent.id)
         if record is None or record.over:
-            raise Conflict(f"{agent.name} cannot be held", f"it is {agent.shown}")
+            raise Conflict(f"{agent.name} cannot be held", f"It is {agent.shown}")
         if record.hold is None:
             await self._books.commit(ev.AgentPaused(agent=agent.id, how=Pause.HOLD, by=by))
         return "held", None
@@ -181,7 +181,7 @@ class Control:
             if pending_restart:
                 return "restart called off", None
             if how == "kill":
-                raise Conflict(f"{agent.name} cannot be killed", f"it is {agent.shown}")
+                raise Conflict(f"{agent.name} cannot be killed", f"It is {agent.shown}")
             return "not running", None
         return _ended(how, killed), _proof(killed, first, self._books.journal.last_seq)
 
@@ -228,7 +228,7 @@ class Control:
         if not agent.over and not force:
             raise Conflict(
                 f"{agent.name} cannot be removed",
-                f"it is {agent.shown}" if agent.live else "it will be restarted",
+                f"It is {agent.shown}" if agent.live else "It will be restarted",
                 "Stop it first, or remove it with --force",
             )
         if not agent.over:
@@ -244,7 +244,7 @@ class Control:
                 return "removed already", None
             if not record.over:
                 raise Conflict(
-                    f"{agent.name} was not removed", "it was started again meanwhile", "Stop it first"
+                    f"{agent.name} was not removed", "It was started again meanwhile", "Stop it first"
                 )
             await self._supervisor.forget([record])
             await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))

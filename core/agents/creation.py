@@ -280,6 +280,6 @@ class Creation:
 def _taken(name: str, agent: Agent) -> Conflict:
     return Conflict(
         f"the name {name} is taken",
-        f"agent {agent.id} has it and is {agent.shown}",
+        f"Agent {agent.id} has it and is {agent.shown}",
         "Choose another name, or remove that agent with agenttop rm",
     )

@@ -91,4 +91,4 @@ def check(agent: str, old: State, new: State) -> None:
         Conflict: ``old`` → ``new`` is illegal.
     """
     if not may(old, new):
-        raise Conflict(f"{agent} cannot become {new}", f"it is {old}")
+        raise Conflict(f"{agent} cannot become {new}", f"It is {old}")

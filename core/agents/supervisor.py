@@ -100,9 +100,9 @@ class Supervisor:
         async with self.lock(agent):
             record = self._books.pending.agents.get(agent)
             if record is None:
-                raise Conflict(f"{agent} cannot be started", "it was removed")
+                raise Conflict(f"{agent} cannot be started", "It was removed")
             if record.live:
-                raise Conflict(f"{record.name} runs already", f"run {record.run.number if record.run else 0}")
+                raise Conflict(f"{record.name} runs already", f"Run {record.run.number if record.run else 0}")
             starting = self.starting(record, reason, by)
             await self._books.commit(starting)
             await self.launch(record, starting.run)
@@ -260,7 +260,7 @@ class Supervisor:
             if run is None and record.live:
                 raise BackendUnavailable(
                     f"{record.name} is not stopped yet",
-                    f"backend {record.spec.backend} has not found its run again",
+                    f"Backend {record.spec.backend} has not found its run again",
                     "It is stopped as soon as that answers",
                 )
             if run is None:

@@ -62,7 +62,7 @@ class Dialer:
                 return await self._dial(origin, factory)
         except TimeoutError as error:
             raise Unreachable(
-                f"{origin.authority} was not reached", f"no connection within {self._seconds:g} s"
+                f"{origin.authority} was not reached", f"No connection within {self._seconds:g} s"
             ) from error
         except ssl.SSLError as error:
             raise Unreachable(f"{origin.authority} was not reached", _tls_text(error)) from error
@@ -86,7 +86,7 @@ class Dialer:
         proxy = urlsplit(self._proxy if "://" in self._proxy else f"http://{self._proxy}")
         if proxy.scheme != "http" or not proxy.hostname:
             raise ConfigError(
-                "HTTPS_PROXY is not used", "only http:// proxies are understood", "Set it to http://HOST:PORT"
+                "HTTPS_PROXY is not used", "Only http:// proxies are understood", "Set it to http://HOST:PORT"
             )
         loop = asyncio.get_running_loop()
         raw, tunnel = await loop.create_connection(_Tunnel, proxy.hostname, proxy.port or 80)

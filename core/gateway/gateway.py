@@ -99,7 +99,7 @@ class Gateway:
             AgentTopError: The key is in use, or the gateway is not running.
         """
         if not self._running or self._closing:
-            raise AgentTopError("the gateway does not take listeners", "it is not running")
+            raise AgentTopError("the gateway does not take listeners", "It is not running")
         if key in self._servers:
             raise AgentTopError(f"the gateway serves {key} already")
         listener.setblocking(False)

@@ -197,15 +197,15 @@ class KeyRing:
         with open(fd, "rb") as file:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"the key file {path} is not used", "it is not a regular file")
+                raise ConfigError(f"the key file {path} is not used", "It is not a regular file")
             if found.st_mode & 0o077:
                 raise ConfigError(
                     f"the key file {path} is not used",
-                    f"its mode is {stat.S_IMODE(found.st_mode):04o}, so others may read it",
+                    f"Its mode is {stat.S_IMODE(found.st_mode):04o}, so others may read it",
                     f"chmod 600 {path}",
                 )
             if found.st_uid not in (os.geteuid(), 0):
-                raise ConfigError(f"the key file {path} is not used", f"it belongs to user {found.st_uid}")
+                raise ConfigError(f"the key file {path} is not used", f"It belongs to user {found.st_uid}")
             version = (found.st_ino, found.st_mtime_ns, found.st_size)
             known = self._files.get(path)
             if known is None or known[0] != version:
@@ -217,7 +217,7 @@ class KeyRing:
 def _clean(key: str, source: str) -> str:
     key = key.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{source} is not used", "it does not contain one key on one line")
+        raise ConfigError(f"{source} is not used", "It does not contain one key on one line")
     return key
 
 

@@ -156,7 +156,7 @@ def _marks(folder: Path) -> list[Mark]:
 
 async def _identify(client: KernelClient, marks: list[Mark] | None) -> Caller:
     if marks is None:
-        raise Forbidden("it cannot be told who is calling", "the process that connected has ended")
+        raise Forbidden("it cannot be told who is calling", "The process that connected has ended")
     if not marks:
         return Caller(client)
     status = await client.status()

@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
         if self._lost:
             raise KernelUnreachable(
                 "the kernel went away in the middle of an answer",
-                self._fault or "it ended or was restarted",
+                self._fault or "It ended or was restarted",
                 "Ask again; the agents run on",
             )
         self._news = asyncio.get_running_loop().create_future()

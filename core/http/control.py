@@ -105,7 +105,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > BODY:
-            raise UsageError("the request is too long", f"at most {BODY >> 20} MiB are read")
+            raise UsageError("the request is too long", f"At most {BODY >> 20} MiB are read")
         return message
 
     return take

@@ -42,7 +42,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 def _faults(errors: Any) -> list[str]:
     """Each fault as ``field: rule``, without the input, which may hold a secret."""
-    return [f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}" for e in errors]
+    return [
+        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in errors
+    ]
 
 
 async def _late(_: Request, __: Exception) -> Response:

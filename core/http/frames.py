@@ -107,7 +107,7 @@ class Lines:
             self._rest.append(data[start:])
             self._size += len(data) - start
             if self._size > LONGEST:
-                raise KernelUnreachable("the kernel's answer cannot be read", "a line does not end")
+                raise KernelUnreachable("the kernel's answer cannot be read", "A line does not end")
 
 
 def event_from(document: dict[str, Any]) -> EventInfo:
@@ -146,7 +146,7 @@ class Frames:
             while end - start >= _FRAME.size:
                 kind, offset, length = _FRAME.unpack_from(view, start)
                 if length > LONGEST or (kind not in _STREAMS and kind != _ERROR):
-                    raise KernelUnreachable("the kernel's answer cannot be read", "it is not made of frames")
+                    raise KernelUnreachable("the kernel's answer cannot be read", "It is not made of frames")
                 if end - start - _FRAME.size < length:
                     break
                 start += _FRAME.size

@@ -39,7 +39,7 @@ def save(db: sqlite3.Connection, path: Path, seq: int, body: bytes) -> None:
         try:
             row = db.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
             if row is None:
-                raise JournalUnavailable(f"no checkpoint can be taken at {seq}", "there is no such event")
+                raise JournalUnavailable(f"no checkpoint can be taken at {seq}", "There is no such event")
             db.execute(
                 "INSERT OR REPLACE INTO checkpoints (seq, hash, digest, body) VALUES (?, ?, ?, ?)",
                 (seq, row[0], _digest(row[0], body), body),

@@ -91,7 +91,7 @@ class Writer:
             JournalUnavailable: As the job raises it, or the thread has ended.
         """
         if self._stopped or not self._thread.is_alive():
-            raise JournalUnavailable(f"the journal {self._path} is not being written", "its writer has ended")
+            raise JournalUnavailable(f"the journal {self._path} is not being written", "Its writer has ended")
         done: asyncio.Future[Any] = self._loop.create_future()
         self._queue.put(_Job(job, done))
         return await done
@@ -242,7 +242,7 @@ class Writer:
     def _fail_rest(self, error: BaseException) -> None:
         gone = JournalUnavailable(
             f"the journal {self._path} is not being written",
-            f"its writer ended: {error!r}",
+            f"Its writer ended: {error!r}",
             "Restart the kernel",
         )
         self._failure = gone

@@ -42,7 +42,7 @@ nice = "very"
 def test_an_unknown_reference_is_exit_3_and_the_others_are_done(sh: Shell) -> None:
     sh.ok("run", "--name", "one", "--", "sleep", "600")
     said = sh.fails(3, "inspect", "nobody")
-    assert said == "agenttop: no agent nobody. agenttop ps --all lists every agent.\n"
+    assert said == "agenttop: no agent nobody. `agenttop ps --all` lists every agent.\n"
     done = sh("pause", "nobody", "one")
     assert done.returncode == 3
     assert "no agent nobody" in done.stderr

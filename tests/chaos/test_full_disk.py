@@ -66,14 +66,14 @@ def test_a_full_disk_refuses_says_so_and_heals_without_loss(sh: Shell, tmp_path:
     filler = fill(sh.home)
 
     said = sh.fails(1, "hold", "lives")
-    assert "the disk is full. Free some space on the disk of" in said
+    assert "The disk is full. Free some space on the disk of" in said
     assert "the disk is full" in sh("run", "--name", "new", "--", "true").stderr.lower().replace(
         "no space left on device", "the disk is full"
     )
     assert {agent["name"] for agent in sh.ps()} == set(before)
     assert status(sh)["healthy"] is False
-    assert "the disk is full" in sh.ok("kernel", "status")
-    assert "the disk is full" in sh.ok("top", "-b", "-n", "1")
+    assert "The disk is full" in sh.ok("kernel", "status")
+    assert "The disk is full" in sh.ok("top", "-b", "-n", "1")
 
     # What ended meanwhile, and what was killed: the disk's being full protects nobody.
     gate.write_text("x\n")

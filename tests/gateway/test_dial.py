@@ -149,7 +149,7 @@ async def test_a_proxy_that_refuses_is_told_as_that(
 async def test_a_proxy_of_an_unknown_kind_is_refused(open_bench: Any, authority: Any) -> None:
     environ = {"SSL_CERT_FILE": str(authority[0]), "HTTPS_PROXY": "socks5://127.0.0.1:1"}
     async with open_bench(context=authority[1], host="localhost", environ=environ) as bench:
-        assert b"only http:// proxies" in await ask(bench)
+        assert b"Only http:// proxies" in await ask(bench)
 
 
 async def test_a_name_that_does_not_exist_is_unreachable(open_bench: Any) -> None:
@@ -177,4 +177,4 @@ async def test_a_connection_that_does_not_come_about_times_out(
         ) as bench:
             answer = await ask(bench)
             assert answer.startswith(b"HTTP/1.1 502")
-            assert b"no connection within 0.2 s" in answer
+            assert b"No connection within 0.2 s" in answer

@@ -122,7 +122,7 @@ def test_several_at_a_time_do_all_they_can(sh: Shell) -> None:
     done = sh("pause", "one", "nobody", "two")
     assert done.returncode == 3
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["one", "two"]
-    assert done.stderr == "agenttop: no agent nobody. agenttop ps --all lists every agent.\n"
+    assert done.stderr == "agenttop: no agent nobody. `agenttop ps --all` lists every agent.\n"
     told = json.loads(sh.ok("resume", "--all", "--json"))
     assert {outcome["name"] for outcome in told} == {"one", "two"}
 

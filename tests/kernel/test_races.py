@@ -167,7 +167,7 @@ async def test_a_journal_that_fails_after_the_spawn_loses_no_run(
         return ref
 
     monkeypatch.setattr(backend, "start", filling)
-    with pytest.raises(JournalUnavailable, match="the disk is full"):
+    with pytest.raises(JournalUnavailable, match="The disk is full"):
         await client.run(sh("exec sleep 600"))
     disk.full = False
 

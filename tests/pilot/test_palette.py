@@ -50,7 +50,7 @@ async def test_without_a_name_it_acts_on_the_cursors_row() -> None:
     ("line", "said"),
     [
         ("kill nobody", "no agent nobody"),
-        ("nice x api", "it is not a number"),
+        ("nice x api", "It is not a number"),
         ("theme neon", "There are htop"),
         ("sort height", "There are"),
         ("pause scrape", "it has no process"),

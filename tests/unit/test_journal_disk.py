@@ -141,7 +141,7 @@ async def test_a_full_disk_refuses_says_so_and_recovers_without_losing_what_was_
 
         with pytest.raises(JournalUnavailable) as caught:
             await write_on()
-        assert caught.value.why == "the disk is full"
+        assert caught.value.why == "The disk is full"
         assert "Free some space" in caught.value.hint
         assert "disk is full" in journal.problem
         with pytest.raises(JournalUnavailable, match="disk is full"):
@@ -182,7 +182,7 @@ async def test_opening_on_a_full_disk_says_so(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(JournalUnavailable) as caught:
         await Journal.open(small_disk / "journal.db", SystemClock())
-    assert caught.value.why == "the disk is full"
+    assert caught.value.why == "The disk is full"
 
 
 def test_a_file_size_limit_is_survived_in_the_same_way(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _stop_agents() -> None:
     if failed:
         names = ", ".join(str(outcome["name"]) for outcome in failed)
         raise AgentTopError(
-            "the kernel was not stopped", f"some agents did not end: {names}", "Kill them first"
+            "the kernel was not stopped", f"Some agents did not end: {names}", "Kill them first"
         )
 
 

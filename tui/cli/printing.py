@@ -54,7 +54,7 @@ def _survivors(outcome: Outcome) -> None:
     survivors = (outcome.proof or {}).get("survivors")
     if survivors:
         listed = ", ".join(str(pid) for pid in survivors)
-        complain(AgentTopError(f"processes of {outcome.name} survived", f"still there: {listed}"))
+        complain(AgentTopError(f"processes of {outcome.name} survived", f"Still there: {listed}"))
 
 
 def status(done: Sequence[Outcome]) -> int:
@@ -92,8 +92,8 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(question.rstrip("?") + " needs an answer", "this is not a terminal", "Say --yes")
+        raise UsageError(question.rstrip("?") + " needs an answer", "This is not a terminal", "Say --yes")
     sys.stderr.write(f"{clean(question)} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise AgentTopError("nothing was done", "the answer was not yes")
+        raise AgentTopError("nothing was done", "The answer was not yes")

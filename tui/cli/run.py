@@ -198,7 +198,7 @@ def _variables(given: list[str] | None) -> dict[str, str]:
             found[name] = os.environ[name]
         else:
             raise UsageError(
-                f"--env {name} has no value", "the variable is not set here", "Write --env NAME=VALUE"
+                f"--env {name} has no value", "The variable is not set here", "Write --env NAME=VALUE"
             )
     return found
 

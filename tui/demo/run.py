@@ -94,7 +94,7 @@ def check_speed(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise UsageError(f"speed {text!r} cannot be", "it is a factor above 0, or 'instant'")
+        raise UsageError(f"speed {text!r} cannot be", "It is a factor above 0, or 'instant'")
     return text
 
 

@@ -44,7 +44,7 @@ def request(values: Mapping[str, str], environ: Mapping[str, str], taken: Iterab
     except ValueError as error:
         raise UsageError("Command cannot be read", str(error), "Close the quotes") from error
     if custom and not command:
-        raise UsageError("Command is empty", "there is nothing to start", "Type a program and its arguments")
+        raise UsageError("Command is empty", "There is nothing to start", "Type a program and its arguments")
     fields: dict[str, object] = {
         "name": name or free_name(proposal(template, command), taken),
         "template": None if custom else template,

@@ -41,7 +41,7 @@ def client_of(app: AgentTopApp) -> KernelClient:
         KernelUnreachable: There is none now.
     """
     if app.client is None:
-        raise KernelUnreachable("no kernel answers", "nothing was done", "Try again when it is back")
+        raise KernelUnreachable("no kernel answers", "Nothing was done", "Try again when it is back")
     return app.client
 
 

@@ -111,7 +111,7 @@ def _check_fit(template: Template, spec: AgentSpec) -> None:
     if template.backends and spec.backend not in template.backends:
         where = ", ".join(template.backends)
         raise UsageError(
-            f"the template {template.name} does not run on {spec.backend}", f"it runs on {where}"
+            f"the template {template.name} does not run on {spec.backend}", f"It runs on {where}"
         )
     own = bool(spec.command) and not spec.command[0].startswith("-")
     if template.needs_prompt and not spec.prompt and not own:
@@ -128,7 +128,7 @@ def _program(template: Template, spec: AgentSpec, search: str | None) -> str:
     if found.path is None:
         looked = " or ".join(template.programs)
         raise BackendError(
-            f"{template.title} is not installed", f"there is no {looked} in PATH", template.get
+            f"{template.title} is not installed", f"There is no {looked} in PATH", template.get
         )
     return found.program
 
