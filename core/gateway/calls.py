@@ -15,7 +15,15 @@ from ..clock import Clock
 from ..errors import JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
-from ..journal.events import CallHeld, CallProgressed, CallReleased, CallSettled, CallStarted, Usage
+from ..journal.events import (
+    CallHeld,
+    CallProgressed,
+    CallReleased,
+    CallSettled,
+    CallStarted,
+    RequestPassed,
+    Usage,
+)  # fmt: skip
 from .desk import Asking, Caller, Refused
 from .identity import Identity
 from .meters import Meters, buckets, midnight
@@ -139,6 +147,18 @@ class CallDesk:
             self._books.post(event)
         except JournalUnavailable as error:
             log.debug("progress of %s not noted: %s", event.call, error)
+
+    def passed(self, event: RequestPassed) -> None:
+        """Note a request that is not metered."""
+        try:
+            self._books.post(event)
+        except JournalUnavailable as error:
+            log.warning("%s %s of %s not noted: %s", event.method, event.path, event.agent, error)
+
+    def frozen(self, agent: str) -> bool:
+        """Whether its processes are stopped, or about to be."""
+        record = self._books.pending.agents.get(agent)
+        return record is not None and record.freeze is not None
 
     async def settle(self, event: CallSettled) -> None:
         """Durable on return, however long the disk takes."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from ..errors import AgentTopError
-from ..journal.events import CallProgressed, CallSettled, CallStarted
+from ..journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Desk(Protocol):
         """Wait for the call's turn; the name of the provider it goes to (another one in a fallback).
 
         Raises:
-            Refused: As in ``admit``.
+            Refused: As in ``admit``; after a loss the outcome is ``unreachable``.
         """
         ...
 
@@ -135,4 +135,12 @@ class Desk(Protocol):
             AgentTopError: It could not be made durable. The client then never sees the end of its
                 answer: its connection is cut.
         """
+        ...
+
+    def passed(self, event: RequestPassed) -> None:
+        """Note a request that is not metered and went to a provider; need not be durable at once."""
+        ...
+
+    def frozen(self, agent: str) -> bool:
+        """Whether the agent's processes are stopped: no limit in time of its calls counts that."""
         ...

@@ -17,9 +17,10 @@ from ..clock import Clock, SystemClock
 from ..errors import AgentTopError
 from .desk import Desk
 from .dial import Dialer
-from .exchange import Exchange, Parts
+from .exchange import Exchange
 from .http1 import Request
 from .limits import Limits
+from .parts import Parts
 from .providers import KeyRing, Provider, check_providers
 from .routes import KernelApp
 from .server import ClientConnection
@@ -202,11 +203,22 @@ class Gateway:
             await self._quiet.wait()
 
     async def _tick(self) -> None:
+        before = self.clock.monotonic()
         while True:
             await anyio.sleep(self.limits.tick_seconds)
             now = self.clock.monotonic()
-            for exchange in list(self._exchanges):
-                exchange.tick(now)
-            for connection in list(self._connections):
-                connection.sweep(now)
-            self._pool.sweep()
+            self._look(now, now - before)
+            before = now
+
+    def _look(self, now: float, passed: float) -> None:
+        """Act on what takes long. The time in which an agent was frozen does not count for it."""
+        frozen: dict[str | None, float] = {None: 0.0}
+        for connection in list(self._connections):
+            agent = connection.agent
+            if agent not in frozen:
+                assert agent is not None
+                frozen[agent] = passed if self._parts.desk.frozen(agent) else 0.0
+            connection.sweep(now, frozen[agent])
+        for exchange in list(self._exchanges):
+            exchange.tick(now, frozen.get(exchange.agent, 0.0))
+        self._pool.sweep()

@@ -73,7 +73,9 @@ class Body:
         wanted: Called once, when the body is first waited for (``100 Continue`` goes out then).
     """
 
-    __slots__ = ("_arrived", "_flow", "_full", "_high", "_parts", "_size", "_wanted", "complete", "gone")
+    __slots__ = (
+        "_arrived", "_flow", "_full", "_high", "_parts", "_size", "_wanted", "complete", "gone", "unwanted",
+    )  # fmt: skip
 
     def __init__(self, flow: Callable[[bool], None], wanted: Callable[[], None], high: int) -> None:
         self._flow = flow
@@ -85,9 +87,28 @@ class Body:
         self._arrived: anyio.Event | None = None
         self.complete = False
         self.gone = False
+        self.unwanted: int | None = None
+        """Bytes that were thrown away since nobody wanted the rest; ``None`` while somebody may."""
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether somebody waited for it, so that a client that asked is told to go on."""
+        return self._wanted is None
+
+    def skip(self) -> None:
+        """Throw away what lies here and what comes."""
+        self.unwanted = 0
+        self._parts.clear()
+        self._size = 0
+        if self._full:
+            self._full = False
+            self._flow(False)
 
     def feed(self, data: bytes) -> None:
         """The parser got a piece."""
+        if self.unwanted is not None:
+            self.unwanted += len(data)
+            return
         self._parts.append(data)
         self._size += len(data)
         if self._size > self._high and not self._full:

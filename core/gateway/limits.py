@@ -42,5 +42,18 @@ class Limits:
     """A pooled connection; below the 60 s after which many load balancers close theirs."""
     upstream_idle_connections: int = 64
     """Pooled connections per provider."""
+    keep_alive_after: float = 20.0
+    """A held call's client, where its protocol has keep-alives, gets the first one after this long."""
+    keep_alive_every: float = 10.0
+    """And the next ones."""
+    patience_seconds: float = 50.0
+    """A held call's client, where its protocol has none, is told to come again. (All known clients bear 40 s
+    without a byte; most give up after 60 or more.)"""
+    retry_after: int = 5
+    """Seconds after which it may come again."""
+    drain_bytes: int = 64 << 10
+    """The rest of an unwanted answer up to this size is read, to keep its connection."""
+    skip_bytes: int = 1 << 20
+    """The same for the rest of an unwanted request body."""
     tick_seconds: float = 1.0
     """How often progress is noted and the times above are looked at."""

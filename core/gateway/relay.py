@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import anyio
 
 from ..clock import Clock
 from .http1 import ResponseHead, end_to_end
+from .protocols.base import StreamFilter
 from .server import ClientConnection
 from .tap import Tap
 from .upstream import Room, UpstreamConnection
 
-Ending = Literal["complete", "last", "upstream_cut", "client_cut", "timeout", "shutdown"]
-"""How an answer ended: its body is complete; its last event was seen; or why neither happened."""
+Ending = Literal["complete", "last", "again", "upstream_cut", "client_cut", "timeout", "shutdown"]
+"""How an answer ended: its body is complete; its last event was seen; it is not to be passed on at all;
+or why none of these happened."""
+
+Decide = Callable[[ResponseHead], bool]
+"""Whether the answer with this head is passed on."""
 
 _LENGTH = frozenset({b"content-length"})
+
+
+def is_plain_stream(head: ResponseHead) -> bool:
+    """Whether this is an event stream that can be cut into events as it comes."""
+    lower = head.lower
+    return lower.get(b"content-type", b"").lower().startswith(b"text/event-stream") and lower.get(
+        b"content-encoding", b""
+    ).strip().lower() in (b"", b"identity")
 
 
 class Relay:
@@ -23,18 +37,34 @@ class Relay:
 
     Args:
         tap: Reads along; ``None`` for calls that are not metered.
+        decide: Asked about the head before the client sees any of it.
+        strip: Takes something out of what the client gets, if it is a plain event stream.
+
+    Attributes:
+        muted: The client has the head of a stream already, and this answer is none: it gets nothing of it.
     """
 
-    def __init__(self, client: ClientConnection, tap: Tap | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: ClientConnection,
+        tap: Tap | None,
+        clock: Clock,
+        *,
+        decide: Decide | None = None,
+        strip: StreamFilter | None = None,
+    ) -> None:
         self.head: ResponseHead | None = None
         self.ending: Ending | None = None
         self.why = ""
         self.first_at: float | None = None
         self.seen_at = clock.monotonic()
         self.room = Room()
+        self.muted = False
         self._client = client
         self._tap = tap
         self._clock = clock
+        self._decide = decide
+        self._strip = strip
         self._upstream: UpstreamConnection | None = None
         self._held: list[bytes] = []
         self._holding = False
@@ -63,6 +93,11 @@ class Relay:
         """Whether it is the provider that keeps everybody waiting."""
         return not (self._holding or self._client_full or self._last or self._over.is_set())
 
+    @property
+    def begun(self) -> bool:
+        """Whether the client has something of this answer."""
+        return self.head is not None and not self.muted
+
     async def turn(self) -> Ending:
         """Wait for the end: with a tap, for the point where the call can be settled."""
         await self._turned.wait()
@@ -72,12 +107,12 @@ class Relay:
     def release(self) -> None:
         """The call is settled: pass on what was kept back."""
         self._holding = False
-        held, self._held = self._held, []
-        for data in held:
-            self._client.write(data)
+        held, self._held = b"".join(self._held), []
         if self._last:
-            self._finish()
-        elif self._broken:
+            self._finish(held)
+            return
+        self._pass(held)
+        if self._broken:
             self._over.set()
         elif self._upstream is not None and not self._client_full:
             self.seen_at = self._clock.monotonic()
@@ -97,14 +132,27 @@ class Relay:
     # --- AnswerSink
 
     def answer_head(self, head: ResponseHead) -> None:
-        """Pass the head on."""
-        self.head = head
+        """Pass the head on, unless this answer is not for the client."""
         self.seen_at = self._clock.monotonic()
+        if self._decide is not None and not self._decide(head):
+            assert self._upstream is not None
+            self._upstream.drain()
+            self._upstream = None  # it may serve another call by now
+            self._end("again")
+            self._over.set()
+            return
+        self.head = head
         if self._tap is not None:
             self._tap.head(head)
-        framed = head.bodyless or head.length is not None
+        stream = is_plain_stream(head)
+        if self._client.started:  # by keep-alives
+            self._muted(stream and 200 <= head.status < 300)
+            return
+        if not stream:
+            self._strip = None
+        framed = head.bodyless or (head.length is not None and self._strip is None)
         headers = end_to_end(head.headers, frozenset() if framed else _LENGTH)
-        length = 0 if head.bodyless else head.length
+        length = 0 if head.bodyless else head.length if framed else None
         self._client.start(head.status, head.reason, headers, length=length, bodyless=head.bodyless)
 
     def answer_data(self, data: bytes, last: bool) -> None:
@@ -125,7 +173,7 @@ class Relay:
         if last:
             self._finish(data)
         else:
-            self._client.write(data)
+            self._pass(data)
 
     def answer_lost(self, why: str) -> None:
         """The provider's connection ended too early."""
@@ -150,9 +198,21 @@ class Relay:
 
     # --- inside
 
+    def _muted(self, fits: bool) -> None:
+        self.muted = not fits
+        if self.muted:
+            self._strip = None
+
+    def _pass(self, data: bytes) -> None:
+        if self.muted:
+            return
+        if self._strip is not None:
+            data = self._strip.feed(data, False)
+        self._client.write(data)
+
     def _hold(self, data: bytes, cut: int) -> None:
         self._tap = None
-        self._client.write(data[:cut])
+        self._pass(data[:cut])
         self._held = [data[cut:]]
         self._holding = True
         if not self._last and self._upstream is not None:
@@ -162,6 +222,10 @@ class Relay:
     def _finish(self, data: bytes = b"") -> None:
         self._end("complete")
         self._over.set()
+        if self.muted:
+            return  # whoever sent the head ends the stream
+        if self._strip is not None:
+            data = self._strip.feed(data, True)
         self._client.answered(data)
 
     def _break(self, ending: Ending, why: str) -> None:

@@ -17,6 +17,9 @@ from .limits import Limits
 log = logging.getLogger("agenttop.gateway")
 
 
+_CHUNK_COST = 32
+
+
 class Handler(Protocol):
     """What becomes of one request. Its end is ``ClientConnection.answered``."""
 
@@ -63,6 +66,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, acceptor: Acceptor, key: str) -> None:
         self.key = key
         self.full = False
+        self.agent: str | None = None
+        """Whose connection this is, once a request has told."""
         self._acceptor = acceptor
         self._limits = acceptor.limits
         self._clock = acceptor.clock
@@ -85,6 +90,8 @@ class ClientConnection(asyncio.Protocol):
         self._chunked = False
         self._unframed = False
         self._started = False
+        self._framing = 0
+        """Bytes of the present request body's chunked coding, less those of its content."""
 
     # --- asyncio.Protocol
 
@@ -106,10 +113,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._head_bytes = len(data) if self._receiving is None else 0
             self._since = self._clock.monotonic()
+        chunked = self._receiving if self._receiving is not None and self._receiving.chunked else None
         try:
             self._parser.feed_data(data)
             if self._in_head and self._head_bytes > self._limits.head_bytes:
                 raise _Refuse(431, "the headers are too long")
+            if chunked is not None and chunked is self._receiving:
+                self._framing += len(data)
+                if self._framing > self._limits.head_bytes:
+                    raise _Refuse(400, "the chunked coding of the body is longer than it need be")
         except httptools.HttpParserUpgrade:
             self._refuse(_Refuse(426, "this server speaks HTTP/1.1 only"))  # CONNECT
         except httptools.HttpParserCallbackError as error:
@@ -204,6 +216,7 @@ class ClientConnection(asyncio.Protocol):
                     raise _Refuse(417, "only Expect: 100-continue is understood")
                 request.expects_continue = not request.old
         self._receiving = request
+        self._framing = 0
         self._queue.append(request)
         if self._handler is None:
             self._next()
@@ -212,14 +225,26 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of a request body."""
-        if self._receiving is not None:
-            self._receiving.body.feed(data)
+        receiving = self._receiving
+        if receiving is None:
+            return
+        self._framing -= len(data)
+        receiving.body.feed(data)
+        if (receiving.body.unwanted or 0) > self._limits.skip_bytes:
+            self._linger()
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins; its size, an extension of a few bytes and its ends are what the coding costs."""
+        self._framing -= _CHUNK_COST
 
     def on_message_complete(self) -> None:
         """A request is complete."""
-        if self._receiving is not None:
-            self._receiving.body.finish()
-            self._receiving = None
+        receiving, self._receiving = self._receiving, None
+        if receiving is None:
+            return
+        receiving.body.finish()
+        if receiving.body.unwanted is not None and self._closing and self._transport is not None:
+            self._transport.close()
 
     # --- for the exchange
 
@@ -231,6 +256,11 @@ class ClientConnection(asyncio.Protocol):
     def busy_with(self, handler: Handler) -> bool:
         """Whether ``handler`` still owes the answer."""
         return self._handler is handler
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the present answer was written."""
+        return self._started
 
     def start(
         self, status: int, phrase: bytes, headers: list[Header], *, length: int | None, bodyless: bool
@@ -248,7 +278,8 @@ class ClientConnection(asyncio.Protocol):
         self._unframed = length is None and not bodyless and request.old
         if self._chunked:
             headers = [*headers, (b"Transfer-Encoding", b"chunked")]
-        if not request.keep_alive or self._closing or self._unframed:
+        unread = request is self._receiving and not self._skippable(request)
+        if not request.keep_alive or self._closing or self._unframed or unread:
             request.keep_alive = False
             headers = [*headers, (b"Connection", b"close")]
         self._write(render(b"HTTP/1.1 %d %b" % (status, phrase), headers))
@@ -269,7 +300,11 @@ class ClientConnection(asyncio.Protocol):
         if request is None or self._transport is None:
             return
         if request is self._receiving:
-            self._linger()
+            if self._skippable(request):
+                request.body.skip()
+                self._steer()
+            else:
+                self._linger()
         elif not request.keep_alive or self._closing:
             self._transport.close()
         elif self._queue:
@@ -314,8 +349,9 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def sweep(self, now: float) -> None:
-        """Act on what took too long."""
+    def sweep(self, now: float, frozen: float = 0.0) -> None:
+        """Act on what took too long; ``frozen`` seconds since the last time do not count."""
+        self._since += frozen
         waited = now - self._since
         limits = self._limits
         if self._transport is None:
@@ -324,7 +360,8 @@ class ClientConnection(asyncio.Protocol):
             if waited > limits.linger_seconds:
                 self._transport.abort()
         elif self._receiving is not None:
-            if waited > limits.body_seconds and not self._paused:
+            skipping = self._receiving.body.unwanted is not None
+            if waited > (limits.linger_seconds if skipping else limits.body_seconds) and not self._paused:
                 self._transport.abort()
         elif self._handler is not None:
             return
@@ -392,6 +429,12 @@ class ClientConnection(asyncio.Protocol):
             headers.append((b"Upgrade", b"HTTP/1.1"))
         self._write(render(b"HTTP/1.1 %d %b" % (refusal.status, reason(refusal.status)), headers) + body)
         self._linger()
+
+    def _skippable(self, request: Request) -> bool:
+        """Whether the rest of this body, unwanted, is short enough to wait for the next request behind it."""
+        waits = request.expects_continue and not request.body.asked_for
+        short = request.chunked or (request.length or 0) <= self._limits.skip_bytes
+        return request.keep_alive and short and not waits and not self._closing
 
     def _linger(self) -> None:
         """Close, but read on for a while: data that meets a closed socket would reset it, answer and all."""

@@ -50,6 +50,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: AnswerSink | None = None
         self._paused = False
         self._method = ""
+        self._draining = 0
+        """Bytes of the present answer that are still read although nobody wants it."""
         self._reset()
 
     def _reset(self) -> None:
@@ -101,9 +103,29 @@ class UpstreamConnection(asyncio.Protocol):
             if self._transport is not None and not self.closing:
                 self._transport.resume_reading()
 
+    def drain(self) -> None:
+        """Nobody wants this answer: read its rest if that is short, and keep the connection, or drop that.
+
+        The sink hears nothing more.
+        """
+        self._sink = None
+        length = self._head.length if self._head is not None else None
+        most = self._pool.limits.drain_bytes
+        if self.sending or (length or 0) > most:
+            self.abort()
+            return
+        self._draining = most
+        self._pool.drained(self)
+        self.resume()
+
+    def release(self) -> None:
+        """No request was sent here after all."""
+        self._pool.give_back(self, True)
+
     def abort(self) -> None:
         """Drop the connection; the sink hears nothing more."""
         self._sink = None
+        self._draining = 0
         if self._transport is not None:
             self._transport.abort()
 
@@ -116,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of an answer."""
-        if self._sink is None:
+        if self._sink is None and not self._draining:
             self._drop()  # nobody asked: not to be trusted for another call
             return
         if not self._head_done:
@@ -213,22 +235,29 @@ class UpstreamConnection(asyncio.Protocol):
     # --- inside
 
     def _deliver(self) -> None:
-        sink = self._sink
-        if sink is None or self._head is None:
+        if self._head is None:
             return
-        if not self._head_told:
+        if not self._head_told and self._sink is not None:
             self._head_told = True
-            sink.answer_head(self._head)
+            self._sink.answer_head(self._head)
         pieces = self._pieces
         if not pieces and not self._complete:
             return
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        last = self._complete
+        sink, last = self._sink, self._complete  # the head's reader may have let go of the answer
+        if sink is None and not self._draining:
+            return
         if last:
             self._sink = None
+            self._draining = 0
             self._pool.give_back(self, self._reusable and not self.sending and not self._head.bodyless)
-        sink.answer_data(data, last)
+        if sink is not None:
+            sink.answer_data(data, last)
+        elif not last:
+            self._draining -= len(data)
+            if self._draining <= 0:
+                self.abort()
 
     def _lose(self, why: str) -> None:
         sink, self._sink = self._sink, None
@@ -250,6 +279,7 @@ class Pool:
         self._dialer = dialer
         self._clock = clock
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
+        self._draining: set[UpstreamConnection] = set()
 
     async def acquire(self, origin: Origin, *, fresh: bool = False) -> UpstreamConnection:
         """A connection nobody else uses.
@@ -269,6 +299,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, reusable: bool) -> None:
         """The answer was received; keep the connection if another request may follow."""
+        self._draining.discard(connection)
         idle = self._idle.setdefault(connection.origin, [])
         if reusable and not connection.closing and len(idle) < self.limits.upstream_idle_connections:
             connection.resume()
@@ -280,13 +311,22 @@ class Pool:
 
     def remove(self, connection: UpstreamConnection) -> None:
         """The connection ended."""
+        self._draining.discard(connection)
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
             idle.remove(connection)
 
+    def drained(self, connection: UpstreamConnection) -> None:
+        """The rest of its answer is being thrown away; not for long."""
+        connection.idle_since = self._clock.monotonic()
+        self._draining.add(connection)
+
     def sweep(self) -> None:
         """Close what was idle for too long."""
-        oldest = self._clock.monotonic() - self.limits.upstream_idle_seconds
+        now = self._clock.monotonic()
+        for connection in [c for c in self._draining if now - c.idle_since > self.limits.linger_seconds]:
+            connection.abort()
+        oldest = now - self.limits.upstream_idle_seconds
         for idle in self._idle.values():
             for connection in [c for c in idle if c.idle_since < oldest]:
                 idle.remove(connection)
@@ -294,6 +334,9 @@ class Pool:
 
     def close(self) -> None:
         """Close all idle connections."""
+        for connection in list(self._draining):
+            connection.abort()
+        self._draining.clear()
         for idle in self._idle.values():
             for connection in list(idle):
                 connection.abort()

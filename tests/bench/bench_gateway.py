@@ -102,7 +102,7 @@ async def serve_gateway(listener: socket.socket, upstream: int) -> None:
     from agenttop.core.gateway.gateway import Gateway
     from agenttop.core.gateway.identity import Identity
     from agenttop.core.gateway.providers import KeyRing, Provider
-    from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted
+    from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
 
     class Desk:
         """Books in memory, and a check that every call was settled exactly."""
@@ -124,7 +124,15 @@ async def serve_gateway(listener: socket.socket, upstream: int) -> None:
 
         async def await_key(self, started: CallStarted, name: str) -> None: ...
 
+        def lost(self, *what: object) -> None:
+            print("a provider was lost:", what, file=sys.stderr, flush=True)
+
         def progressed(self, progress: CallProgressed) -> None: ...
+
+        def passed(self, event: RequestPassed) -> None: ...
+
+        def frozen(self, agent: str) -> bool:
+            return False
 
         async def settle(self, settled: CallSettled) -> None:
             if not settled.exact or settled.usage.output != 330:
@@ -342,7 +350,11 @@ def report(results: list[Result]) -> None:
     by_name = {name: proxy / provider for name, proxy, provider, _ in results}
     for name, proxy, provider, first in results[1:]:
         added = (statistics.median(first) - direct) * 1000
-        print(f"{name:8} CPU {proxy / provider:5.2f}x the provider's, first event {added:+.1f} ms (median)")
+        each = proxy / len(first) * 1000
+        print(
+            f"{name:8} CPU {each:.2f} ms a call, {proxy / provider:5.2f}x the provider's, "
+            f"first event {added:+.1f} ms (median)"
+        )
     if "nginx" in by_name:
         print(f"gateway CPU is {by_name['gateway'] / by_name['nginx']:.2f}x nginx's")
     else:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from agenttop.core.gateway.gateway import Gateway
 from agenttop.core.gateway.identity import Identity
 from agenttop.core.gateway.limits import Limits
 from agenttop.core.gateway.providers import KeyRing, Provider
-from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted
+from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
 
 KEY = "sk-the-provider-key"
 USAGE = {
@@ -223,6 +223,14 @@ class LedgerDesk:
         self.key_came: anyio.Event | None = None
         self.refusal: Exception | None = None
         self.settle_error: Exception | None = None
+        self.turns: list[CallStarted] = []
+        self.turn_hold: anyio.Event | None = None
+        self.places: list[str | Exception] = []
+        self.busy: frozenset[int] = frozenset()
+        self.heads: list[tuple[str, int, dict[bytes, bytes]]] = []
+        self.losses: list[tuple[str, str]] = []
+        self.unmetered: list[RequestPassed] = []
+        self.frozen_agents: set[str] = set()
         self.changed = anyio.Condition()
 
     def identify(self, secret: str) -> Caller | None:
@@ -251,13 +259,34 @@ class LedgerDesk:
         await self._note()
 
     async def turn(self, started: CallStarted) -> str:
-        return started.provider
+        """Its own provider, or what a test has laid out; after a loss nothing, but once."""
+        self.turns.append(started)
+        await self._note()
+        if self.turn_hold is not None:
+            await self.turn_hold.wait()
+        if not self.places:
+            if self.losses:
+                raise Refused("throttled", f"not reached: {self.losses[-1][1]}", retry_after=7)
+            return started.provider
+        place = self.places.pop(0)
+        if isinstance(place, Exception):
+            raise place
+        return place
 
-    def answered(self, started: CallStarted, provider: str, status: int, headers: object) -> Literal["pass"]:
-        return "pass"
+    def answered(
+        self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
+    ) -> Literal["pass", "again"]:
+        self.heads.append((provider, status, dict(headers)))
+        return "again" if status in self.busy else "pass"
 
     def lost(self, started: CallStarted, provider: str, why: str) -> None:
-        pass
+        self.losses.append((provider, why))
+
+    def passed(self, event: RequestPassed) -> None:
+        self.unmetered.append(event)
+
+    def frozen(self, agent: str) -> bool:
+        return agent in self.frozen_agents
 
     async def await_key(self, started: CallStarted, name: str) -> None:
         self.keys_awaited.append(name)

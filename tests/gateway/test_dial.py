@@ -90,7 +90,7 @@ async def test_tls_is_verified_against_ssl_cert_file(open_bench: Any, authority:
 async def test_an_unknown_certificate_is_not_accepted(open_bench: Any, authority: Any) -> None:
     async with open_bench(context=authority[1], host="localhost") as bench:
         answer = await ask(bench)
-        assert answer.startswith(b"HTTP/1.1 502")
+        assert answer.startswith(b"HTTP/1.1 429")
         assert b"certificate was not accepted" in answer
         assert [s.outcome for s in bench.desk.settled] == ["unreachable"]
         assert not bench.provider.seen
@@ -141,7 +141,7 @@ async def test_a_proxy_that_refuses_is_told_as_that(
         environ = {"SSL_CERT_FILE": str(authority[0]), "https_proxy": f"127.0.0.1:{port}"}
         async with open_bench(context=authority[1], host="localhost", environ=environ) as bench:
             seen = await ask(bench)
-            assert seen.startswith(b"HTTP/1.1 502")
+            assert seen.startswith(b"HTTP/1.1 429")
             assert b"proxy" in seen
             assert [s.outcome for s in bench.desk.settled] == ["unreachable"]
 
@@ -154,7 +154,7 @@ async def test_a_proxy_of_an_unknown_kind_is_refused(open_bench: Any, authority:
 
 async def test_a_name_that_does_not_exist_is_unreachable(open_bench: Any) -> None:
     async with open_bench(host="no-such-host.invalid") as bench:
-        assert (await ask(bench)).startswith(b"HTTP/1.1 502")
+        assert (await ask(bench)).startswith(b"HTTP/1.1 429")
         assert [s.outcome for s in bench.desk.settled] == ["unreachable"]
 
 
@@ -176,5 +176,5 @@ async def test_a_connection_that_does_not_come_about_times_out(
             context=authority[1], host="localhost", environ=environ, limits=limits
         ) as bench:
             answer = await ask(bench)
-            assert answer.startswith(b"HTTP/1.1 502")
+            assert answer.startswith(b"HTTP/1.1 429")
             assert b"No connection within 0.2 s" in answer

@@ -179,7 +179,7 @@ async def test_an_error_event_in_the_stream_fails_the_call(open_bench: Any, wire
         writer.close()
 
 
-async def test_an_unreachable_provider_is_502_and_costs_nothing(open_bench: Any) -> None:
+async def test_an_unreachable_provider_costs_nothing_and_the_desk_ends_it(open_bench: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         async with open_bench() as bench:
@@ -189,11 +189,15 @@ async def test_an_unreachable_provider_is_502_and_costs_nothing(open_bench: Any)
             reader, writer = await bench.connect()
             writer.write(bench.post(WHOLE, headers="Connection: close\r\n"))
             seen = await read_all(reader)
-            assert seen.startswith(b"HTTP/1.1 502 ")
-            assert b'"type":"api_error"' in seen
+            assert seen.startswith(b"HTTP/1.1 429 ")
+            assert b"retry-after: 7\r\n" in seen
+            assert b"x-should-retry" not in seen
+            assert len(bench.desk.turns) == 2
+            assert [name for name, _ in bench.desk.losses] == ["anthropic"]
             (settled,) = bench.desk.settled
             assert (settled.outcome, settled.usage, settled.exact) == ("unreachable", Usage(), True)
-            assert settled.status == 502
+            assert (settled.status, settled.attempts) == (429, 0)
+            assert "was not reached" in settled.error
             writer.close()
 
 
