@@ -32,6 +32,7 @@ from agenttop.core.backend import (
     Process,
     RunRef,
     Sample,
+    SocketPeer,
     Step,
 )
 from agenttop.core.errors import BackendError, BackendUnavailable
@@ -190,6 +191,13 @@ class DockerBackend(Backend):
         except EngineRefused:
             return []
 
+    async def owns(self, ref: RunRef, peer: SocketPeer) -> bool | None:
+        """A container on the network ``gateway`` speaks through its own door and no other."""
+        own = docker_door.key(ref["run"])
+        if peer.door or self.context.doors.has(own):
+            return peer.door == own
+        return None
+
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
         """From kept descriptors of cgroup files; dockerd is not asked."""
         groups: dict[str, Group] = {}
@@ -312,7 +320,7 @@ class DockerBackend(Backend):
             BackendError: It still runs.
             BackendUnavailable: dockerd is away; ask again.
         """
-        await self.context.doors.remove(docker_door.key(launch))
+        await self.context.doors.remove(docker_door.key(launch.marker))
         found = await self._find(launch)
         if found is not None:
             if _is_live(found):
@@ -455,7 +463,7 @@ class DockerBackend(Backend):
 
     async def _door(self, launch: Launch, info: dict[str, Any]) -> None:
         """Open the gateway's door inside the container, unless it is open."""
-        key = docker_door.key(launch)
+        key = docker_door.key(launch.marker)
         doors = self.context.doors
         if launch.spec.network == "none" or doors.has(key):
             return

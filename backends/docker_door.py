@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import socket
 
-from agenttop.core.backend import Launch
-
 from . import netns
 from .docker_cgroup import Group
 from .docker_engine import Engine
@@ -21,9 +19,9 @@ def may_open(engine: Engine) -> bool:
     return engine.local and netns.may_enter()
 
 
-def key(launch: Launch) -> str:
-    """The name of a run's door in ``Doors``."""
-    return f"docker:{launch.marker}"
+def key(marker: str) -> str:
+    """The name of a run's door in ``Doors``, by the run's marker."""
+    return f"docker:{marker}"
 
 
 def listen(pid: int, container: str, port: int) -> socket.socket:

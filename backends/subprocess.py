@@ -31,11 +31,12 @@ from agenttop.core.backend import (
     Process,
     RunRef,
     Sample,
+    SocketPeer,
     Step,
 )
 from agenttop.core.errors import BackendError
 
-from . import cgroups, doctor, freeze, output, proc, program, runs, signals, spawn, tree
+from . import cgroups, doctor, freeze, output, proc, program, runs, signals, sockets, spawn, tree
 from .runs import Run
 from .sampler import Sampler
 from .stdin import Inputs
@@ -396,6 +397,18 @@ class SubprocessBackend(Backend):
         scan = None if all(run.tree for run in known.values()) else await self._scan()
         return await self._thread(partial(_pids, known, scan))
 
+    async def owns(self, ref: RunRef, peer: SocketPeer) -> bool | None:
+        """By the group the socket was made in, else by who holds it open."""
+        if peer.door:
+            return False  # somebody else's container
+        run = self._sampled(ref)
+        if run is None or peer.inode is None:
+            return None
+        if sockets.made_in(run, peer):
+            return True
+        scan = None if run.tree else await self._scan()
+        return await self._thread(partial(_holds, run, scan, peer.inode))
+
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
         """One round of the sampler."""
         known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
@@ -407,6 +420,10 @@ class SubprocessBackend(Backend):
             return known
         run = self._run(ref)
         return run if run.boot == self._boot_id() else None
+
+
+def _holds(run: Run, scan: tree.Scan | None, inode: int) -> bool | None:
+    return sockets.held_by(_pids({"": run}, scan).get("", []), inode)
 
 
 def _pids(known: Mapping[str, Run], scan: tree.Scan | None) -> dict[str, list[int]]:

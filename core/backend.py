@@ -155,6 +155,18 @@ class Chunk(NamedTuple):
     data: bytes
 
 
+class SocketPeer(NamedTuple):
+    """The client's end of a connection to the gateway, as the operating system tells it."""
+
+    door: str
+    """The key of the door (``Doors.add``) it came through; empty for the gateway's own listener."""
+    inode: int | None
+    """By which its holders know the socket (``socket:[INODE]`` in /proc/PID/fd)."""
+    uid: int | None
+    cgroup: int | None
+    """Inode number of the version 2 group it was made in."""
+
+
 class Doors(Protocol):
     """Where a backend puts listening sockets it opened for agents (inside containers, say).
 
@@ -255,6 +267,10 @@ class Backend(ABC):
             except BackendError:
                 continue
         return found
+
+    async def owns(self, ref: RunRef, peer: SocketPeer) -> bool | None:
+        """Whether a connection comes from this run's tree; ``None`` where that cannot be told."""
+        return None
 
     @abstractmethod
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
