@@ -348,6 +348,9 @@ class KernelStatus(_Model):
     seq: int = 0
     healthy: bool = True
     problem: str = ""
+    """What ails the journal."""
+    gateway_problem: str = ""
+    """What ails the gateway's listeners or their holder."""
     cpu_seconds: float = 0.0
     memory: int = 0
     missing_keys: list[str] = Field(default_factory=list)

@@ -6,7 +6,7 @@ and the rows are built when it reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
@@ -48,8 +48,15 @@ class Feed:
     """Builds rows from the committed books and hands them to every open watch."""
 
     def __init__(
-        self, books: Books, meters: Meters, supervisor: Supervisor, clock: Clock, started: float
+        self,
+        books: Books,
+        meters: Meters,
+        supervisor: Supervisor,
+        clock: Clock,
+        started: float,
+        problem: Callable[[], str],
     ) -> None:
+        self._problem = problem
         self._books = books
         self._meters = meters
         self._supervisor = supervisor
@@ -106,7 +113,7 @@ class Feed:
     def header(self, window: str) -> Header:
         """The header now."""
         return self._headers.build(
-            self._books.committed.agents, self._meters, self.sampler.loads, window, self._books.problem
+            self._books.committed.agents, self._meters, self.sampler.loads, window, self._problem()
         )
 
     async def watch(self, window: str) -> AsyncIterator[Snapshot | Delta]:

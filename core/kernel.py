@@ -172,7 +172,9 @@ class Kernel:
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
         self.money = Money()
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
-        self.feed = Feed(self.books, self.meters, self.supervisor, self.clock, self.started)
+        self.feed = Feed(
+            self.books, self.meters, self.supervisor, self.clock, self.started, lambda: self.problem
+        )
 
     async def _begin(self) -> None:
         """What must be in the journal before any agent can make a call."""
@@ -271,6 +273,11 @@ class Kernel:
             return False
         return all(agent.over for agent in self.books.pending.agents.values())
 
+    @property
+    def problem(self) -> str:
+        """What ails the journal or the doors, or empty."""
+        return "; ".join(text for text in (self.books.problem, self.doors.problem) if text)
+
     def status(self) -> KernelStatus:
         """Who this kernel is and how it fares."""
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -284,8 +291,9 @@ class Kernel:
             boot_id=self.boot,
             embedded=self.embedded,
             seq=self.journal.last_seq,
-            healthy=not self.books.problem,
+            healthy=not self.problem,
             problem=self.books.problem,
+            gateway_problem=self.doors.problem,
             cpu_seconds=used.ru_utime + used.ru_stime,
             memory=self.feed.header("run").kernel_memory,
             missing_keys=sorted(self.desk.missing_keys),

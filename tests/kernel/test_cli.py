@@ -315,3 +315,15 @@ def test_agents_names_are_completed(sh: Shell) -> None:
     sh.ok("run", "--name", "hello", "--", "sleep", "600")
     done = sh(_AGENTTOP_COMPLETE="complete_bash", COMP_WORDS="agenttop kill he", COMP_CWORD="2")
     assert done.stdout.split() == ["hello"]
+
+
+def test_ps_counts_the_processes_of_each_tree(sh: Shell) -> None:
+    sh.ok("run", "--name", "tree", "--", "sh", "-c", "sleep 600 & sleep 600; :")
+    sh.ok("run", "--name", "done", "--", "true")
+    sh.ok("wait", "done")
+    deadline = time.monotonic() + 20
+    while len(sh.ps()[0]["pids"]) != 4:  # type: ignore[arg-type]  # the wrapper, its shell and two sleeps
+        assert time.monotonic() < deadline
+    heading, *rows = sh.ok("ps", "-a").splitlines()
+    at = heading.index("PIDS")
+    assert {row.split()[1]: row[at : at + 4].strip() for row in rows} == {"tree": "4", "done": "-"}

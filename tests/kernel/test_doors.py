@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from agenttop.core import port
 from agenttop.core.doors import GatewayDoors
 from agenttop.core.errors import AgentTopError, UsageError
+from agenttop.core.kernel import Kernel
 from agenttop.core.paths import Paths
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +188,19 @@ async def test_a_killed_holder_does_not_interrupt_the_doors(paths: Paths) -> Non
     async with GatewayDoors(paths, Echo()).running() as again:
         assert again.port == doors.port
         await again.dismiss()
+
+
+async def test_a_holder_that_cannot_be_kept_alive_is_said_in_status_and_header(kernel: Kernel) -> None:
+    assert (kernel.status().healthy, kernel.status().gateway_problem) == (True, "")
+    holder = kernel.doors.holder
+    killed: set[int] = set()
+    with anyio.fail_after(20):
+        while not holder.problem:
+            if holder.pid is not None and holder.pid not in killed:
+                killed.add(holder.pid)
+                os.kill(holder.pid, signal.SIGKILL)
+            await anyio.sleep(0.01)
+    status = kernel.status()
+    assert (status.healthy, status.problem) == (False, "")
+    assert "holder" in status.gateway_problem
+    assert status.gateway_problem in kernel.feed.header("run").problem

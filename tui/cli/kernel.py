@@ -39,7 +39,8 @@ def status(as_json: Json = False) -> None:
         f"kernel    {found['version']}, pid {found['pid']}, up {f.uptime(now - found['started_at'])}"
     )
     printing.line(f"agents    {found['agents']}")
-    printing.line(f"gateway   127.0.0.1:{found['port']}")
+    ails = f.clean(found.get("gateway_problem", ""))
+    printing.line(f"gateway   127.0.0.1:{found['port']}{', ' if ails else ''}{ails}")
     printing.line(f"state     {found['state_dir']}")
     printing.line(f"journal   {found['seq']} rows, {f.clean(found['problem']) or 'healthy'}")
     printing.line(f"uses      {f.size(found['memory'])} of memory, {found['cpu_seconds']:.1f} s of CPU")

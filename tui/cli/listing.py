@@ -28,8 +28,7 @@ def print_agents(
         AgentTopError: What the kernel said, or why there is none.
     """
     fits = [_filter(text) for text in filters]
-    # Process ids cost a scan of every tree; only JSON shows them.
-    agents = ask(f"/v1/agents?all={str(all).lower()}&pids={str(as_json).lower()}")
+    agents = ask(f"/v1/agents?all={str(all).lower()}&pids={str(not quiet).lower()}")
     chosen = [agent for agent in agents if all_of(fits, agent)]
     if as_json:
         printing.json(chosen)
@@ -76,9 +75,10 @@ HEADER = (
     "COST",
     "RUN",
     "TIME",
+    "PIDS",
     "TASK",
 )
-RIGHT = ("NI", "IN", "CACHE", "OUT", "COST", "RUN", "TIME")
+RIGHT = ("NI", "IN", "CACHE", "OUT", "COST", "RUN", "TIME", "PIDS")
 
 
 def row(agent: Agent, now: float) -> list[str]:
@@ -97,6 +97,7 @@ def row(agent: Agent, now: float) -> list[str]:
         cost(agent),
         str(agent["run"] or f.UNKNOWN),
         _time(agent, now),
+        str(len(agent["pids"]) or f.UNKNOWN),
         agent["task"] or " ".join(agent["command"]),
     ]
 

@@ -35,7 +35,11 @@ def logs(
     stream: Annotated[str | None, typer.Option("--stream", help="Only out, or only err.")] = None,
     run: Annotated[int | None, typer.Option("--run", min=1, help="Which run; default: the last.")] = None,
 ) -> None:
-    """Print agents' output: their stdout on stdout, their stderr on stderr."""
+    """Print agents' output: their stdout on stdout, their stderr on stderr.
+
+    It is kept byte for byte, as the agent wrote it, so its lines carry no times to choose by: take --tail
+    or --run here, or `agenttop events` for what happened when.
+    """
     from agenttop.core.errors import UsageError
 
     if stream not in (None, "out", "err"):
