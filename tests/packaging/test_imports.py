@@ -25,6 +25,7 @@ BACKENDS_MAY = (
     "agenttop.core.backend",
     "agenttop.core.errors",
     "agenttop.core.clock",
+    "agenttop.core.nice",
     "agenttop.core.agents.spec",
 )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import anyio
 
 from ...api import ProviderInfo
 from ...clock import Clock
 from ..providers import Provider
+from . import picture
+from .lane import Lane, Ticket, Why
 from .waiter import Verdict, Waiter, Waits
 
-Moved = Callable[[str, str, str], None]
-"""A breaker moved: provider, ``closed``, ``open`` or ``half-open``, and why."""
+Moved = Callable[[str, Literal["closed", "open", "half-open"], str], None]
+"""A breaker moved: the provider, its new state, and why."""
 
 
 class Lanes:
@@ -35,7 +39,16 @@ class Lanes:
     def __init__(
         self, providers: Mapping[str, Provider], clock: Clock, *, moved: Moved, seed: int | None = None
     ) -> None:
-        self._providers = providers
+        self._clock = clock
+        self._moved = moved
+        jitter = random.Random(seed)
+        self._lanes = {name: Lane(provider, clock, jitter) for name, provider in providers.items()}
+        self._calls: dict[str, Ticket] = {}
+        self._due: float | None = None
+        """When ``run`` wakes by itself."""
+        self._sooner = anyio.Event()
+
+    # --- one call
 
     async def enter(self, waiter: Waiter, waits: Waits) -> str:
         """Wait for the call's turn; the provider it goes to.
@@ -47,14 +60,64 @@ class Lanes:
             waiter: The call.
             waits: Called when it really has to wait, and again when the reason becomes another.
         """
-        return waiter.provider
+        ticket = self._ticket(waiter)
+        try:
+            now = self._clock.monotonic()
+            self._put(ticket, now)
+            told: Why | None = None
+            while ticket.granted is None:
+                ticket.changed = anyio.Event()
+                if ticket.why is not None and ticket.why != told:
+                    told = ticket.why
+                    waits(told.reason, told.detail)
+                await ticket.changed.wait()
+            ticket.changed = None
+        except BaseException:
+            self.leave(waiter.call, None)
+            raise
+        return ticket.granted
+
+    def _ticket(self, waiter: Waiter) -> Ticket:
+        ticket = self._calls.get(waiter.call)
+        if ticket is None:
+            ticket = Ticket(
+                waiter.call, waiter.agent, waiter.queue, waiter.nice, max(0, waiter.tokens),
+                model=waiter.model, home=waiter.provider,
+            )  # fmt: skip
+            self._calls[waiter.call] = ticket
+        elif ticket.lane is not None:
+            raise ValueError(f"the call {waiter.call} has entered already")
+        ticket.nice = waiter.nice
+        return ticket
 
     def answered(self, call: str, provider: str, status: int, headers: Mapping[bytes, bytes]) -> Verdict:
         """Learn from an answer's head (lower-case names). ``again``: 429 or 529, ask for another turn."""
-        return "pass"
+        ticket = self._calls.get(call)
+        if ticket is None or ticket.lane is None or not ticket.running:
+            return "pass"
+        lane, now = ticket.lane, self._clock.monotonic()
+        if status >= 500 and status != 529:
+            lane.rates.failed(now)
+            if lane.breaker.failed(call, f"it answered {status}", now):
+                self._broke(lane, now)
+        elif lane.breaker.succeeded(call):
+            self._mended(lane, now)
+        verdict = lane.answered(ticket, status, headers, now)
+        self._pump(lane, now)
+        return verdict
 
     def lost(self, call: str, provider: str, why: str) -> None:
         """The provider was not reached, said nothing for too long, or cut its answer."""
+        ticket = self._calls.get(call)
+        if ticket is None or ticket.lane is None or not ticket.running:
+            return
+        lane, now = ticket.lane, self._clock.monotonic()
+        # An answer that was cut after it had begun says nothing about the next one.
+        broke = not ticket.answered and lane.breaker.failed(call, why, now)
+        lane.lost(ticket, now)
+        if broke:
+            self._broke(lane, now)
+        self._pump(lane, now)
 
     def leave(self, call: str, tokens: int | None) -> None:
         """The call is over: settled, refused or cancelled. Safe to call twice.
@@ -63,33 +126,123 @@ class Lanes:
             call: Its id; one that is not known is ignored.
             tokens: What it really used, input and output; ``None`` if nothing.
         """
+        ticket = self._calls.pop(call, None)
+        lane = ticket.lane if ticket is not None else None
+        if ticket is None or lane is None:
+            return
+        now = self._clock.monotonic()
+        if ticket.running:
+            lane.finish(ticket, max(0, tokens or 0), now)
+        else:
+            lane.withdraw(ticket, now)
+        self._pump(lane, now)
 
     def renice(self, agent: str, nice: int) -> None:
         """An agent's nice changed: its waiting calls are weighted by the new one from now on."""
+        for lane in self._lanes.values():
+            lane.queue.renice(agent, nice)
+        for ticket in self._calls.values():
+            if ticket.agent == agent:
+                ticket.nice = nice
 
-    def waiting(self) -> int:
-        """How many calls wait for their turn."""
-        return 0
+    # --- which lane
 
-    def providers(self) -> list[ProviderInfo]:
-        """Every provider as it stands; ``key`` is not known here (``present`` or ``clients``)."""
-        return []
+    def _put(self, ticket: Ticket, now: float) -> None:
+        lane = self._route(self._lanes[ticket.home], now)
+        lane.put(ticket, now)
+        self._pump(lane, now)
 
-    def limit(self, provider: str) -> float | None:
-        """Tokens a minute this provider takes, configured or learned; ``None`` where that is not known."""
-        return None
+    def _route(self, home: Lane, now: float) -> Lane:
+        """The provider's own lane, or while that is broken the first of its fallbacks that takes calls."""
+        lane, seen = home, {home.name}
+        while lane.breaker.blocked_until(now) is not None and lane.provider.fallback is not None:
+            following = self._lanes.get(lane.provider.fallback)
+            if following is None or following.name in seen:
+                return home
+            if following.takes(now):
+                return following
+            lane = following
+            seen.add(lane.name)
+        return home
 
-    def demand(self) -> float | None:
-        """Tokens of the calls that run or wait, over what the provider takes in a minute: the load.
+    def _broke(self, lane: Lane, now: float) -> None:
+        lane.gate.chill()
+        self._moved(lane.name, "open", lane.breaker.why)
+        self._rearrange(lane.tickets(), now)
 
-        Of several providers the tightest one's; ``None`` where no token limit is known.
-        """
-        return None
+    def _mended(self, lane: Lane, now: float) -> None:
+        self._moved(lane.name, "closed", "")
+        away = [
+            ticket
+            for other in self._lanes.values()
+            if other is not lane
+            for ticket in other.tickets()
+            if ticket.home == lane.name
+        ]
+        self._rearrange(away, now)
+
+    def _rearrange(self, tickets: list[Ticket], now: float) -> None:
+        """Let waiting calls wait where they should now."""
+        changed: dict[str, Lane] = {}
+        for ticket in tickets:
+            lane, old = self._route(self._lanes[ticket.home], now), ticket.lane
+            if old is None or old is lane:
+                continue
+            old.withdraw(ticket, now)
+            ticket.not_before = 0.0
+            lane.put(ticket, now)
+            changed[lane.name] = lane
+            changed[old.name] = old
+        for lane in changed.values():
+            self._pump(lane, now)
+
+    # --- time
+
+    def _pump(self, lane: Lane, now: float) -> None:
+        due = self._turn(lane, now)
+        if due is not None and (self._due is None or due < self._due):
+            self._sooner.set()
+
+    def _turn(self, lane: Lane, now: float) -> float | None:
+        _, moved, due = lane.pump(now)
+        if moved:
+            self._moved(lane.name, "half-open", lane.breaker.why)
+        return due
 
     def tick(self) -> float | None:
         """Do what is due; seconds until something is again, ``None`` if only an event can change things."""
-        return None
+        now = self._clock.monotonic()
+        dues = [self._turn(lane, now) for lane in self._lanes.values() if lane.waiting]
+        self._due = min((due for due in dues if due is not None), default=None)
+        return max(0.0, self._due - now) if self._due is not None else None
 
     async def run(self) -> None:
         """The timers; one task, owned by the kernel."""
-        await anyio.sleep_forever()
+        while True:
+            self._sooner = anyio.Event()
+            seconds = self.tick()
+            with anyio.move_on_after(seconds if seconds is not None else float("inf")):
+                await self._sooner.wait()
+
+    # --- what is to be seen
+
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
+        return sum(lane.waiting for lane in self._lanes.values())
+
+    def providers(self) -> list[ProviderInfo]:
+        """Every provider as it stands; whether its key is there is not known here."""
+        return [picture.info(lane, self._clock) for lane in self._lanes.values()]
+
+    def limit(self, provider: str) -> float | None:
+        """Tokens a minute this provider takes, configured or learned; ``None`` where that is not known."""
+        lane = self._lanes.get(provider)
+        return picture.tokens_a_minute(lane) if lane is not None else None
+
+    def demand(self) -> float | None:
+        """What runs and waits over what may go: 1.0 is as much as the tightest limit bears in a minute.
+
+        ``None`` where no limit is known.
+        """
+        loads = [load for lane in self._lanes.values() if (load := picture.load(lane)) is not None]
+        return max(loads, default=None)
