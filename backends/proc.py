@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from typing import NamedTuple
 
@@ -92,6 +93,12 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def listing() -> dict[int, int]:
+    """Every process id on the machine → the inode of its folder, another one for another process."""
+    with os.scandir("/proc") as entries:
+        return {int(entry.name): entry.inode() for entry in entries if entry.name.isdigit()}
+
+
 def last_pid() -> int:
     """The pid that was given out last, machine-wide (proc(5), /proc/loadavg)."""
     data = read("/proc/loadavg")
@@ -149,6 +156,7 @@ def describe(found: Stat) -> Process:
     )
 
 
+@functools.cache
 def boot_id() -> str:
     """The id of this boot of the machine (random(4))."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

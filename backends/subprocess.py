@@ -6,10 +6,11 @@ the run's control groups before the program exists, and notes the exit status in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -34,13 +35,16 @@ from agenttop.core.backend import (
     SocketPeer,
     Step,
 )
-from agenttop.core.errors import BackendError
+from agenttop.core.errors import AgentTopError, BackendError
 
 from . import cgroups, doctor, freeze, output, proc, program, runs, signals, sockets, spawn, tree
+from .ends import Ends
 from .runs import Run
 from .sampler import Sampler
 from .stdin import Inputs
 from .stop import Stop
+from .ungrouped import Ungrouped
+from .ungrouped_stop import UngroupedStop
 
 T = TypeVar("T")
 
@@ -50,8 +54,8 @@ SWEEP_GRACE = 2.0
 _ENTER = 10.0
 #: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
 _THREADS = 16
-#: Without groups they mostly wait for the same pass over /proc, and the more share one the better.
-_THREADS_SIGNAL = 96
+#: Runs started in one go. All their program costs a spawn is one hop to a thread and one commit.
+_BATCH = 16
 #: ... and from its pid file to the program.
 _BEGIN = 1.0
 _REBOOTED = "the machine was rebooted"
@@ -61,16 +65,20 @@ class SubprocessBackend(Backend):
     """See the contract; settings are ``freeze`` and ``cgroup`` (``cgroups.choose``)."""
 
     name: ClassVar[str] = "subprocess"
+    batch: ClassVar[int] = _BATCH
 
     def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
         super().__init__(context)
         self._boot_id = boot_id
         self._runs: dict[str, Run] = {}
         self._table = tree.Table()
-        self._scan = tree.SharedScan(self._table)
+        self._ungrouped = Ungrouped(self._table)
         self._sampler = Sampler(self._table)
         self._inputs = Inputs(context.doors)
+        self._ends = Ends()
         self._limiter = anyio.CapacityLimiter(_THREADS)
+        # posix_spawn keeps the interpreter's lock until the child has exec'd: two at a time gain nothing.
+        self._spawning = anyio.CapacityLimiter(1)
         self._groups: cgroups.Cgroups | None = None
         self._groups_lock = anyio.Lock()
 
@@ -78,14 +86,14 @@ class SubprocessBackend(Backend):
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
     async def _members(self, run: Run) -> list[proc.Stat]:
+        if run.tree is None:
+            return await self._ungrouped.members(run)
         return await self._thread(partial(tree.members, run, self._table))
 
     async def _cgroups(self) -> cgroups.Cgroups:
         async with self._groups_lock:
             if self._groups is None:
                 self._groups = await anyio.to_thread.run_sync(self._choose)
-                if self._groups.mechanism == "signal":
-                    self._limiter.total_tokens = _THREADS_SIGNAL
             return self._groups
 
     def _choose(self) -> cgroups.Cgroups:
@@ -110,12 +118,18 @@ class SubprocessBackend(Backend):
     async def start(self, launch: Launch) -> RunRef:
         """Start the wrapper; on return it has been exec'd with the run's marker in its environment."""
         groups = await self._cgroups()
+        if not _apart(launch, groups):
+            (begun,) = await self._start_together([launch], groups)
+            if isinstance(begun, Exception):
+                raise begun
+            return begun.ref
         made = await self._thread(partial(_prepare, launch, groups))
         reader = None
         try:
             if launch.spec.stdin:
                 reader = await self._inputs.make(launch.marker, str(launch.folder))
-            run = self._spawn(launch, made)
+            run = _spawn(launch, made, groups, self._boot_id(), self._ends)
+            self._runs[launch.marker] = run
         except BaseException:
             with anyio.CancelScope(shield=True):
                 if launch.spec.stdin:
@@ -129,29 +143,31 @@ class SubprocessBackend(Backend):
             await self.renice(run.ref, launch.spec.nice)
         return run.ref
 
-    def _spawn(self, launch: Launch, made: dict[str, str]) -> Run:
-        limit = launch.spec.limits.memory
-        boot = self._boot_id()
-        command = launch.command
-        if launch.spec.sandbox:
-            command = program.sandboxed(command, launch.cwd, launch.folder)
-        held = "memory" in made or "memory" in (self._groups.v2_limits if self._groups else ())
-        pid = spawn.spawn(
-            launch.folder,
-            boot,
-            launch.cwd,
-            launch.env,
-            command,
-            groups=list(made.values()),
-            kib=0 if limit is None or held else max(1, limit >> 10),
-            stdin=launch.spec.stdin,
-        )
-        found = proc.stat(pid)
-        if found is None:
-            raise BackendError(f"cannot start {launch.command[0]}", "Its wrapper vanished")
-        run = Run(launch.marker, launch.folder, pid, found.start_time, boot, made, ours=True)
-        self._runs[launch.marker] = run
-        return run
+    async def start_all(self, launches: Sequence[Launch]) -> list[RunRef | AgentTopError | OSError]:
+        """In one worker thread, but for those that need more than a process."""
+        groups = await self._cgroups()
+        together = [launch for launch in launches if not _apart(launch, groups)]
+        begun = iter(await self._start_together(together, groups) if together else ())
+        started: list[RunRef | AgentTopError | OSError] = []
+        # What has been started must not get lost with whoever waits for it.
+        with anyio.CancelScope(shield=True):
+            for launch in launches:
+                if _apart(launch, groups):
+                    started += await super().start_all([launch])
+                else:
+                    run = next(begun)
+                    started.append(run.ref if isinstance(run, Run) else run)
+        return started
+
+    async def _start_together(
+        self, launches: Sequence[Launch], groups: cgroups.Cgroups
+    ) -> list[Run | AgentTopError | OSError]:
+        begin = partial(_begin, launches, groups, self._boot_id(), self._ends)
+        begun = await anyio.to_thread.run_sync(begin, limiter=self._spawning)
+        for run in begun:
+            if isinstance(run, Run):
+                self._runs[run.marker] = run
+        return begun
 
     async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:
         """Find the run by its handle, by its pid file, or by its marker in /proc."""
@@ -215,15 +231,7 @@ class SubprocessBackend(Backend):
     async def _wrapper_end(self, run: Run) -> None:
         if run.status is not None or run.boot != self._boot_id():
             return
-        watch = signals.Watch()
-        try:
-            if (wrapper := run.wrapper()) is not None:
-                watch.add([wrapper])
-            while len(watch):
-                await anyio.wait_readable(watch.fileno())
-                watch.ended()
-        finally:
-            watch.close()
+        await self._ends.wait((run.pid, run.start_time))
 
     async def _orphans_end(self, run: Run) -> None:
         """The wrapper was killed and the program may live on: the run lasts as long as its tree."""
@@ -272,6 +280,7 @@ class SubprocessBackend(Backend):
         """Let go of descriptors; runs go on, and see no end of their input."""
         self._inputs.release_all()
         self._sampler.close()
+        self._ends.close()
         if self._groups is not None:
             await self._thread(self._groups.close)
 
@@ -279,9 +288,10 @@ class SubprocessBackend(Backend):
 
     def _run(self, ref: RunRef) -> Run:
         """The run as known here, or from its handle."""
-        run = Run.from_ref(ref)
-        known = self._runs.get(run.marker)
-        return known if known is not None and known.identity == run.identity else run
+        known = self._runs.get(ref.get("marker", ""))
+        if known is not None and known.identity == (ref.get("pid"), ref.get("start_time"), ref.get("boot")):
+            return known
+        return Run.from_ref(ref)
 
     async def _live(self, ref: RunRef) -> Run:
         """The run, proven to be alive and to have entered its groups.
@@ -316,12 +326,17 @@ class SubprocessBackend(Backend):
     async def freeze(self, ref: RunRef) -> Frozen:
         """Stop the tree with the run's mechanism."""
         run = await self._live(ref)
-        return await self._thread(partial(freeze.freeze, run, self._table))
+        if run.tree is None:
+            return await self._ungrouped.freeze(run)
+        return await self._thread(partial(freeze.freeze, run))
 
     async def thaw(self, ref: RunRef) -> None:
         """Let it run again."""
         run = await self._live(ref)
-        await self._thread(partial(freeze.thaw, run, self._table))
+        if run.tree is None:
+            await self._ungrouped.thaw(run)
+        else:
+            await self._thread(partial(freeze.thaw, run))
 
     async def signal(self, ref: RunRef, signum: int) -> int:
         """To the program, not to its wrapper."""
@@ -348,7 +363,9 @@ class SubprocessBackend(Backend):
     async def _stop(self, run: Run, grace: float, on_step: Callable[[Step], None] | None) -> Killed:
         run.stopping += 1
         try:
-            return await Stop(run, self._table, self.context.clock, self._limiter, self._scan, on_step)(grace)
+            kind = UngroupedStop if run.tree is None else Stop
+            stop = kind(run, self._table, self.context.clock, self._limiter, self._ungrouped, on_step)
+            return await stop(grace)
         finally:
             run.stopping -= 1
             if run.done.is_set() and not run.stopping:
@@ -394,7 +411,7 @@ class SubprocessBackend(Backend):
     async def pids(self, refs: Mapping[str, RunRef]) -> dict[str, list[int]]:
         """From the groups' lists; without groups, one pass over /proc for all."""
         known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
-        scan = None if all(run.tree for run in known.values()) else await self._scan()
+        scan = None if all(run.tree for run in known.values()) else await self._ungrouped.scan()
         return await self._thread(partial(_pids, known, scan))
 
     async def owns(self, ref: RunRef, peer: SocketPeer) -> bool | None:
@@ -406,7 +423,7 @@ class SubprocessBackend(Backend):
             return None
         if sockets.made_in(run, peer):
             return True
-        scan = None if run.tree else await self._scan()
+        scan = None if run.tree else await self._ungrouped.scan()
         return await self._thread(partial(_holds, run, scan, peer.inode))
 
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
@@ -440,15 +457,75 @@ def _pids(known: Mapping[str, Run], scan: tree.Scan | None) -> dict[str, list[in
     return found
 
 
-def _prepare(launch: Launch, groups: cgroups.Cgroups) -> dict[str, str]:
-    """Everything that can be refused before a process is made, then the groups."""
-    program.check_folder(launch.cwd)
-    program.check_program(launch.command, launch.cwd, launch.env)
+def _apart(launch: Launch, groups: cgroups.Cgroups) -> bool:
+    """Whether a start takes more than making the process."""
+    return launch.spec.stdin or bool(launch.spec.nice and "cpus" not in groups.limits)
+
+
+def _begin(
+    launches: Sequence[Launch], groups: cgroups.Cgroups, boot: str, ends: Ends
+) -> list[Run | AgentTopError | OSError]:
+    """Start some runs, one after the other; what went wrong stands in the place of those that failed."""
+    begun: list[Run | AgentTopError | OSError] = []
+    checked: set[tuple[str, str | None, str]] = set()
+    for launch in launches:
+        try:
+            made = _prepare(launch, groups, checked)
+            try:
+                begun.append(_spawn(launch, made, groups, boot, ends))
+            except BaseException:
+                cgroups.remove(made.values())
+                raise
+        except (AgentTopError, OSError) as error:
+            begun.append(error)
+    return begun
+
+
+def _prepare(
+    launch: Launch, groups: cgroups.Cgroups, checked: set[tuple[str, str | None, str]] | None = None
+) -> dict[str, str]:
+    """Everything that can be refused before a process is made, then the groups.
+
+    Args:
+        checked: Programs that were found a moment ago: name, ``PATH`` and folder.
+    """
+    asked = (launch.command[0] if launch.command else "", launch.env.get("PATH"), launch.cwd)
+    if checked is None or asked not in checked:
+        program.check_folder(launch.cwd)
+        program.check_program(launch.command, launch.cwd, launch.env)
+        if checked is not None:
+            checked.add(asked)
     if launch.spec.sandbox and shutil.which("bwrap") is None:
         program.sandboxed(launch.command, launch.cwd, launch.folder)
     made = groups.make(launch.marker, launch.spec.limits, launch.spec.nice)
-    runs.store_groups(launch.folder, made)
+    if made:
+        runs.store_groups(launch.folder, made)
     return made
+
+
+def _spawn(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: str, ends: Ends) -> Run:
+    limit = launch.spec.limits.memory
+    command = launch.command
+    if launch.spec.sandbox:
+        command = program.sandboxed(command, launch.cwd, launch.folder)
+    held = "memory" in made or "memory" in groups.v2_limits
+    pid = spawn.spawn(
+        launch.folder,
+        boot,
+        launch.cwd,
+        launch.env,
+        command,
+        groups=list(made.values()),
+        kib=0 if limit is None or held else max(1, limit >> 10),
+        stdin=launch.spec.stdin,
+    )
+    found = proc.stat(pid)
+    if found is None:
+        raise BackendError(f"cannot start {launch.command[0]}", "Its wrapper vanished")
+    # Our own child, and not reaped yet: the pid is its. Without a descriptor ``wait`` tries again.
+    with contextlib.suppress(OSError):
+        ends.add(found.key, os.pidfd_open(pid))
+    return Run(launch.marker, launch.folder, pid, found.start_time, boot, made, ours=True)
 
 
 def _renice(run: Run, table: tree.Table, nice: int) -> None:

@@ -6,9 +6,11 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from . import proc
@@ -30,13 +32,29 @@ class Scan:
     sessions: dict[int, list[proc.Stat]]
 
 
+def _between(last: int, now: int) -> Callable[[int], bool]:
+    """Tells pids that were given out meanwhile: upwards, and from the beginning again after the greatest."""
+    if last <= now:
+        return lambda pid: last < pid <= now
+    return lambda pid: pid > last or pid <= now
+
+
 class Table:
-    """Passes over /proc, shared by all who ask while one runs; environments are read once per process."""
+    """Passes over /proc, shared by all who ask while one runs.
+
+    A pass reads what is new, and what belongs to a run or ever did. A stranger stays one: nobody
+    joins a tree but by being born into it (its marker is read when it is young, and once). That a
+    pid is somebody else's by now is told twice: by the order in which pids are given out, and by the
+    inode of its folder, which procfs makes anew for a new process.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._scan = Scan(-1.0, {}, {}, {}, {})
         self._markers: dict[tuple[int, int], str | None] = {}
+        self._inodes: dict[int, int] = {}
+        self._last_pid = 0
+        self._ours: set[int] = set()
 
     def fresh(self, age: float = 0.0) -> Scan:
         """A pass that began after this call, or at most ``age`` seconds before; blocks for milliseconds."""
@@ -47,31 +65,74 @@ class Table:
             return self._scan
 
     def _pass(self) -> Scan:
-        began = time.monotonic()
-        processes: dict[int, proc.Stat] = {}
+        began, last_pid = time.monotonic(), proc.last_pid()
+        young = proc.uptime_ticks() - _YOUNG
+        inodes = proc.listing()
+        processes = self._read(inodes, _between(self._last_pid, proc.last_pid()))
         marked: dict[str, list[proc.Stat]] = {}
         children: dict[int, list[proc.Stat]] = {}
         sessions: dict[int, list[proc.Stat]] = {}
         markers: dict[tuple[int, int], str | None] = {}
-        young = proc.uptime_ticks() - _YOUNG
-        for pid in proc.pids():
-            found = proc.stat(pid)
-            if found is None:
-                continue
-            processes[pid] = found
+        for pid, found in processes.items():
             children.setdefault(found.ppid, []).append(found)
             sessions.setdefault(found.session, []).append(found)
             if not found.alive:
                 continue
-            known = self._markers.get(found.key)
-            if known is None and found.key not in self._markers:
+            key = found.key
+            known = self._markers.get(key)
+            if known is None and key not in self._markers:
                 known = proc.marker(pid)
             if known is not None:
                 marked.setdefault(known, []).append(found)
             if known is not None or found.start_time < young:
-                markers[found.key] = known
-        self._markers = markers
-        return Scan(began, processes, marked, children, sessions)
+                markers[key] = known
+        self._markers, self._inodes, self._last_pid = markers, inodes, last_pid
+        scan = Scan(began, processes, marked, children, sessions)
+        self._ours = self._belonging(scan)
+        return scan
+
+    def _read(self, inodes: dict[int, int], born: Callable[[int], bool]) -> dict[int, proc.Stat]:
+        before, ours, markers = self._scan.processes, self._ours, self._markers
+        processes: dict[int, proc.Stat] = {}
+        fresh: set[int] = set()
+        for pid, inode in inodes.items():
+            known = before.get(pid)
+            if (
+                known is None
+                or pid in ours
+                or self._inodes.get(pid) != inode
+                or born(pid)
+                or known.key not in markers
+            ):
+                known = proc.stat(pid)
+                fresh.add(pid)
+            if known is not None:
+                processes[pid] = known
+        # A stranger whose parent ended may have another one by now: the number of the old one can be
+        # that of somebody new.
+        for pid in [pid for pid, known in processes.items() if pid not in fresh and known.ppid in fresh]:
+            if (found := proc.stat(pid)) is None:
+                del processes[pid]
+            else:
+                processes[pid] = found
+        return processes
+
+    def _belonging(self, scan: Scan) -> set[int]:
+        """Whoever belongs to some run, or did when it was last seen: these are read in every pass."""
+        before = self._scan.processes
+        found = {process.pid for processes in scan.marked.values() for process in processes}
+        for pid in self._ours:
+            now, then = scan.processes.get(pid), before.get(pid)
+            if now is not None and then is not None and now.start_time == then.start_time:
+                found.add(pid)
+        waiting = list(found)
+        while waiting:
+            pid = waiting.pop()
+            for other in (*scan.children.get(pid, ()), *scan.sessions.get(pid, ())):
+                if other.pid not in found:
+                    found.add(other.pid)
+                    waiting.append(other.pid)
+        return found
 
 
 class SharedScan:
@@ -87,6 +148,7 @@ class SharedScan:
         asked = time.monotonic()
         async with self._lock:
             if self._scan is None or self._scan.began < asked:
+                await anyio.lowlevel.checkpoint()  # those that are about to ask get the same pass
                 self._scan = await anyio.to_thread.run_sync(self._table.fresh)
             return self._scan
 

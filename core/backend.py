@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from .agents.spec import AgentSpec
 from .clock import Clock
-from .errors import BackendError, UsageError
+from .errors import AgentTopError, BackendError, UsageError
 
 ENTRY_POINTS = "agenttop.backends"
 
@@ -220,6 +220,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
+    batch: ClassVar[int] = 1
+    """How many runs ``start_all`` is given at most; more than one where they cost less together."""
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
 
@@ -238,6 +241,19 @@ class Backend(ABC):
         Raises:
             BackendError: Nothing was started: program or image missing, no permission, …
         """
+
+    async def start_all(self, launches: Sequence[Launch]) -> list[RunRef | AgentTopError | OSError]:
+        """Start several runs; what became of each, in their order. One that fails stops no other.
+
+        Once something was started this must return, not raise: the kernel watches what it is told of.
+        """
+        started: list[RunRef | AgentTopError | OSError] = []
+        for launch in launches:
+            try:
+                started.append(await self.start(launch))
+            except (AgentTopError, OSError) as error:
+                started.append(error)
+        return started
 
     @abstractmethod
     async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:

@@ -15,7 +15,7 @@ import pytest
 from agenttop.backends import output, proc, runs
 from agenttop.backends.subprocess import SubprocessBackend
 from agenttop.core.agents.spec import Limits
-from agenttop.core.backend import BackendContext
+from agenttop.core.backend import BackendContext, Frozen, Killed, RunRef
 from agenttop.core.clock import SystemClock
 from agenttop.core.errors import BackendError
 
@@ -339,3 +339,51 @@ async def test_a_program_that_begins_while_it_is_stopped_hears_of_it(rig: Subpro
         killed = await rig.backend.stop(ref, grace=8.0)
         assert killed.survivors == ()
         assert killed.seconds < 4.0
+
+
+# -- many at once
+
+
+async def test_of_several_started_together_one_that_fails_stops_no_other(either: SubprocessRig) -> None:
+    launches = [
+        either.launch(("sleep", "600")),
+        either.launch(("no-such-program-anywhere",)),
+        either.launch(("cat",), stdin=True),
+        either.launch(("sleep", "600")),
+    ]
+    first, missing_one, fed, last = await either.backend.start_all(launches)
+    assert isinstance(missing_one, BackendError)
+    assert "no such program" in str(missing_one)
+    for launch, ref in ((launches[0], first), (launches[2], fed), (launches[3], last)):
+        assert isinstance(ref, dict), ref
+        assert ref["marker"] == launch.marker
+        assert (await either.backend.adopt(launch, ref)).state == "alive"
+    assert isinstance(fed, dict)
+    await either.backend.write(fed, None)
+    assert (await either.wait(fed)).code == 0
+
+
+@pytest.mark.parametrize("count", [40])
+async def test_many_trees_frozen_and_killed_at_once_have_each_its_own_proof(
+    either: SubprocessRig, count: int
+) -> None:
+    launches = [either.sh("sleep 600 & sleep 600 & echo on; wait") for _ in range(count)]
+    refs = [ref for ref in await either.backend.start_all(launches) if isinstance(ref, dict)]
+    assert len(refs) == count
+    for launch in launches:
+        await either.said(launch, "on")
+    frozen: list[Frozen] = []
+    killed: list[Killed] = []
+
+    async def freeze(ref: RunRef) -> None:
+        frozen.append(await either.backend.freeze(ref))
+
+    async def kill(ref: RunRef) -> None:
+        killed.append(await either.backend.stop(ref, grace=0))
+
+    for verb in (freeze, kill):
+        async with anyio.create_task_group() as tasks:
+            for ref in refs:
+                tasks.start_soon(verb, ref)
+    assert {(each.frozen, each.total) for each in frozen} == {(4, 4)}
+    assert {(each.processes, each.ended, each.survivors) for each in killed} == {(4, 4, ())}
