@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from .. import backend
 from ..backend import Backend, BackendContext, Doors
 from ..clock import Clock
+from ..errors import AgentTopError
 
 
 class Backends:
@@ -44,6 +45,13 @@ class Backends:
             self._made[name] = made
             self._tasks.start_soon(made.run, name=f"backend {name}")
         return self._made[name]
+
+    def batch(self, name: str) -> int:
+        """How many runs this backend is given to start at once; 1 for one that cannot be had."""
+        try:
+            return self.get(name).batch
+        except AgentTopError:
+            return 1  # whoever starts there is told why
 
     async def close(self) -> None:
         """Let go of all of them; runs go on."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -29,6 +31,10 @@ Complete = Callable[[AgentSpec], AgentSpec]
 
 #: What a change of does not need a new run.
 _SOFT = frozenset({"nice", "labels", "output", "restart", "stop_grace"})
+
+
+#: Agents whose first runs are started together, and whose locks are held until all of them are.
+TOGETHER = 32
 
 
 @dataclass(slots=True)
@@ -89,19 +95,30 @@ class Creation:
         except AgentTopError:
             await self._sweep(agent_id)
             raise
-        await self._start_created(agent_id)
+        for failure in await self._start_created([agent_id]):
+            if failure is not None:
+                raise failure
         return self._books.committed.agents[agent_id]
 
-    async def _start_created(self, agent_id: str) -> None:
-        try:
-            async with self._supervisor.lock(agent_id):
-                await self._supervisor.launch(self._books.pending.agents[agent_id], 1)
-        except BackendError:
-            # It never was: a name blocked by something that could not start helps nobody.
-            await self._books.record(ev.AgentRemoved(agent=agent_id, by="kernel"))
-            self._supervisor.drop(agent_id)
-            await self._sweep(agent_id)
-            raise
+    async def _start_created(self, ids: Sequence[str]) -> list[AgentTopError | None]:
+        """The first runs of agents that were just written down; what went wrong, in their order."""
+        async with contextlib.AsyncExitStack() as locks:
+            for agent_id in ids:
+                await locks.enter_async_context(self._supervisor.lock(agent_id))
+            agents = self._books.pending.agents
+            owed = [(agents[agent_id], 1) for agent_id in ids if agent_id in agents]
+            found = await self._supervisor.launch_all(owed)
+        failures: dict[str, AgentTopError | None] = {
+            agent_id: Conflict(f"{agent_id} was not started", "It was removed meanwhile") for agent_id in ids
+        }
+        failures |= {agent.id: failure for (agent, _), failure in zip(owed, found, strict=True)}
+        for agent_id, failure in failures.items():
+            if isinstance(failure, BackendError):
+                # It never was: a name blocked by something that could not start helps nobody.
+                await self._books.record(ev.AgentRemoved(agent=agent_id, by="kernel"))
+                self._supervisor.drop(agent_id)
+                await self._sweep(agent_id)
+        return [failures[agent_id] for agent_id in ids]
 
     async def _ready(self, spec: AgentSpec, caller: Mapping[str, str]) -> AgentSpec:
         if spec.template is not None:  # a template is a file, its program is looked for in folders
@@ -130,11 +147,14 @@ class Creation:
 
         def store() -> None:
             stripped: dict[tuple[str, ...], dict[str, str]] = {}
+            stored: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], Path] = {}
             for agent_id, spec in agents:
-                passed = tuple(spec.pass_keys)
+                passed, declared = tuple(spec.pass_keys), tuple(sorted(spec.env.items()))
                 if passed not in stripped:
                     stripped[passed] = environ.strip(caller, names, passed)
-                environ.store(self._paths.agent_dir(agent_id), stripped[passed], spec.env)
+                folder = self._paths.agent_dir(agent_id)
+                environ.store(folder, stripped[passed], spec.env, same=stored.get((passed, declared)))
+                stored.setdefault((passed, declared), folder)
 
         try:
             await anyio.to_thread.run_sync(store)
@@ -223,17 +243,19 @@ class Creation:
             raise
         outcomes: list[Outcome] = []
 
-        async def start(item: _Wanted) -> None:
-            try:
-                await self._start_created(item.id)
-            except AgentTopError as error:
-                outcomes.append(failed(item.spec.name, error))
-            else:
-                outcomes.append(Outcome(ref=item.spec.name, id=item.id, name=item.spec.name, done="created"))
+        async def start(items: Sequence[_Wanted]) -> None:
+            failures = await self._start_created([item.id for item in items])
+            for item, failure in zip(items, failures, strict=True):
+                name = item.spec.name
+                outcomes.append(
+                    Outcome(ref=name, id=item.id, name=name, done="created")
+                    if failure is None
+                    else failed(name, failure)
+                )
 
         async with anyio.create_task_group() as tasks:
-            for item in new:
-                tasks.start_soon(start, item)
+            for first in range(0, len(new), TOGETHER):
+                tasks.start_soon(start, new[first : first + TOGETHER])
         return outcomes
 
     async def _adjust(self, wanted: Sequence[_Wanted], request: FleetRequest, owner: str) -> list[Outcome]:

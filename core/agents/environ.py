@@ -47,10 +47,29 @@ def bare(home: str | None = None) -> dict[str, str]:
     return {**_BARE, "HOME": home or os.path.expanduser("~")}
 
 
-def store(folder: Path, environ: Mapping[str, str], declared: Mapping[str, str]) -> None:
-    """Keep the caller's environment and the spec's own values, durably, mode 0600."""
-    body = orjson.dumps({"environ": dict(environ), "declared": dict(declared)})
+def store(
+    folder: Path, environ: Mapping[str, str], declared: Mapping[str, str], *, same: Path | None = None
+) -> None:
+    """Keep the caller's environment and the spec's own values, mode 0600.
+
+    Args:
+        same: The folder of an agent that was stored with the very same values: the file is shared
+            with it where the file system can (it is replaced, never written to).
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if same is None or not _share(same / _FILE, folder / _FILE):
+        _write(folder, orjson.dumps({"environ": dict(environ), "declared": dict(declared)}))
+
+
+def _share(file: Path, other: Path) -> bool:
+    try:
+        os.link(file, other)
+    except OSError:  # there is one already, too many links, or a file system without them
+        return False
+    return True
+
+
+def _write(folder: Path, body: bytes) -> None:
     temporary = folder / (_FILE + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

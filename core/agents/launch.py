@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..backend import MARKER, Launch
+from ..errors import AgentTopError
 from ..paths import Paths
 from . import environ, templates
 from .agent import Agent
@@ -27,6 +28,14 @@ class Door:
         return f"http://127.0.0.1:{self.port}/a/{self.secret(agent)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can be handed to its backend, and what its program is told first."""
+
+    launch: Launch
+    told: bytes | None
+
+
 class Launcher:
     """Prepares runs. Blocking (folders, a small file): call it in a worker thread."""
 
@@ -34,11 +43,26 @@ class Launcher:
         self._paths = paths
         self._door = door
 
-    def prepare(self, agent: Agent, run: int) -> Launch:
+    def prepare(self, agent: Agent, run: int) -> Prepared:
         """Everything the backend needs; creates the run's folder (0700)."""
         launch = self.describe(agent, run)
-        launch.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return launch
+        try:
+            launch.folder.mkdir(mode=0o700)
+        except FileExistsError:  # of a start that a crash cut short
+            pass
+        except FileNotFoundError:  # an agent without a kept environment
+            launch.folder.mkdir(mode=0o700, parents=True)
+        return Prepared(launch, self.first_input(agent))
+
+    def prepare_all(self, owed: Sequence[tuple[Agent, int]]) -> list[Prepared | AgentTopError | OSError]:
+        """The same for several runs; what went wrong stands in the place of those that failed."""
+        prepared: list[Prepared | AgentTopError | OSError] = []
+        for agent, run in owed:
+            try:
+                prepared.append(self.prepare(agent, run))
+            except (AgentTopError, OSError) as error:
+                prepared.append(error)
+        return prepared
 
     def describe(self, agent: Agent, run: int) -> Launch:
         """The same without touching the disk beyond reading the environment."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -24,14 +24,18 @@ from ..journal import events as ev
 from ..journal.books import Books
 from .agent import Agent, Run
 from .backends import Backends
-from .launch import Launcher
+from .launch import Launcher, Prepared
 from .restarts import Cause, ending
 from .states import Pause
 
 log = logging.getLogger(__name__)
 
-#: How many runs are started, adopted or frozen at the same time.
+#: How many runs (or batches of them) are started or adopted at the same time.
 AT_ONCE = 32
+
+#: Threads that prepare runs; they mostly hold the interpreter's lock, so that more only get in each
+#: other's way and the event loop's.
+PREPARING = 2
 
 #: How long a stop waits for the journal before it looks whether that takes anything at all.
 PATIENCE = 1.0
@@ -56,6 +60,13 @@ class Watched:
     """It is being ended on request; kept here too, for a stop that the journal could not take."""
 
 
+class _Begun(NamedTuple):
+    """A run that has a process, and what its program is told first."""
+
+    run: Watched
+    told: bytes | None
+
+
 class Supervisor:
     """Owns the runs. Verbs of people come through ``Kernel``; this class knows no client."""
 
@@ -69,6 +80,7 @@ class Supervisor:
         self._tasks = tasks
         self._locks: dict[str, anyio.Lock] = {}
         self._slots = anyio.CapacityLimiter(AT_ONCE)
+        self._preparing = anyio.CapacityLimiter(PREPARING)
         self.runs: dict[str, Watched] = {}
         self.touched: Callable[[str], None] = lambda agent: None
         """Called when something the journal does not say changed (a run became stale)."""
@@ -113,31 +125,90 @@ class Supervisor:
         Raises:
             BackendError: Nothing was started; the run is recorded as ended.
         """
+        for failure in await self._launch_batch(agent.spec.backend, [(agent, number)]):
+            if failure is not None:
+                raise failure
+
+    async def launch_all(self, owed: Sequence[tuple[Agent, int]]) -> list[AgentTopError | None]:
+        """Spawn many runs whose ``RunStarting`` is durable; what went wrong with each, in their order."""
+        failures: list[AgentTopError | None] = [None] * len(owed)
+        by_backend: dict[str, list[int]] = {}
+        for place, (agent, _) in enumerate(owed):
+            by_backend.setdefault(agent.spec.backend, []).append(place)
+
+        async def launch(name: str, places: Sequence[int]) -> None:
+            found = await self._launch_batch(name, [owed[place] for place in places])
+            for place, failure in zip(places, found, strict=True):
+                failures[place] = failure
+
+        async with anyio.create_task_group() as tasks:
+            for name, places in by_backend.items():
+                size = self._backends.batch(name)
+                for first in range(0, len(places), size):
+                    tasks.start_soon(launch, name, places[first : first + size])
+        return failures
+
+    async def _launch_batch(self, name: str, owed: Sequence[tuple[Agent, int]]) -> list[AgentTopError | None]:
+        """Runs of one backend, spawned together and then written down together."""
         async with self._slots:
-            try:
-                launch = await anyio.to_thread.run_sync(self._launcher.prepare, agent, number)
-                told = self._launcher.first_input(agent)
-                backend = self._backends.get(agent.spec.backend)
-                ref = await backend.start(launch)
-            except (AgentTopError, OSError) as error:
-                failure = (
-                    error
-                    if isinstance(error, AgentTopError)
-                    else BackendError(f"cannot start {agent.name}", error.strerror or str(error))
-                )
-                again = await self._record_exit(agent.id, number, Exit(detail=str(failure)), "start_failed")
-                if again is not None:
-                    self._tasks.start_soon(self._restart_at, agent.id, again)
-                raise failure from error
-        run = Watched(agent.id, number, backend, launch, ref)
+            results = await self._spawn(name, owed)
+        started = [
+            (agent, run) for (agent, _), run in zip(owed, results, strict=True) if isinstance(run, _Begun)
+        ]
+        unwritten: JournalUnavailable | None = None
         try:
-            await self.happened(ev.RunStarted(agent=agent.id, run=number, ref=ref))
+            if started:
+                await self.happened(
+                    *(ev.RunStarted(agent=a.id, run=b.run.number, ref=b.run.ref) for a, b in started)
+                )
+        except JournalUnavailable as error:
+            unwritten = error
         finally:
-            # Even when the journal failed: the run exists, so it is watched (adoption finds it, too).
-            self._watch(run, agent)
-            if told is not None:
-                # Not awaited here: a program that never reads would keep the agent's lock for ever.
-                self._tasks.start_soon(self._tell, run, told, name=f"input {agent.id}")
+            # Even when the journal failed: the runs exist, so they are watched (adoption finds them, too).
+            self._watch([(begun.run, agent) for agent, begun in started])
+            for agent, begun in started:
+                if begun.told is not None:
+                    # Not awaited here: a program that never reads would keep the agent's lock for ever.
+                    self._tasks.start_soon(self._tell, begun.run, begun.told, name=f"input {agent.id}")
+        return [
+            unwritten if isinstance(result, _Begun) else await self._start_failed(agent, number, result)
+            for (agent, number), result in zip(owed, results, strict=True)
+        ]
+
+    async def _spawn(
+        self, name: str, owed: Sequence[tuple[Agent, int]]
+    ) -> list[_Begun | AgentTopError | OSError]:
+        """Folders, environments and processes; nothing is awaited after the processes exist."""
+        results: list[_Begun | AgentTopError | OSError] = []
+        prepared = await anyio.to_thread.run_sync(self._launcher.prepare_all, owed, limiter=self._preparing)
+        ready = [item for item in prepared if isinstance(item, Prepared)]
+        refs: Iterator[RunRef | AgentTopError | OSError] = iter(())
+        try:
+            backend = self._backends.get(name)
+            launches = [item.launch for item in ready]
+            alone = len(launches) == 1
+            refs = iter([await backend.start(launches[0])] if alone else await backend.start_all(launches))
+        except (AgentTopError, OSError) as error:
+            refs = itertools.repeat(error)
+        for (agent, number), item in zip(owed, prepared, strict=True):
+            outcome = next(refs) if isinstance(item, Prepared) else item
+            if isinstance(item, Prepared) and isinstance(outcome, dict):
+                run = Watched(agent.id, number, backend, item.launch, outcome)
+                results.append(_Begun(run, item.told))
+            elif not isinstance(outcome, dict):
+                results.append(outcome)
+        return results
+
+    async def _start_failed(self, agent: Agent, number: int, error: AgentTopError | OSError) -> AgentTopError:
+        failure = (
+            error
+            if isinstance(error, AgentTopError)
+            else BackendError(f"cannot start {agent.name}", error.strerror or str(error))
+        )
+        again = await self._record_exit(agent.id, number, Exit(detail=str(failure)), "start_failed")
+        if again is not None:
+            self._tasks.start_soon(self._restart_at, agent.id, again)
+        return failure
 
     async def _tell(self, run: Watched, told: bytes) -> None:
         try:
@@ -158,17 +229,24 @@ class Supervisor:
             self._tasks.start_soon(self._books.record, *events, name="late facts")
             raise
 
-    def _watch(self, run: Watched, agent: Agent, *, ready: bool = False) -> None:
-        self.runs[run.agent] = run
-        self._tasks.start_soon(self._until_ended, run, name=f"run {run.agent}.{run.number}")
-        if not ready:
-            self._tasks.start_soon(self._until_ready, run, agent.spec.restart.start_seconds)
+    def _watch(self, runs: Sequence[tuple[Watched, Agent]]) -> None:
+        """Watch runs to their end, and those that are not ready yet until they are, in one wait for all."""
+        waiting: dict[float, list[Watched]] = {}
+        for run, agent in runs:
+            self.runs[run.agent] = run
+            self._tasks.start_soon(self._until_ended, run, name=f"run {run.agent}.{run.number}")
+            if agent.run is None or agent.run.number != run.number or not agent.run.ready:
+                waiting.setdefault(agent.spec.restart.start_seconds, []).append(run)
+        for seconds, begun in waiting.items():
+            self._tasks.start_soon(self._until_ready, begun, seconds, name="ready")
 
-    async def _until_ready(self, run: Watched, seconds: float) -> None:
+    async def _until_ready(self, runs: Sequence[Watched], seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await run.ended.wait()
+            for run in runs:
+                await run.ended.wait()
             return
-        await self._books.record(ev.RunReady(agent=run.agent, run=run.number))
+        ready = [ev.RunReady(agent=run.agent, run=run.number) for run in runs if not run.ended.is_set()]
+        await self._books.record(*ready)
 
     async def _until_ended(self, run: Watched) -> None:
         for attempt in itertools.count():
@@ -365,7 +443,7 @@ class Supervisor:
             self._tasks.start_soon(self._start_again, agent, number)
         else:
             watched = Watched(agent, number, backend, launch, found.ref)
-            self._watch(watched, record, ready=run.ready)
+            self._watch([(watched, record)])
             if run.ref is None:
                 await self._books.record(ev.RunStarted(agent=agent, run=number, ref=found.ref))
             await self._go_on(watched)
