@@ -13,12 +13,13 @@ from typing import Any
 import orjson
 
 from ...journal.events import Usage
+from ..fingerprint import fingerprint
 from ..http1 import Header
 from ..sse import EventSplitter, fields
+from . import asked
 from .base import AnswerReader, RequestFacts, WireProtocol
-
-BYTES_PER_TOKEN = 4
-"""The estimate for output of which no final figure was seen: about four bytes of text a token."""
+from .untrusted import Figures, count, items, line, members, parse, tokens_of, word
+from .whole import WholeReader
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -42,21 +43,20 @@ _CLIENT_HEADERS = {
 
 
 class _UsageFields:
-    """The last value seen of each field of Anthropic's ``usage`` objects."""
+    """The greatest value seen of each field of Anthropic's ``usage`` objects."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("_figures",)
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+        self._figures = Figures()
 
     def update(self, usage: object) -> bool:
-        """Take what a ``usage`` object says; fields that are absent or null keep their value."""
+        """Take what a ``usage`` object says; whether it told the output."""
         if not isinstance(usage, dict):
             return False
-        for name in (
-            "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens",
-        ):  # fmt: skip
-            self._set(name, usage.get(name))
+        see = self._figures.see
+        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+            see(name, usage.get(name))
         for group, names in (
             ("cache_creation", ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")),
             ("output_tokens_details", ("thinking_tokens",)),
@@ -64,16 +64,22 @@ class _UsageFields:
             part = usage.get(group)
             if isinstance(part, dict):
                 for name in names:
-                    self._set(name, part.get(name))
-        return True
+                    see(name, part.get(name))
+        return see("output_tokens", usage.get("output_tokens"))
 
-    def _set(self, name: str, value: object) -> None:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50:
-            self._last[name] = value
+    @property
+    def told(self) -> bool:
+        """Whether anything was told."""
+        return bool(self.usage().total) or self._figures.has("output_tokens")
+
+    @property
+    def input_told(self) -> bool:
+        """Whether the fresh input was told."""
+        return self._figures.has("input_tokens")
 
     def usage(self, least_output: int = 0) -> Usage:
         """Disjoint buckets. Cache writes of unknown lifetime are five-minute ones, the default."""
-        get = self._last.get
+        get = self._figures.get
         hour = get("ephemeral_1h_input_tokens", 0)
         written = get("cache_creation_input_tokens", hour + get("ephemeral_5m_input_tokens", 0))
         output = max(get("output_tokens", 0), least_output)
@@ -90,21 +96,17 @@ class _UsageFields:
 def _error_text(error: object) -> str:
     if not isinstance(error, dict):
         return ""
-    text = f"{error.get('type', 'error')}: {error.get('message', '')}"
-    return "".join(char if char.isprintable() else " " for char in text)[:200]
-
-
-def _name(value: object, default: str | None = None) -> str | None:
-    return value[:200] if isinstance(value, str) else default
+    return line(f"{error.get('type', 'error')}: {error.get('message', '')}")
 
 
 class StreamReader(AnswerReader):
     """Reads the event stream. Text is only counted; few events are parsed at all."""
 
-    def __init__(self, event_bytes: int) -> None:
+    def __init__(self, event_bytes: int, facts: RequestFacts | None = None) -> None:
         super().__init__()
         self._events = EventSplitter(event_bytes)
         self._fields = _UsageFields()
+        self._facts = facts or RequestFacts()
         self._text_bytes = 0
         self._over = False
 
@@ -131,7 +133,10 @@ class StreamReader(AnswerReader):
 
     def usage(self) -> Usage:
         """See the base class."""
-        return self._fields.usage(0 if self.final else -(-self._text_bytes // BYTES_PER_TOKEN))
+        usage = self._fields.usage(0 if self.final else tokens_of(self._text_bytes))
+        if self.begun and not self._fields.input_told:
+            return usage._replace(input=self._facts.input_tokens)
+        return usage
 
     def _count(self, event: bytes) -> None:
         self.answered = True
@@ -149,7 +154,7 @@ class StreamReader(AnswerReader):
         if name == b"content_block_start" and b"_use" not in data:
             self.answered = True
             return False
-        body = _parse(data)
+        body = parse(data)
         kind = str(body.get("type") or name.decode("latin-1"))
         if kind == "message_start":
             self._start(body.get("message"))
@@ -168,13 +173,13 @@ class StreamReader(AnswerReader):
     def _start(self, message: object) -> None:
         self.begun = True
         if isinstance(message, dict):
-            self.model = _name(message.get("model"))
+            self.model = word(message.get("model"))
             self._fields.update(message.get("usage"))
 
     def _block(self, block: object) -> None:
         self.answered = True
         if isinstance(block, dict) and block.get("type") in ("tool_use", "mcp_tool_use"):
-            self.tools.append(_name(block.get("name"), "") or "")
+            self.tools.append(word(block.get("name")) or "")
 
     def _delta(self, body: dict[str, Any]) -> None:
         delta = body.get("delta")
@@ -185,53 +190,30 @@ class StreamReader(AnswerReader):
             self.final = True
 
 
-class MessageReader(AnswerReader):
+class MessageReader(WholeReader):
     """Reads an answer that comes as one JSON object: a message or an error."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-        self._size = 0
-        self._parts: list[bytes] = []
+    def __init__(self, limit: int, accepted: bool = True, facts: RequestFacts | None = None) -> None:
+        super().__init__(limit, accepted, facts)
         self._fields = _UsageFields()
 
-    def feed(self, data: bytes) -> int | None:
-        """See the base class. The end of the body is the only end here."""
-        self.answered = True
-        self._size += len(data)
-        if self._size <= self._limit:
-            self._parts.append(data)
-        else:
-            self._parts.clear()
-        return None
-
-    def finish(self) -> None:
-        """Read usage, model and tools, or the error."""
-        if self._size > self._limit:
-            self.error = "the answer was too long to read its usage"
-            return
-        body = _parse(b"".join(self._parts))
-        self._parts.clear()
-        self.model = _name(body.get("model"))
+    def _read(self, body: dict[str, Any]) -> None:
+        self.model = word(body.get("model"))
         self.error = _error_text(body.get("error"))
-        self.stop_reason = _name(body.get("stop_reason"))
-        content = body.get("content")
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, dict) and block.get("type") in ("tool_use", "mcp_tool_use"):
-                self.tools.append(_name(block.get("name"), "") or "")
-        self.begun = self.final = self._fields.update(body.get("usage"))
+        self.stop_reason = word(body.get("stop_reason"))
+        size = 0
+        for block in items(body.get("content")):
+            part = members(block)
+            size += sum(len(part[name]) for name in ("text", "thinking") if isinstance(part.get(name), str))
+            if part.get("type") in ("tool_use", "mcp_tool_use"):
+                self.tools.append(word(part.get("name")) or "")
+        self._text_bytes = size
+        self._fields.update(body.get("usage"))
+        self.final = self._fields.told
+        self.begun = self.final or "content" in body
 
-    def usage(self) -> Usage:
-        """See the base class. Nothing is known before the end."""
+    def _told(self) -> Usage:
         return self._fields.usage()
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 class Anthropic(WireProtocol):
@@ -239,14 +221,17 @@ class Anthropic(WireProtocol):
 
     name = "anthropic"
     credential_headers = frozenset({b"x-api-key", b"authorization"})
+    operations = frozenset({"messages"})
 
     def operation(self, method: str, path: str) -> str | None:
         """Only creating a message is metered; counting tokens and listing models is free."""
         return "messages" if method == "POST" and path.endswith("/v1/messages") else None
 
-    def read_request(self, operation: str, headers: Sequence[Header], body: bytes) -> RequestFacts:
+    def read_request(
+        self, operation: str, headers: Sequence[Header], body: bytes, path: str = ""
+    ) -> RequestFacts:
         """See the base class. Claude Code's side calls (titles, say) come without tools."""
-        request = _parse(body)
+        data, request, size = asked.read(headers, body)
         client: dict[str, str] = {}
         long_context = False
         for header, value in headers:
@@ -256,15 +241,18 @@ class Anthropic(WireProtocol):
                 client[_CLIENT_HEADERS[lower]] = "".join(c if c.isprintable() else "?" for c in text)
             elif lower == b"anthropic-beta" and _LONG_CONTEXT in value:
                 long_context = True
-        most = request.get("max_tokens")
         side_call = "session" in client and not request.get("tools")
+        model = word(request.get("model"))
         return RequestFacts(
-            model=_name(request.get("model")),
+            model=model,
             stream=request.get("stream") is True,
-            max_tokens=most if isinstance(most, int) and most >= 0 else None,
+            max_tokens=count(request.get("max_tokens")),
             main_loop="subagent" not in client and not side_call,
+            input_tokens=asked.input_tokens(data),
             context_limit=1_000_000 if long_context else None,
             client=client,
+            body_bytes=size,
+            fingerprint=fingerprint(model, request.get("messages", [])),
         )
 
     def reader(
@@ -275,11 +263,12 @@ class Anthropic(WireProtocol):
         *,
         event_bytes: int,
         answer_bytes: int,
+        facts: RequestFacts | None = None,
     ) -> AnswerReader:
         """See the base class. What the answer is counts, not what was asked for."""
         if headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-            return StreamReader(event_bytes)
-        return MessageReader(answer_bytes)
+            return StreamReader(event_bytes, facts)
+        return MessageReader(answer_bytes, 200 <= status < 300, facts)
 
     def credentials(self, key: str) -> list[Header]:
         """The key in ``x-api-key``."""
@@ -294,3 +283,7 @@ class Anthropic(WireProtocol):
         """``{"type": "error", "error": {"type": …, "message": …}}``."""
         kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+    def keep_alive(self, operation: str) -> bytes | None:
+        """A ``ping``, which the protocol has anywhere in a stream."""
+        return b'event: ping\ndata: {"type": "ping"}\n\n'

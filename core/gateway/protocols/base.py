@@ -29,13 +29,16 @@ class RequestFacts:
     stream: bool = False
     max_tokens: int | None = None
     main_loop: bool = True
+    input_tokens: int = 0
+    """An estimate from the body's size, pictures and files left out: for answers that tell no usage."""
     context_limit: int | None = None
     """Where the request itself changes the model's usual limit."""
     client: dict[str, str] = field(default_factory=dict)
     body_bytes: int = 0
     fingerprint: int | None = None
     body: bytes | None = None
-    """The body to send instead of the client's own (usage asked for, say); ``None`` sends it as it came."""
+    """The body to send instead of the client's own (usage asked for, say), in the clear: it goes without
+    ``Content-Encoding``. ``None`` sends it as it came."""
     strip_usage: bool = False
     """The client did not ask for the usage in its answer: what only tells that is taken out again."""
 
@@ -83,7 +86,10 @@ class AnswerReader(ABC):
 
 
 class StreamFilter(ABC):
-    """Takes out of a stream what the client did not ask for. Works on undecoded pieces, at any borders."""
+    """Takes out of a stream what the client did not ask for. Works on undecoded pieces, at any borders.
+
+    Used for event streams only, and asked for without a content coding.
+    """
 
     @abstractmethod
     def feed(self, data: bytes, last: bool) -> bytes:
@@ -96,6 +102,10 @@ class WireProtocol(ABC):
     name: str
     credential_headers: frozenset[bytes]
     """Lower-case names of the headers that carry credentials."""
+    credential_queries: frozenset[str] = frozenset()
+    """Lower-case names of the query parameters that carry credentials."""
+    operations: frozenset[str] = frozenset()
+    """The metered operations of this dialect; no two dialects share a name."""
 
     @abstractmethod
     def operation(self, method: str, path: str) -> str | None:
@@ -107,8 +117,14 @@ class WireProtocol(ABC):
         """
 
     @abstractmethod
-    def read_request(self, operation: str, headers: Sequence[Header], body: bytes) -> RequestFacts:
-        """What the request says. A body that cannot be read gives empty facts: upstream refuses it."""
+    def read_request(
+        self, operation: str, headers: Sequence[Header], body: bytes, path: str = ""
+    ) -> RequestFacts:
+        """What the request says. A body that cannot be read gives empty facts: upstream refuses it.
+
+        Args:
+            path: As for ``operation``, but in its own case: some protocols have the model in it.
+        """
 
     @abstractmethod
     def reader(
@@ -119,8 +135,13 @@ class WireProtocol(ABC):
         *,
         event_bytes: int,
         answer_bytes: int,
+        facts: RequestFacts | None = None,
     ) -> AnswerReader:
-        """A reader for the answer with this status and these (lower-case) headers."""
+        """A reader for the answer with this status and these (lower-case) headers.
+
+        Args:
+            facts: Of the request: where the answer never tells its input, that is estimated from them.
+        """
 
     @abstractmethod
     def credentials(self, key: str) -> list[Header]:
@@ -151,6 +172,11 @@ class WireProtocol(ABC):
     def error_event(self, operation: str, status: int, message: str) -> bytes:
         """An error inside a stream whose head (200) was sent already."""
         return b"event: error\ndata: " + self.error_body(status, message) + b"\n\n"
+
+    def refuses_addition(self, status: int) -> bool:
+        """Whether an answer with this status to a changed body may be due to the change: the client's own
+        body is to be sent then, once, and from then on without the change where that is answered."""
+        return status in (400, 422)
 
     def stream_filter(self, operation: str, facts: RequestFacts) -> StreamFilter | None:
         """What takes out of the answer what the gateway itself asked for; ``None`` for nothing."""

@@ -1,0 +1,71 @@
+"""Takes the chunk that only tells the usage out of a stream of chat completions."""
+
+from __future__ import annotations
+
+import re
+
+from ..sse import fields
+from .base import StreamFilter
+from .untrusted import parse
+
+_MOST = 64 << 10
+"""A usage chunk is small; of a longer event nothing is kept back."""
+#: A blank line, and with it the end of the line before. A CR at the very end may be half of a CRLF.
+_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_SIGN = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+
+
+class UsageFilter(StreamFilter):
+    """Passes every byte on but those of events with ``"choices": []`` and a usage.
+
+    What is kept back is the unfinished event at the end of a piece: usually nothing.
+    """
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._long = False
+        """The event under way is too long to be one of ours, its beginning has passed."""
+        self._half = False
+        """The last byte dropped was a CR: an LF after it belongs to it."""
+
+    def feed(self, data: bytes, last: bool) -> bytes:
+        """See the base class."""
+        if self._half and data:
+            self._half = False
+            data = data[1:] if data.startswith(b"\n") else data
+        # The usual piece: whole events, none of them ours.
+        if not self._kept and not self._long and data.endswith(b"\n\n") and _SIGN.search(data) is None:
+            return data
+        data, self._kept = self._kept + data, b""
+        out: list[bytes] = []
+        at = 0
+        for match in _END.finditer(data):
+            event = data[at : match.end()]
+            at = match.end()
+            if self._long:
+                self._long = False
+            elif _is_usage(event):
+                self._half = event.endswith(b"\r") and at == len(data)
+                continue
+            out.append(event)
+        rest = data[at:]
+        if last:
+            if self._long or not _is_usage(rest):
+                out.append(rest)
+            self._long = False
+        elif self._long or len(rest) > _MOST:
+            # Line ends at the border stay: they may be half of the blank line that ends the event.
+            body = rest.rstrip(b"\r\n")
+            self._long = True
+            out.append(body)
+            self._kept = rest[len(body) :]
+        else:
+            self._kept = rest
+        return b"".join(out)
+
+
+def _is_usage(event: bytes) -> bool:
+    if _SIGN.search(event) is None:
+        return False
+    chunk = parse(fields(event.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))[1])
+    return chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
