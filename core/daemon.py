@@ -99,7 +99,7 @@ def _serve(paths: Paths, config: Config, report: int | None, stayed: list[str]) 
         stop = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_signals, stop)
-            await serve(paths, config, ready=ready, stop=stop)
+            await serve(paths, config, ready=ready, complete=gc.freeze, stop=stop)
             tasks.cancel_scope.cancel()
 
     anyio.run(body, backend_options={"use_uvloop": True})

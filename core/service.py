@@ -24,6 +24,9 @@ PATIENCE = 15.0
 STOPPING = 2.0
 """Seconds in which a stop that was proven may still become durable when the kernel leaves."""
 
+QUIET = 1.0
+"""Seconds after the start in which the first screen gets its fleet undisturbed."""
+
 
 class AlreadyRunning(KernelRunning):
     """Another kernel of this state directory answers; it can simply be used."""
@@ -60,6 +63,7 @@ async def serve(
     config: Config,
     *,
     ready: Callable[[Kernel], None],
+    complete: Callable[[], None] | None = None,
     stop: anyio.Event | None = None,
     embedded: bool = False,
 ) -> str:
@@ -67,6 +71,7 @@ async def serve(
 
     Args:
         ready: Called once clients can connect.
+        complete: Called once everything is imported, some time later.
         stop: Set by the owner of this process to end the kernel.
         embedded: It lives in a client's process, and does not leave while that lives.
 
@@ -81,6 +86,7 @@ async def serve(
             if not embedded:
                 tasks.start_soon(_leave_when_idle, kernel, server, config.kernel.linger)
             tasks.start_soon(_leave_when_homeless, kernel, paths.state)
+            tasks.start_soon(_complete, server, complete)
             if stop is not None:
                 tasks.start_soon(_leave_when_told, kernel, stop)
             await kernel.finished.wait()
@@ -107,6 +113,14 @@ def cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def _complete(server: ControlServer, told: Callable[[], None] | None) -> None:
+    """Import the rest of the control API when whoever started this kernel has what it came for."""
+    await anyio.sleep(QUIET)
+    await server.complete()
+    if told is not None:
+        told()
 
 
 async def _leave_when_told(kernel: Kernel, stop: anyio.Event) -> None:

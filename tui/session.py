@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.to_thread import run_sync
 from textual.message import Message
 
 from agenttop.core.errors import AgentTopError, KernelUnreachable
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Seconds before each new try; after the last one a person must ask.
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 15.0, 15.0, 30.0, 30.0, 60.0)
+
+
+#: Seconds from the first table to the import of what acting on it takes.
+WARM_UP = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,6 @@ class Session:
 
     async def run(self) -> None:
         """Connect and watch until cancelled; every loss is reported, tries are paced and end."""
-        # Types and client are imported off the loop, so that the first frame is not kept waiting.
-        await run_sync(_import_client)
         since = 0.0
         while True:
             pause: float | None = PAUSES[0]
@@ -107,6 +108,7 @@ class Session:
                             # Only what it says proves a kernel; an open socket does not.
                             self._attempt = None
                             self._app.post_message(Connected())
+                            self._app.set_timer(WARM_UP, self._import_models)
                         self._app.post_message(Arrived(update))
                 raise KernelUnreachable(
                     "the kernel closed the connection", "It stopped or is being restarted"
@@ -117,6 +119,10 @@ class Session:
         with anyio.move_on_after(seconds):
             await self._wanted.wait()
 
+    def _import_models(self) -> None:
+        """The table needs none of them; the first key that acts should not wait for them."""
+        self._app.run_worker(_import_models, name="models", group="imports", thread=True)
 
-def _import_client() -> None:
-    import agenttop.core.client  # noqa: F401
+
+def _import_models() -> None:
+    import agenttop.core.answers  # noqa: F401

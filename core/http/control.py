@@ -14,7 +14,6 @@ import orjson
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..answers import AGENTS, CHECKS, OUTCOMES, TEMPLATES
@@ -38,15 +37,12 @@ from ..api import (
     Window,
 )
 from ..client import KernelClient
-from ..errors import KernelUnreachable, UsageError
-from . import budgets, errors, frames
+from ..errors import KernelUnreachable
+from . import budgets, errors, frames, front
 from .callers import Caller, Connection
 from .stream import Stream, until_closing, until_left
 
 T = TypeVar("T")
-
-BODY = 64 << 20
-"""Longest request body in bytes."""
 
 
 class _Request(BaseModel):
@@ -77,38 +73,6 @@ class ShutdownRequest(_Request):
     """End the kernel; the agents run on."""
 
     restart: bool = False
-
-
-class Activity:
-    """Requests and streams that are being answered now; a kernel with any of them is not idle."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.now = 0
-        self.served = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, counted while it lasts."""
-        self.now += 1
-        self.served += 1
-        try:
-            await self._app(scope, _bounded(receive), send)
-        finally:
-            self.now -= 1
-
-
-def _bounded(receive: Receive) -> Receive:
-    size = 0
-
-    async def take() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > BODY:
-            raise UsageError("the request is too long", f"At most {BODY >> 20} MiB are read")
-        return message
-
-    return take
 
 
 def _json(body: bytes) -> Response:
@@ -143,7 +107,7 @@ async def _unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T 
 def create_app(client: KernelClient) -> FastAPI:
     """The control API of one kernel, reached through ``client``.
 
-    ``app.state.activity`` counts what is being answered. Requests must come with a ``Connection``
+    Requests must come with a ``Connection``
     in their state (``core/http/serve.py`` puts it there); without one they are the owner's.
     """
     app = FastAPI(title="agenttop control API", version=__version__, docs_url=None, redoc_url=None)
@@ -172,7 +136,7 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
 
     @router.get("/status", response_model=KernelStatus)
     async def status() -> Response:
-        return _model(await client.status())
+        return front.status(await client.status())
 
     @router.get("/agents", response_model=list[AgentInfo])
     async def agents(all: bool = False, pids: bool = True, who: Any = who_is) -> Response:
@@ -270,7 +234,7 @@ def _following(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -
     async def watch(window: Window = "today", who: Any = who_is) -> Response:
         """One snapshot, then deltas: JSON arrays, a tag and then the fields in order."""
         who.must_be_owner()
-        return Stream(client.watch(window), frames.change_line, frames.error_line, frames.LINES)
+        return front.watch(client, window)
 
     return router
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import AgentTopError, UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ async def _ours(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
+    from fastapi.exceptions import RequestValidationError
+
     assert isinstance(error, RequestValidationError)
     return answer(UsageError("the request is not valid", "; ".join(_faults(error.errors()))))
 
@@ -63,7 +67,12 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return unforeseen(request.method, request.url.path, error)
+
+
+def unforeseen(method: str, path: str, error: Exception) -> Response:
+    """The response to a request that failed as nobody thought of; the log has the traceback."""
+    log.error("%s %s failed", method, path, exc_info=error)
     return answer(
         AgentTopError(
             "the kernel failed at this",
@@ -75,6 +84,8 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Let ``app`` answer every exception in this way."""
+    from fastapi.exceptions import RequestValidationError
+
     app.add_exception_handler(AgentTopError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(TimeoutError, _late)

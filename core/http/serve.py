@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from .. import __version__, uds
 from ..client import KernelClient
 from .callers import Connection
-from .control import Activity, create_app
+from .front import Front
 
 VERSION = "agenttop-version"
 """Header with the kernel's version, in every response."""
@@ -53,7 +53,7 @@ class ControlServer:
 
     def __init__(self, client: KernelClient, path: Path) -> None:
         self._path = path
-        self.activity = Activity(create_app(client))
+        self.activity = Front(client)
         self._state = ServerState()
         self._closing: anyio.Event
         self._config = Config(
@@ -71,6 +71,10 @@ class ControlServer:
         )
         self._config.load()
         self._state.default_headers = self._config.encoded_headers
+
+    async def complete(self) -> None:
+        """Import what only the rarer requests need, before one of them waits for it."""
+        await self.activity.whole()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[ControlServer]:

@@ -23,6 +23,7 @@ from agenttop.core.errors import AgentTopError, ConfigError, KernelUnreachable
 from agenttop.core.paths import Paths
 from agenttop.core.quick import OtherVersion, ask
 from agenttop.core.service import AlreadyRunning, take_lock
+from agenttop.core.starting import begin
 
 from .conftest import sh, until
 
@@ -70,6 +71,27 @@ async def gone(paths: Paths) -> None:
 async def test_a_client_starts_the_kernel_and_the_next_one_finds_it(paths: Paths) -> None:
     async with await connect(paths) as first, await connect(paths, start=False) as second:
         assert (await first.status()).pid == (await second.status()).pid != os.getpid()
+
+
+async def test_a_start_that_was_begun_early_is_waited_for_and_not_made_twice(paths: Paths) -> None:
+    starting = begin(paths)
+    assert starting is not None
+    async with await connect(paths, starting=starting) as client:
+        first = (await client.status()).pid
+        assert begin(paths) is None
+    starting.close()
+    async with await connect(paths, start=False) as client:
+        assert (await client.status()).pid == first
+
+
+async def test_a_start_that_nobody_waits_for_leaves_no_child_and_a_kernel_that_answers(paths: Paths) -> None:
+    starting = begin(paths)
+    assert starting is not None
+    starting.close()
+    starting.close()
+    assert starting._process.returncode == 0
+    async with await connect(paths) as client:
+        assert (await client.status()).state_dir == str(paths.state)
 
 
 async def test_without_start_no_kernel_is_an_error_that_says_so(paths: Paths) -> None:

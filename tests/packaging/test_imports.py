@@ -110,10 +110,19 @@ def loaded(code: str) -> set[str]:
         ("import agenttop.core.client", ("fastapi", "sqlmodel", "uvicorn", "aiodocker", "genai_prices")),
         ("import agenttop.core.remote", ("fastapi", "sqlmodel", "uvicorn", "starlette", "rich", "textual")),
         ("import agenttop.core.connect", ("fastapi", "sqlmodel", "uvicorn", "starlette", "rich", "textual")),
+        # The fleet is on screen before the models are: they are a third of a screen's imports.
+        ("import agenttop.core.connect", ("pydantic", "agenttop.core.api")),
+        ("import agenttop.core.starting", ("pydantic", "asyncio", "anyio", "subprocess", "json")),
+        (
+            "import agenttop.tui.app, agenttop.tui.session, agenttop.tui.widgets.split",
+            ("pydantic", "agenttop.core.api"),
+        ),
         ("import agenttop.core.quick", ("pydantic", "asyncio", "anyio", "rich", "textual")),
         ("import agenttop.tui.main", ("pydantic", "asyncio", "typer", "rich", "textual")),
         ("import agenttop.tui.cli.app as a; a.build()", ("pydantic", "asyncio", "rich", "textual")),
         ("import agenttop.core.service", ("textual", "rich", "typer", "agenttop.tui", "agenttop.backends")),
+        # A third of a kernel's imports: what is asked first is answered without.
+        ("import agenttop.core.service", ("fastapi", "agenttop.core.http.control")),
         ("import agenttop.tui.app", ("sqlmodel", "fastapi", "uvicorn", "aiodocker")),
     ],
 )

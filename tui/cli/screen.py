@@ -8,6 +8,7 @@ from agenttop.core.paths import Paths
 
 if TYPE_CHECKING:
     from agenttop.core.client import KernelClient
+    from agenttop.core.starting import Starting
 
 
 def open_screen(
@@ -24,9 +25,31 @@ def open_screen(
     Raises:
         AgentTopError: A wrong configuration, theme or window; nothing was shown.
     """
+    places = paths or Paths.from_environ()
+    starting: Starting | None = None
+    if not embedded:
+        # Before anything is imported for the screen: the kernel comes up beside it.
+        from agenttop.core.starting import begin
+
+        starting = begin(places)
+    try:
+        return _show(places, starting, embedded, mouse, theme, ascii, window)
+    finally:
+        if starting is not None:
+            starting.close()
+
+
+def _show(
+    places: Paths,
+    starting: Starting | None,
+    embedded: bool,
+    mouse: bool,
+    theme: str | None,
+    ascii: bool | None,
+    window: str | None,
+) -> int:
     from ..app import AgentTopApp
 
-    places = paths or Paths.from_environ()
     options: dict[str, Any] = {"theme": theme, "ascii": ascii}
     if places.config_file.exists():
         # Only then: the first frame does not wait for pydantic where there is nothing to check.
@@ -37,7 +60,9 @@ def open_screen(
     async def to_kernel() -> KernelClient:
         from agenttop.core.connect import connect
 
-        return await connect(places, embedded=embedded)
+        nonlocal starting
+        begun, starting = starting, None  # the next time, ``connect`` looks for itself
+        return await connect(places, starting=begun, embedded=embedded)
 
     app = AgentTopApp(to_kernel, paths=places, **options)
     app.run(mouse=mouse or app.settings.mouse)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from agenttop.core.api import CallInfo
+from typing import TYPE_CHECKING
 
 from ..format import clean, clock, model, tokens
 from .paper import Row, column, ends
+
+if TYPE_CHECKING:
+    from agenttop.core.api import CallInfo
 
 _DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
 _PLAIN_LEVELS = " .:|#"

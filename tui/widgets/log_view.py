@@ -7,7 +7,7 @@ identity of its line, so that following a busy agent paints new rows only.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import chop_cells
 from rich.segment import Segment
@@ -21,14 +21,16 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.worker import Worker
 
-from agenttop.core.backend import Chunk
-from agenttop.core.client import KernelClient
 from agenttop.core.errors import AgentTopError
 
 from .output_feed import BLOCK, OutputFeed
 from .output_lines import Line, Stream
 from .output_window import OutputWindow
 from .paper import Ink, Piece, ink_of, length
+
+if TYPE_CHECKING:
+    from agenttop.core.backend import Chunk
+    from agenttop.core.client import KernelClient
 
 #: One row of the screen: a line, and which of its characters stand there.
 Row = tuple[Line, int, int]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import anyio
 
-from agenttop.core.backend import Chunk
-from agenttop.core.client import KernelClient
 from agenttop.core.errors import AgentTopError
 
 from .output_lines import Stream
+
+if TYPE_CHECKING:
+    from agenttop.core.backend import Chunk
+    from agenttop.core.client import KernelClient
 
 #: Bytes read from the end of each stream when a log is opened, and again after a flood.
 TAIL = 96 << 10
@@ -144,7 +147,7 @@ class OutputFeed:
                 seen.add(chunk.stream)
                 data = chunk.data[max(0, begin - chunk.offset) : max(0, begin + size - chunk.offset)]
                 if data:
-                    chunks.append(Chunk(chunk.stream, max(chunk.offset, begin), data))
+                    chunks.append(chunk._replace(offset=max(chunk.offset, begin), data=data))
                 if chunk.offset + len(chunk.data) >= begin + size:
                     done.add(chunk.stream)
                 if len(done) == len(start):

@@ -7,11 +7,12 @@ of its first and last byte in each stream, so that more can be read at either en
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
-
-from agenttop.core.backend import Chunk
+from typing import TYPE_CHECKING, NamedTuple
 
 from .output_lines import Line, LineDecoder, Stream, mark
+
+if TYPE_CHECKING:
+    from agenttop.core.backend import Chunk
 
 STREAMS: tuple[Stream, Stream] = ("out", "err")
 
