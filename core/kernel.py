@@ -134,7 +134,7 @@ class Kernel:
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
             tasks.start_soon(self.trimmer.run, name="trimming")
-            tasks.start_soon(self.desk.rebuild, name="gauges")
+            tasks.start_soon(self.desk.run, name="desk")
             try:
                 await self._adopt(tasks)
                 yield self

@@ -32,7 +32,8 @@ class Meter:
     def add(self, usage: Usage, cost: float | None, *, exact: bool) -> None:
         """Count one settled call."""
         self.usage = self.usage.plus(usage)
-        self.cost += cost or 0.0
+        # A sum of dollars must not show the drift of binary fractions.
+        self.cost = round(self.cost + (cost or 0.0), 9)
         self.calls += 1
         self.estimated += not exact
         self.unpriced += cost is None and usage.total > 0

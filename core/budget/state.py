@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .amount import nanos
 from .budget import Budget
 from .window import bounds, rolling
 
@@ -88,6 +87,8 @@ class BudgetState:
     source: Source
     since: float
     by: str = ""
+    usd: int | None = None
+    """Its limit in billionths, before extensions."""
     accounts: dict[str, Account] = field(default_factory=dict)
 
     @property
@@ -109,10 +110,10 @@ class BudgetState:
 
     def limit(self, account: Account | None, now: float) -> tuple[int | None, int | None]:
         """The limits at ``now``, the account's extensions included."""
-        budget = self.budget
-        usd = None if budget.usd is None else nanos(budget.usd)
-        tokens = budget.tokens
-        for extension in account.extensions if account is not None else ():
+        usd, tokens = self.usd, self.budget.tokens
+        if account is None or not account.extensions:
+            return usd, tokens
+        for extension in account.extensions:
             if extension.until is None or extension.until > now:
                 usd = usd if usd is None else usd + extension.usd
                 tokens = tokens if tokens is None else tokens + extension.tokens

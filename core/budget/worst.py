@@ -30,6 +30,9 @@ SPARSEST = 0.25
 #: Clients may ask for a larger context than the model's usual one (Anthropic's beta of a million).
 _LARGE_CONTEXT = 1_000_000
 
+#: Tokens of a reply of which nothing is known.
+_USUAL_REPLY = 500
+
 _REMEMBERED = 1_024
 _PROBE = 1_000
 
@@ -50,6 +53,13 @@ class Rates(NamedTuple):
     max_output: int
 
 
+class Seen(NamedTuple):
+    """A settled call: tokens per byte of its body, and its output."""
+
+    density: float
+    output: int
+
+
 class WorstCase:
     """Works out reservations, and learns from settled calls how dense requests are."""
 
@@ -57,7 +67,7 @@ class WorstCase:
         self._prices = prices
         self._providers = providers
         self._rates: dict[tuple[str, str], Rates] = {}
-        self._density: dict[str, dict[str, deque[float]]] = {}
+        self._seen: dict[str, dict[str, deque[Seen]]] = {}
 
     async def ready(self) -> None:
         """Return when prices are known."""
@@ -79,18 +89,25 @@ class WorstCase:
         tokens = usage.input + usage.cache_read + usage.cache_write
         if body_bytes <= 0 or tokens <= 0:
             return
-        models, name = self._density.setdefault(agent, {}), model or ""
+        models, name = self._seen.setdefault(agent, {}), model or ""
         if name not in models and len(models) >= 64:  # an agent that makes up models
             models.clear()
-        models.setdefault(name, deque(maxlen=LAST)).append(tokens / body_bytes)
+        models.setdefault(name, deque(maxlen=LAST)).append(Seen(tokens / body_bytes, usage.output))
 
     def forget(self, agent: str) -> None:
         """The agent was removed."""
-        self._density.pop(agent, None)
+        self._seen.pop(agent, None)
+
+    def usual(self, agent: str, model: str | None, body_bytes: int) -> int:
+        """What a call will probably use, in tokens: its place in a queue goes by that, no money does."""
+        seen = self._seen.get(agent, {}).get(model or "")
+        if not seen:
+            return math.ceil(body_bytes * SPARSEST) + _USUAL_REPLY
+        return math.ceil(body_bytes * seen[-1].density) + sum(s.output for s in seen) // len(seen)
 
     def _dense(self, agent: str, model: str | None) -> float:
-        seen = self._density.get(agent, {}).get(model or "")
-        return max(max(seen) * MARGIN, SPARSEST) if seen else 1.0
+        seen = self._seen.get(agent, {}).get(model or "")
+        return max(max(s.density for s in seen) * MARGIN, SPARSEST) if seen else 1.0
 
     def rates(self, provider: str, model: str | None) -> Rates:
         """The dearest prices of a model, and its sizes."""

@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import anyio
 
 from ..agents.agent import Agent
-from ..agents.states import Pause, Waiting
+from ..agents.states import Waiting
+from ..budget import soft
 from ..budget.prices import Prices
+from ..budget.verdict import Unpriced
+from ..budget.worst import WorstCase
 from ..clock import Clock
-from ..errors import JournalUnavailable
+from ..errors import AgentTopError, JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
-from ..journal.events import (
-    CallHeld,
-    CallProgressed,
-    CallReleased,
-    CallSettled,
-    CallStarted,
-    RequestPassed,
-    Usage,
-)  # fmt: skip
+from ..journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
+from .acts import Acts
+from .admission import Admission, Job
 from .desk import Asking, Caller, Refused
+from .gate import Gate
+from .gauges import Gauges
+from .holding import Holding
 from .identity import Identity
-from .meters import Meters, buckets, midnight
-from .providers import KeyRing
+from .lanes import Lanes, Waiter
+from .meters import Meters
+from .providers import KeyRing, Provider
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Open:
+    """A call between its admission and its settlement."""
+
+    started: CallStarted
+    asking: Asking
+    holding: Holding
+    tokens: int
+    """What it will probably use, for its place in the queue."""
+
+
 class CallDesk:
-    """Implements ``Desk`` on the kernel's books."""
+    """Implements ``Desk`` on the kernel's books.
+
+    Args:
+        providers: By name; those the gateway forwards to.
+        unpriced: What becomes of calls without a known price under a budget in USD.
+    """
 
     def __init__(
         self,
@@ -43,23 +62,72 @@ class CallDesk:
         prices: Prices,
         clock: Clock,
         keys: KeyRing,
+        *,
+        providers: Mapping[str, Provider] | None = None,
+        unpriced: Unpriced = "pass",
     ) -> None:
         self._books = books
-        self._meters = meters
         self._identity = identity
         self._keys = keys
         self._prices = prices
         self._clock = clock
-        self._changed = anyio.Event()
-        self._progress: dict[str, Usage] = {}
+        self._open: dict[str, _Open] = {}
         self._supplied: set[str] = set()
+        self._jobs: dict[tuple[Job, str], str] = {}
+        """What is being done to agents, and by whom."""
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._refolded = anyio.Event()
+        self.acts: Acts | None = None
+        """The kernel's verbs; set before ``run``."""
         self.missing_keys: dict[str, int] = {}
         """Provider key names that calls wait for, with how many calls wait."""
-        self._history = books.committed.seq
-        """Up to here ``rebuild`` counts; what is committed from now on is counted as it comes."""
-        self._waiting: list[tuple[ev.Event, float]] | None = []
-        """What came before ``rebuild`` was through: gauges take older figures first."""
+        self.gauges = Gauges(books, meters, clock)
+        self.gate = Gate(books)
+        self.worst = WorstCase(prices, providers or {})
+        self.lanes = Lanes(providers or {}, clock, moved=self._breaker_moved)
+        self.admission = Admission(books, clock, self.gate, self._do, unpriced)
         books.listen(self._committed)
+        books.on_refold(lambda: self._refolded.set())
+
+    async def run(self) -> None:
+        """Timers of windows and queues, and what budgets do to agents. One task, owned by the kernel."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for job, agent in self._jobs:
+                tasks.start_soon(self._act, job, agent)
+            tasks.start_soon(self.admission.run, name="budget windows")
+            tasks.start_soon(self.lanes.run, name="lanes")
+            tasks.start_soon(self._settle_lost, name="lost calls")
+            tasks.start_soon(self.gauges.rebuild, name="gauges")
+
+    def _do(self, job: Job, agent: str, by: str) -> None:
+        """Have something done to an agent, unless it is being done already."""
+        if (job, agent) not in self._jobs:
+            self._jobs[job, agent] = by
+            if self._tasks is not None:
+                self._tasks.start_soon(self._act, job, agent, name=f"{job} {agent}")
+
+    async def _act(self, job: Job, agent: str) -> None:
+        by = self._jobs[job, agent]
+        try:
+            if self.acts is not None:
+                await self._verb(self.acts, job, agent, by)
+        except AgentTopError as error:
+            log.warning("%s wanted to %s %s: %s", by, job, agent, error)
+        finally:
+            del self._jobs[job, agent]
+
+    @staticmethod
+    async def _verb(acts: Acts, job: Job, agent: str, by: str) -> None:
+        match job:
+            case "freeze":
+                await acts.freeze(agent, by)
+            case "thaw":
+                await acts.thaw(agent, by)
+            case "kill":
+                await acts.kill(agent, by)
+            case "resume":
+                await acts.resume_conversation(agent)
 
     # --- who -------------------------------------------------------------------------------------
 
@@ -71,51 +139,110 @@ class CallDesk:
             return None
         return Caller(agent.id, agent.run.number)
 
+    def frozen(self, agent: str) -> bool:
+        """Whether the agent's processes are stopped."""
+        record = self._books.pending.agents.get(agent)
+        return record is not None and record.freeze is not None
+
     # --- may it go -------------------------------------------------------------------------------
 
     async def admit(self, started: CallStarted, asking: Asking) -> None:
-        """Return when the call is durable and may be forwarded.
+        """Return when the call and its reservation are durable.
+
+        Raises:
+            Refused: The agent is gone, may not make such calls, or has no money for it.
+            JournalUnavailable: The journal takes nothing.
+        """
+        agent = self.gate.agent(started.agent)
+        _check(agent, started)
+        await self.worst.ready()
+        holding = Holding(self._books, started.agent, started.call)
+        need = self.worst.of(
+            started.agent, started.provider, started.model, asking.body_bytes, asking.max_output
+        )
+        tokens = self.worst.usual(started.agent, started.model, asking.body_bytes)
+        # Known before it is written down: what is in the books and not known here was lost (_settle_lost).
+        self._open[started.call] = _Open(started, asking, holding, min(tokens, need.tokens))
+        try:
+            await self.admission.enter(started, need, holding)
+        except BaseException:
+            del self._open[started.call]
+            raise
+
+    async def turn(self, started: CallStarted) -> str:
+        """The provider the call goes to, now that it is its turn and nobody holds its agent.
 
         Raises:
             Refused: The agent is gone.
-            JournalUnavailable: The journal takes nothing.
         """
-        agent = self._agent(started.agent)
-        if agent.hold is not None:
-            await self._commit(CallHeld(agent=agent.id, call=started.call))
-            while self._agent(started.agent).hold is not None:
-                await self._changed.wait()
-            await self._commit(CallReleased(agent=agent.id, call=started.call))
-        await self._commit(started)
-
-    async def turn(self, started: CallStarted) -> str:
-        """Its turn has come: nothing queues yet."""
-        return started.provider
+        opened = self._open[started.call]
+        agent = self.gate.agent(started.agent)
+        while True:
+            if self.gate.closed(agent):
+                await self.gate.wait(agent.id, opened.holding)
+            agent = self.gate.agent(started.agent)
+            waiter = Waiter(
+                started.call,
+                agent.id,
+                started.provider,
+                started.model,
+                agent.nice,
+                agent.spec.queue,
+                opened.tokens,
+            )
+            provider = await self.lanes.enter(waiter, opened.holding.because)
+            agent = self.gate.agent(started.agent)
+            if not self.gate.closed(agent):
+                opened.holding.over()
+                return provider
+            self.lanes.leave(started.call, None)  # held while it queued: others go first
 
     def answered(
         self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
     ) -> Literal["pass", "again"]:
-        """Every answer is passed on."""
-        return "pass"
+        """Let the lanes learn from an answer; they may want the call back."""
+        verdict = self.lanes.answered(started.call, provider, status, headers)
+        if verdict == "again":
+            self._throttled(started, provider, status, _seconds(headers.get(b"retry-after")))
+        return verdict
 
     def lost(self, started: CallStarted, provider: str, why: str) -> None:
-        """Nothing is learned from it yet."""
+        """The provider did not answer, or not to the end."""
+        self.lanes.lost(started.call, provider, why)
+        self._throttled(started, provider, None, None)
+
+    def _throttled(
+        self, started: CallStarted, provider: str, status: int | None, retry_after: float | None
+    ) -> None:
+        self._note(
+            ev.CallThrottled(
+                agent=started.agent,
+                call=started.call,
+                provider=provider,
+                status=status,
+                retry_after=retry_after,
+            )
+        )
+
+    def _breaker_moved(self, provider: str, state: str, why: str) -> None:
+        self._note(ev.BreakerMoved.model_validate({"provider": provider, "state": state, "why": why}))
+
+    # --- keys ------------------------------------------------------------------------------------
 
     async def await_key(self, started: CallStarted, name: str) -> None:
         """Wait until a client has supplied the provider key ``name``; the row says what is missing."""
-        await self._commit(
-            CallHeld(agent=started.agent, call=started.call, reason=Waiting.DEPENDENCY, detail=f"key {name}")
-        )
+        holding = self._open[started.call].holding
+        holding.because(Waiting.DEPENDENCY, f"key {name}")
         self.missing_keys[name] = self.missing_keys.get(name, 0) + 1
         try:
             while name not in self._supplied:
-                self._agent(started.agent)
-                await self._changed.wait()
+                self.gate.agent(started.agent)
+                await self.gate.changed()
         finally:
             self.missing_keys[name] -= 1
             if not self.missing_keys[name]:
                 del self.missing_keys[name]
-        await self._commit(CallReleased(agent=started.agent, call=started.call))
+        holding.over()
 
     def supply(self, keys: Mapping[str, str]) -> None:
         """Take provider keys that a client of the owner has; calls that waited for them go on."""
@@ -127,42 +254,47 @@ class CallDesk:
 
     def wake(self) -> None:
         """Something that calls wait for may have come: a key, a resume."""
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    def _agent(self, agent: str) -> Agent:
-        record = self._books.pending.agents.get(agent)
-        if record is None or not record.live:
-            raise Refused("ended", "this agent has ended")
-        return record
-
-    async def _commit(self, event: ev.Event) -> None:
-        await self._books.commit(event)
+        self.gate.wake()
 
     # --- what it cost ----------------------------------------------------------------------------
 
     def progressed(self, event: CallProgressed) -> None:
         """Note what was seen of a running call so far; a lost note only makes a crash's estimate worse."""
-        try:
-            self._books.post(event)
-        except JournalUnavailable as error:
-            log.debug("progress of %s not noted: %s", event.call, error)
+        self._note(event)
 
     def passed(self, event: RequestPassed) -> None:
         """Note a request that is not metered."""
+        self._note(event)
+
+    def _note(self, event: ev.Event) -> None:
         try:
             self._books.post(event)
         except JournalUnavailable as error:
-            log.warning("%s %s of %s not noted: %s", event.method, event.path, event.agent, error)
-
-    def frozen(self, agent: str) -> bool:
-        """Whether its processes are stopped, or about to be."""
-        record = self._books.pending.agents.get(agent)
-        return record is not None and record.freeze is not None
+            log.debug("%s not noted: %s", event.kind, error)
 
     async def settle(self, event: CallSettled) -> None:
         """Durable on return, however long the disk takes."""
-        await self._books.record(event)
+        opened = self._open.get(event.call)
+        self.lanes.leave(event.call, event.usage.total or None)
+        if opened is not None and event.exact and event.outcome == "ok":
+            self.worst.learned(event.agent, opened.started.model, opened.asking.body_bytes, event.usage)
+        try:
+            await self._books.record(event)
+        finally:
+            self._open.pop(event.call, None)
+        for warned in soft.passed(self._books.pending, event.agent, self.admission.now):
+            self._note(warned)
+
+    async def _settle_lost(self) -> None:
+        """Calls whose start is in the journal although its commit seemed to fail were never forwarded."""
+        while True:
+            await self._refolded.wait()
+            self._refolded = anyio.Event()
+            await self._books.healthy()
+            try:
+                await self.settle_crashed()
+            except JournalUnavailable as error:  # it failed again; so it will be folded again
+                log.debug("lost calls are not settled yet: %s", error)
 
     async def settle_crashed(self) -> int:
         """Settle the calls that a crash of the kernel cut, from their last noted progress.
@@ -170,7 +302,10 @@ class CallDesk:
         Returns how many there were.
         """
         calls = [
-            (agent, call) for agent in self._books.pending.agents.values() for call in agent.calls.values()
+            (agent, call)
+            for agent in self._books.pending.agents.values()
+            for call in agent.calls.values()
+            if call.id not in self._open
         ]
         if not calls:
             return 0
@@ -194,79 +329,37 @@ class CallDesk:
         await self._books.commit(*cut)
         return len(cut)
 
-    # --- gauges ----------------------------------------------------------------------------------
-
     def _committed(self, batch: Sequence[tuple[ev.Record, ev.Event]]) -> None:
-        for record, event in batch:
+        for _, event in batch:
             match event:
-                case CallProgressed() | CallSettled():
-                    self._gauge(event, record.ts)
                 case ev.AgentRemoved():
                     self._identity.forget(event.agent)
-                    self._meters.forget(event.agent)
-                case ev.AgentResumed(how=how) if how is not Pause.FREEZE:
-                    self.wake()
-                case ev.RunExited():
-                    self.wake()
-
-    def _gauge(self, event: ev.Event, ts: float) -> None:
-        if self._waiting is not None:
-            self._waiting.append((event, ts))
-        elif isinstance(event, CallProgressed):
-            self._note_progress(event, ts)
-        elif isinstance(event, CallSettled):
-            self.count(event, ts)
-
-    def _note_progress(self, event: CallProgressed, ts: float) -> None:
-        before = self._progress.get(event.call, Usage())
-        self._progress[event.call] = event.usage
-        agent = self._books.committed.agents.get(event.agent)
-        call = agent.calls.get(event.call) if agent else None
-        if call is not None:
-            new = tuple(max(0, a - b) for a, b in zip(buckets(event.usage), buckets(before), strict=True))
-            self._meters.seen(event.agent, call.provider, ts, (new[0], new[1], new[2], new[3]))
-
-    def count(self, event: CallSettled, ts: float) -> None:
-        """Count a settled call into the gauges (also used to rebuild them at start)."""
-        seen = self._progress.pop(event.call, Usage())
-        self._meters.settled(
-            event.agent, event.provider, ts, event.usage, event.cost_usd, exact=event.exact, seen=seen
-        )
-
-    async def rebuild(self) -> None:
-        """Fill the gauges from the calls settled since midnight, or in the last hour."""
-        try:
-            await self._rebuild()
-        except JournalUnavailable as error:
-            log.warning("the gauges begin at zero: %s", error)
-        waiting, self._waiting = self._waiting or [], None
-        for event, ts in waiting:
-            self._gauge(event, ts)
-
-    async def _rebuild(self) -> None:
-        now = self._clock.time()
-        since = await _first_seq(self._books, min(midnight(now), now - 3600.0))
-        while since < self._history:
-            records = await self._books.journal.read(since, limit=5_000, kinds=["CallSettled"])
-            for record in records:
-                event = record.event()
-                if record.seq > self._history:
-                    return
-                if isinstance(event, CallSettled) and event.agent in self._books.committed.agents:
-                    self.count(event, record.ts)
-            if not records:
-                return
-            since = records[-1].seq
+                    self.worst.forget(event.agent)
+                case ev.NiceChanged():
+                    self.lanes.renice(event.agent, event.nice)
 
 
-async def _first_seq(books: Books, ts: float) -> int:
-    """The last ``seq`` before ``ts``; the journal's times never go backwards, so halving finds it."""
-    low, high = 0, books.journal.last_seq
-    while low < high:
-        middle = (low + high) // 2
-        found = await books.journal.read(middle, limit=1)
-        if found and found[0].ts < ts:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _check(agent: Agent, started: CallStarted) -> None:
+    """Raise unless the agent's declaration allows this provider and model.
+
+    Raises:
+        Refused: It does not.
+    """
+    spec = agent.spec
+    if spec.providers is not None and started.provider not in spec.providers:
+        raise Refused("policy", f"{agent.name} may not use the provider {started.provider}")
+    if spec.models is None:
+        return
+    if started.model is None:
+        raise Refused("policy", f"{agent.name} may use some models only, and this request names none")
+    if not any(fnmatchcase(started.model, pattern) for pattern in spec.models):
+        raise Refused("policy", f"{agent.name} may not use the model {started.model[:100]}")
+
+
+def _seconds(value: bytes | None) -> float | None:
+    """A ``retry-after`` in seconds; ``None`` for none, or a date."""
+    try:
+        seconds = float(value or b"")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e9 else None

@@ -8,7 +8,8 @@ answers and forwarding use it. Both are the same fold over the same events.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import anyio
@@ -42,6 +43,10 @@ class Books:
         self.pending = Fleet()
         self.committed = Fleet()
         self._listeners: list[Listener] = []
+        self._post_listeners: list[Callable[[Event], None]] = []
+        self._refold_listeners: list[Callable[[], None]] = []
+        self._companions: list[Callable[[Event], Sequence[Event]]] = []
+        self._posted: deque[Ticket] = deque()
         self._healthy = anyio.Event()
         self._healthy.set()
         self._news = anyio.Event()
@@ -55,6 +60,9 @@ class Books:
         self._checkpoint = self.committed.seq
         await self._catch_up(self.committed)
         self.pending = _copy(self.committed)
+        self._posted.clear()
+        for listener in self._refold_listeners:
+            listener()
 
     async def _catch_up(self, fleet: Fleet) -> None:
         while records := await self.journal.read(fleet.seq, limit=_PAGE):
@@ -69,6 +77,24 @@ class Books:
         """Call ``listener`` after each group commit, when ``committed`` has the events folded in."""
         self._listeners.append(listener)
 
+    def on_post(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` with each event as it is folded into ``pending``; it may set things free, but
+        must not raise."""
+        self._post_listeners.append(listener)
+
+    def on_refold(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a failed commit had ``pending`` folded again without what was posted."""
+        self._refold_listeners.append(listener)
+
+    def accompany(self, companion: Callable[[Event], Sequence[Event]]) -> None:
+        """Ask ``companion`` before an event is posted which others belong right behind it, in one commit."""
+        self._companions.append(companion)
+
+    def in_flight(self) -> Iterator[tuple[Record, Event]]:
+        """What was posted and is not committed yet, in order."""
+        for ticket in self._posted:
+            yield from zip(ticket.records, ticket.events, strict=True)
+
     @property
     def problem(self) -> str:
         """Why the journal takes nothing now, or empty."""
@@ -80,10 +106,23 @@ class Books:
         Raises:
             JournalUnavailable: The journal takes nothing now; nothing was folded.
         """
+        if self._companions:
+            events = tuple(self._accompanied(events))
         ticket = self.journal.append(*events)
+        if ticket.records:
+            self._posted.append(ticket)
         for record, event in zip(ticket.records, events, strict=True):
             fold.apply(self.pending, record.seq, event, record.ts)
+        for listener in self._post_listeners:
+            for event in events:
+                listener(event)
         return ticket
+
+    def _accompanied(self, events: Sequence[Event]) -> Iterator[Event]:
+        for event in events:
+            yield event
+            for companion in self._companions:
+                yield from companion(event)
 
     async def commit(self, *events: Event) -> None:
         """Append, and return when durable.
@@ -136,6 +175,9 @@ class Books:
     def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
         for record, event in batch:
             fold.apply(self.committed, record.seq, event, record.ts)
+        last = batch[-1][0].seq
+        while self._posted and self._posted[0].records[-1].seq <= last:
+            self._posted.popleft()
         for listener in self._listeners:
             listener(batch)
         self._news.set()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..budget.amount import nanos
+from ..budget.budget import Budget
 from ..budget.state import Account, Approval, BudgetState, Extension, Kin, Pass, Reservation, Slot
 from ..budget.window import bounds
 from . import events as ev
@@ -118,7 +119,8 @@ def _set(fleet: Fleet, event: ev.BudgetSet, ts: float) -> None:
     old = fleet.budgets.get(name)
     if old is not None:
         fleet.cover.dropped(old.budget)
-    state = BudgetState(event.budget, event.source, ts, event.by)
+    usd = None if event.budget.usd is None else nanos(event.budget.usd)
+    state = BudgetState(event.budget, event.source, ts, event.by, usd)
     if old is not None and same_account(old.budget, event.budget):
         state.accounts = old.accounts
         for account in state.accounts.values():
@@ -133,7 +135,7 @@ def _set(fleet: Fleet, event: ev.BudgetSet, ts: float) -> None:
     _drop_passes(fleet, name)
 
 
-def same_account(old: ev.Budget, new: ev.Budget) -> bool:
+def same_account(old: Budget, new: Budget) -> bool:
     """Whether a budget that replaces another goes on with its account: same cover, same window."""
     return (old.scope, old.target, old.window, old.rolling, old.zone) == (
         new.scope,
@@ -153,8 +155,8 @@ def _open(fleet: Fleet, state: BudgetState, event: ev.BudgetSet, ts: float) -> N
                     state.accounts[agent.id] = Account(agent.task_since, usd=nanos(cost), tokens=usage)
         return
     account = state.account("", ts)
-    if state.budget.window == "task" and (agent := fleet.agents.get(state.budget.target)):
-        account.start = agent.task_since
+    if state.budget.window == "task" and (target := fleet.agents.get(state.budget.target)):
+        account.start = target.task_since
     first, _ = bounds(state.budget, ts)
     for slot, usd, tokens in event.opening:
         if first is not None and slot < first:

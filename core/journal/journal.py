@@ -207,6 +207,18 @@ class Journal:
         """The first ``limit`` durable rows with ``seq > since``, oldest first."""
         return await self._reader.rows(since, limit, kinds, None if agent is None else [agent])
 
+    async def before(self, ts: float) -> int:
+        """The last durable ``seq`` before ``ts``; times never go backwards, so that halving finds it."""
+        low, high = 0, self._durable
+        while low < high:
+            middle = (low + high) // 2
+            found = await self.read(middle, limit=1)
+            if found and found[0].ts < ts:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     async def tail(
         self, count: int, kinds: Iterable[str] | None = None, agents: Iterable[str] | None = None
     ) -> list[Record]:
