@@ -117,7 +117,8 @@ class Gate:
         if limit is not None and self.running >= limit:
             return Block("limit", None, f"{limit} at a time")
         window = self.window
-        if window is not None and self.running >= window.size:
+        # The call that tries goes in any case: what runs may be long answers from before.
+        if window is not None and self.running >= window.size and self._state != "closed":
             if now - window.tight_at > CALM:
                 self.window = None
             else:
@@ -213,8 +214,8 @@ class Gate:
         self.window = Window(max(1, running // 2), peak, now)
 
     def _back_off(self) -> float:
-        step = min(LONGEST_BACKOFF, 2.0 ** min(16, max(0, self._turned_away - 1)))
-        return step * self.random.uniform(0.8, 1.2)
+        step = 2.0 ** min(16, max(0, self._turned_away - 1))
+        return min(LONGEST_BACKOFF, step) * self.random.uniform(0.8, 1.0)
 
     def chill(self) -> None:
         """There was an outage: one call goes first again."""
