@@ -2,8 +2,8 @@
 
 ``network`` decides what a container reaches: ``none`` nothing; ``gateway`` the kernel's gateway on its
 own loopback and nothing else; ``open`` that and docker's bridge. The door is a listening socket that
-the kernel opens inside the container's network namespace, which takes root. For those who are not,
-a sidecar container is to open it: ``docker_door`` is where that goes.
+the kernel opens inside the container's network namespace, which takes root; for those who are not, a
+sidecar container opens it and hands it over.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +39,7 @@ from agenttop.core.backend import (
 from agenttop.core.errors import BackendError, BackendUnavailable
 
 from . import docker_container as container_of
-from . import docker_door, output
+from . import docker_door, docker_sidecar, netns, output
 from .docker_cgroup import Group, Identity, send
 from .docker_engine import Engine, EngineRefused
 from .docker_gate import Gate, find_init
@@ -57,7 +58,11 @@ _SPOOL_SECONDS = 30.0
 
 
 class DockerBackend(Backend):
-    """Runs agents in containers. Settings: ``host`` (a dockerd's address, default: DOCKER_HOST or local)."""
+    """Runs agents in containers.
+
+    Settings: ``host`` (a dockerd's address, default: DOCKER_HOST or local); ``door = "sidecar"`` opens doors
+    by a sidecar container even where the kernel could enter the containers' namespaces itself.
+    """
 
     name: ClassVar[str] = "docker"
 
@@ -68,6 +73,8 @@ class DockerBackend(Backend):
         self._runs: dict[str, Run] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._idle: anyio.Event | None = None
+        self._sweeping = anyio.Lock()
+        self._swept = False
         self._state_label = container_of.state_label(context.state)
 
     # --- what is there ---------------------------------------------------------------------------
@@ -96,10 +103,11 @@ class DockerBackend(Backend):
             )
         if self._may_open_doors:
             gate = "" if find_init() else ", but docker-init is missing: a first call may come too early"
-            checks.append(Check("network gateway", "warn" if gate else "ok", f"possible{gate}"))
+            how = "through a sidecar container" if self._by_sidecar else "possible"
+            checks.append(Check("network gateway", "warn" if gate else "ok", f"{how}{gate}"))
         else:
-            hint = 'Run the kernel as root, or use `network = "open"` or "none"'
-            checks.append(Check("network gateway", "warn", "needs root and a local dockerd", hint))
+            hint = 'Use a local dockerd, or `network = "open"` or "none"'
+            checks.append(Check("network gateway", "warn", "needs a dockerd on this machine", hint))
         return checks
 
     async def capabilities(self) -> Capabilities:
@@ -118,8 +126,8 @@ class DockerBackend(Backend):
         if launch.spec.network == "gateway" and not self._may_open_doors:
             raise BackendError(
                 doing,
-                "Network gateway needs root and a local dockerd; the sidecar for others is not there yet",
-                "Use network open or none, or run the kernel as root",
+                f"Network gateway needs a dockerd on this machine, and {self._engine.host} is not",
+                "Use network open or none, or a local dockerd",
             )
         found = await self._find(launch)
         if found is not None:
@@ -360,7 +368,12 @@ class DockerBackend(Backend):
 
     @property
     def _may_open_doors(self) -> bool:
-        return docker_door.may_open(self._engine)
+        return self._engine.local
+
+    @property
+    def _by_sidecar(self) -> bool:
+        """Whether doors are opened by a container, because this process may not enter namespaces."""
+        return self.context.settings.get("door") == "sidecar" or not netns.may_enter()
 
     async def _info(self) -> dict[str, Any]:
         return dict(await self._engine.json("GET", "info", "cannot use docker", patience=20.0))
@@ -472,6 +485,9 @@ class DockerBackend(Backend):
                 log.warning("%s has no door to the gateway: this kernel may not open it", launch.marker)
             return
         doing = f"cannot open the gateway's door of {launch.spec.name}"
+        if self._by_sidecar:
+            await doors.add(key, await self._sidecar(info["Id"]))
+            return
         try:
             pid = int(info["State"]["Pid"])
             listener = await anyio.to_thread.run_sync(docker_door.listen, pid, info["Id"], doors.port)
@@ -482,6 +498,21 @@ class DockerBackend(Backend):
         except OSError as error:
             raise BackendError(doing, error.strerror or str(error)) from error
         await doors.add(key, listener)
+
+    async def _sidecar(self, container: str) -> socket.socket:
+        async with self._sweeping:
+            if not self._swept:  # before the first of our own: what a kernel that was killed left
+                await docker_sidecar.sweep(self._engine, self._state_label)
+                self._swept = True
+        rootless = "name=rootless" in ((await self._info()).get("SecurityOptions") or ())
+        return await docker_sidecar.listen(
+            self._engine,
+            container,
+            self.context.doors.port,
+            self.context.state / "doors",
+            self._state_label,
+            rootless=rootless,
+        )
 
     async def _find(self, launch: Launch) -> dict[str, Any] | None:
         """The run's container by its labels, whatever its name."""

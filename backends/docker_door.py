@@ -1,7 +1,7 @@
 """The gateway's door inside a container: a listener on the container's own loopback.
 
 A socket opened in the container's network namespace, which takes root and a local dockerd. For those
-who are not root, a sidecar container that shares the namespace is to open it: it belongs here.
+who are not root, ``docker_sidecar`` has a container open it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,6 @@ import socket
 
 from . import netns
 from .docker_cgroup import Group
-from .docker_engine import Engine
-
-
-def may_open(engine: Engine) -> bool:
-    """Whether doors can be opened here: a local dockerd, and the right to enter namespaces."""
-    return engine.local and netns.may_enter()
 
 
 def key(marker: str) -> str:

@@ -102,6 +102,39 @@ class Engine:
                 response.close()
         return json.loads(data) if data.strip() else None
 
+    async def load_image(self, archive: bytes, doing: str, change: str) -> str:
+        """Make an image of a tar archive; its id. It has no name, so that nothing else finds it.
+
+        Args:
+            change: A line of a Dockerfile to apply (``LABEL key=value``).
+
+        Raises:
+            EngineRefused: dockerd said no.
+            BackendUnavailable: dockerd could not be reached or did not answer.
+        """
+        import aiohttp
+
+        with self._translated(doing):
+            response = await self._connect()._do_query(
+                "images/create",
+                "POST",
+                params={"fromSrc": "-", "changes": change},
+                data=archive,
+                headers={"Content-Type": "application/x-tar"},
+                timeout=aiohttp.ClientTimeout(total=PATIENCE),
+            )
+            try:
+                told = await response.read()
+            finally:
+                response.close()
+        for line in reversed(told.splitlines()):
+            status = json.loads(line)
+            if "error" in status:
+                raise EngineRefused(doing, str(status["error"]))
+            if str(status.get("status", "")).startswith("sha256:"):
+                return str(status["status"])
+        raise EngineRefused(doing, "dockerd did not name the image it made")
+
     @asynccontextmanager
     async def stream(
         self, path: str, doing: str, params: Mapping[str, Any]

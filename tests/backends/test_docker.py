@@ -335,19 +335,6 @@ async def test_network_none_has_no_door(docker_rig: Rig) -> None:  # noqa: F811
     assert docker_rig.doors.open == {}
 
 
-async def test_who_may_not_enter_namespaces_is_told_what_works(
-    docker_rig: Rig,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(netns, "may_enter", lambda: False)
-    with pytest.raises(BackendError, match="sidecar") as error:
-        await docker_rig.backend.start(docker_rig.launch("true", network="gateway"))
-    assert "open or none" in error.value.hint
-    assert (await docker_rig.backend.capabilities()).network == ("open", "none")
-    ref = await docker_rig.backend.start(docker_rig.launch("true", network="none"))
-    assert (await docker_rig.backend.wait(ref)).code == 0
-
-
 @needs_root
 def test_opening_a_listener_elsewhere_leaves_this_process_where_it_is() -> None:
     def own() -> set[str]:

@@ -91,6 +91,19 @@ def test_the_contract_holds_for_an_ordinary_user(mechanism: str) -> None:
         shutil.rmtree(folder)
 
 
+def environment(folder: str) -> dict[str, str]:
+    """What the user's processes get; everything of theirs lies in ``folder``."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": folder,
+        "TMPDIR": folder,
+        "PYTHONPATH": os.pathsep.join(
+            [str(REPOSITORY / ".typing"), *(path for path in sys.path if "site-packages" in path)]
+        ),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 def run_suite(
     python: str, mechanism: str, folder: str, group: str | None, enter: list[str]
 ) -> subprocess.CompletedProcess[str]:
@@ -101,15 +114,7 @@ def run_suite(
         *(python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp"),
         *(f"--rootdir={REPOSITORY}", "-k", chosen, *tests),
     ]
-    env = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": folder,
-        "TMPDIR": folder,
-        "PYTHONPATH": os.pathsep.join(
-            [str(REPOSITORY / ".typing"), *(path for path in sys.path if "site-packages" in path)]
-        ),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    env = environment(folder)
     if group is not None:
         env["AGENTTOP_TEST_CGROUP"] = group
     entering = "".join(f"echo 0 > {path} && " for path in enter)
