@@ -125,7 +125,7 @@ async def test_a_missing_image_starts_nothing_and_says_how_to_get_it(docker_rig:
 
 async def test_without_a_dockerd_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     async with rig(tmp_path, "x", 1, {"host": f"unix://{tmp_path}/none.sock"}) as made:
-        with pytest.raises(BackendUnavailable, match="no dockerd listens") as error:
+        with pytest.raises(BackendUnavailable, match="No dockerd listens") as error:
             await made.backend.capabilities()
         assert "apt install docker.io" in error.value.hint
         assert [check.level for check in await made.backend.check()] == ["missing"]
