@@ -219,6 +219,12 @@ def alive(one: Identity) -> bool:
     return now is not None and now.start_time == one.start_time and now.state not in "ZX"
 
 
+def zombie(one: Identity) -> bool:
+    """Whether exactly this process has ended and waits for its parent to take its status."""
+    now = read_process(one.pid)
+    return now is not None and now.start_time == one.start_time and now.state == "Z"
+
+
 def send(one: Identity, signum: int) -> bool:
     """Signal exactly this process; ``False`` if it has ended.
 

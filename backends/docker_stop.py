@@ -13,7 +13,7 @@ from agenttop.core.backend import Killed, Step
 from agenttop.core.clock import Clock
 from agenttop.core.errors import BackendUnavailable
 
-from .docker_cgroup import Group, Identity, alive, send
+from .docker_cgroup import Group, Identity, alive, send, zombie
 from .docker_engine import Engine, EngineRefused
 
 #: Seconds that KILL and the removal of the cgroup may take before what is left counts as survivors.
@@ -118,9 +118,12 @@ class Stop:
         gone = await self._gone(_PATIENCE)
         survivors = sorted({one.pid for one in self._seen if alive(one)} | set(self._members()))
         if self._group is not None:
-            what = "cgroup.procs is empty" if not survivors else "cgroup.procs is not empty"
+            # The lists of a group do not show zombies: those seen are looked for one by one.
+            zombies = sum(zombie(one) for one in self._seen)
             self._step(
-                what, f"{len(survivors)} survivors among {_processes(len(self._seen))}", ok=not survivors
+                "cgroup.procs is empty" if not survivors else "cgroup.procs is not empty",
+                f"{len(survivors)} survivors among {_processes(len(self._seen))}, {zombies} zombies",
+                ok=not survivors,
             )
         try:
             info = await self._settled(wait=not survivors)
