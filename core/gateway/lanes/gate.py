@@ -24,6 +24,12 @@ CALM = 60.0
 """Seconds in which nobody had to wait for the window, after which there is none any more."""
 _FAR = 60.0
 _LOOK = 30.0
+_FORMS: dict[What, str] = {
+    "requests": "{:.7g} requests a minute",
+    "tokens": "{:.7g} tokens a minute",
+    "input_tokens": "{:.7g} input tokens a minute",
+    "output_tokens": "{:.7g} output tokens a minute",
+}
 
 
 class Block(NamedTuple):
@@ -31,7 +37,14 @@ class Block(NamedTuple):
 
     kind: Kind
     due: float | None
-    detail: str = ""
+    form: str = ""
+    """Which limit it is, for a person, with a place for ``limit``: words are made only when read."""
+    limit: float = 0.0
+
+    @property
+    def detail(self) -> str:
+        """Which limit it is."""
+        return self.form.format(self.limit)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +128,7 @@ class Gate:
     def _full(self, now: float) -> Block | None:
         limit = self.limits.concurrency
         if limit is not None and self.running >= limit:
-            return Block("limit", None, f"{limit} at a time")
+            return Block("limit", None, "{:g} at a time", limit)
         window = self.window
         # The call that tries goes in any case: what runs may be long answers from before.
         if window is not None and self.running >= window.size and self._state != "closed":
@@ -123,14 +136,13 @@ class Gate:
                 self.window = None
             else:
                 window.tight_at = now
-                return Block("limit", None, f"{window.size} at a time after a 429")
+                return Block("limit", None, "{:g} at a time after a 429", window.size)
         for what, bucket in self._buckets.items():
             if wait := bucket.wait(now):
-                return Block("limit", now + wait, f"{bucket.rate * 60:.7g} {what} a minute")
+                return Block("limit", now + wait, _FORMS[what], bucket.rate * 60)
         for named, told in self.learned.items():
             if wait := told.wait(now):
-                text = named.replace("_", " ")
-                return Block("limit", now + wait, f"its limit of {told.limit:.7g} {text} a minute")
+                return Block("limit", now + wait, "its limit of " + _FORMS[named], told.limit)
         return None
 
     # --- what goes and comes back

@@ -303,7 +303,7 @@ class Lane:
             self._explain_group(group, now)
 
     def _explain_group(self, group: str | None, now: float) -> None:
-        kind, end, text = self._state(group, now)
+        kind, end, block = self._state(group, now)
         old = self._told.get(group)
         if old is not None:
             # One limit or another, or that a call tries it: no news for a person who was told.
@@ -311,44 +311,40 @@ class Lane:
                 return
             if kind == old.kind and old.end is not None and end is not None and abs(old.end - end) < 0.5:
                 return
-        elif kind == "probe" and not text:
-            return
-        why = self._why(kind, end, text, now)
+        elif kind == "probe" and self.breaker.state != "half-open":
+            return  # it takes a moment
+        why = self._why(kind, end, now, block)
         self._told[group] = why
         for ticket in self.queue:
             if ticket.group == group:
                 ticket.tell(why)
 
-    def _state(self, group: str | None, now: float) -> tuple[Kind, float | None, str]:
-        """What keeps a group back, until when, and in words where they do not follow from that."""
+    def _state(self, group: str | None, now: float) -> tuple[Kind, float | None, Block | None]:
+        """What keeps a group back, until when, and the limit if it is one."""
         until = self.breaker.blocked_until(now)
         if until is not None:
-            if self.breaker.state == "half-open":
-                return "probe", None, f"{self.name} unreachable, one call tries it now"
-            return "broken", until, ""
+            return ("probe", None, None) if self.breaker.state == "half-open" else ("broken", until, None)
         for gate in (self.gate, self._model_gate(group)):
             block = gate.block(now) if gate is not None else None
             if gate is None or block is None or block.kind == "probe":
                 continue
             if block.kind == "closed":
-                return "closed", gate.closed_until(now), ""
-            return "limit", None, f"{self.name}: {block.detail}"
-        return "probe", None, ""
+                return "closed", gate.closed_until(now), None
+            return "limit", None, block
+        return "probe", None, None
 
-    def _why(self, kind: Kind, end: float | None, text: str, now: float) -> Why:
+    def _why(self, kind: Kind, end: float | None, now: float, block: Block | None = None) -> Why:
         wall = self._clock.time()
         moment = times.until(wall + (end or now) - now, wall)
-        match kind:
-            case "limit":
-                return Why(kind, Waiting.RATE_LIMIT, text)
-            case "closed":
-                return Why(kind, Waiting.RATE_LIMIT, f"{self.name} until {moment}", end)
-            case _:
-                detail = text or f"{self.name} unreachable, next try {moment}"
-                return Why(kind, Waiting.DEPENDENCY, detail, end)
+        if block is not None:
+            return Why(kind, Waiting.RATE_LIMIT, f"{self.name}: {block.detail}")
+        if kind == "closed":
+            return Why(kind, Waiting.RATE_LIMIT, f"{self.name} until {moment}", end)
+        trying = "one call tries it now" if kind == "probe" else f"next try {moment}"
+        return Why(kind, Waiting.DEPENDENCY, f"{self.name} unreachable, {trying}", end)
 
     def _lost_why(self, ticket: Ticket, now: float) -> Why:
-        return self._why("lost", ticket.not_before, "", now)
+        return self._why("lost", ticket.not_before, now)
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
