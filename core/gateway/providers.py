@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import AgentTopError, ConfigError
+from . import oskeyring
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -62,6 +63,8 @@ class Provider(BaseModel):
     base_url: str = Field(max_length=2048)
     key_env: str | None = None
     key_file: Path | None = None
+    key_keyring: str | None = Field(default=None, min_length=1, max_length=200)
+    """``SERVICE`` or ``SERVICE:USER`` in the operating system's keyring (default user: agenttop)."""
     auth: Literal["inject", "passthrough"] = "inject"
     limits: CallLimits = CallLimits()
     models: dict[Annotated[str, Field(min_length=1, max_length=200)], CallLimits] = Field(
@@ -90,7 +93,9 @@ class Provider(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             raise ValueError("base_url is http://HOST or https://HOST, with a port and a path if need be")
         if parts.username or parts.password:
-            raise ValueError("base_url has no user and no password; keys come from key_env or key_file")
+            raise ValueError(
+                "base_url has no user and no password; keys come from key_env, key_file or a keyring"
+            )
         if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("base_url has no query, no fragment and no blanks")
         return url.rstrip("/")
@@ -104,8 +109,8 @@ class Provider(BaseModel):
 
     @model_validator(mode="after")
     def _some_key(self) -> Provider:
-        if self.auth == "inject" and self.key_env is None and self.key_file is None:
-            raise ValueError("auth = 'inject' needs key_env or key_file")
+        if self.auth == "inject" and not (self.key_env or self.key_file or self.key_keyring):
+            raise ValueError("auth = 'inject' needs key_env, key_file or key_keyring")
         return self
 
     @property
@@ -125,6 +130,8 @@ class Provider(BaseModel):
     @property
     def key_name(self) -> str:
         """What a person is told is missing."""
+        if self.key_env is None and self.key_file is None:
+            return f"keyring:{self.key_keyring}"
         return self.key_env or str(self.key_file)
 
 
@@ -152,7 +159,7 @@ BUILT_IN: dict[str, Provider] = {
 
 
 class KeyRing:
-    """Provider keys: from the environment, from 0600 files, or supplied later by a client.
+    """Provider keys: from the environment, from 0600 files, the system's keyring, or supplied by a client.
 
     Keys are never in a ``repr``, a log line or an error.
 
@@ -163,6 +170,7 @@ class KeyRing:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = environ if environ is not None else {}
         self._supplied: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
         self._files: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
     def __repr__(self) -> str:
@@ -180,7 +188,27 @@ class KeyRing:
                 return _clean(key, f"the variable {provider.key_env}")
         if provider.key_file is not None:
             return self._from_file(provider.key_file.expanduser())
-        return None
+        return self._kept.get(provider.key_keyring) if provider.key_keyring else None
+
+    def read_keyring(self, providers: Iterable[Provider]) -> list[str]:
+        """Read the keys that lie in the system's keyring and are not known yet. Blocking, so in a thread.
+
+        Returns:
+            The names (``key_name``) of those that are there now.
+
+        Raises:
+            ConfigError: The keyring cannot be used.
+        """
+        found = []
+        for provider in providers:
+            entry = provider.key_keyring
+            if entry is None or entry in self._kept:
+                continue
+            key = oskeyring.read(entry)
+            if key:
+                self._kept[entry] = _clean(key, f"the keyring's entry {entry}")
+                found.append(provider.key_name)
+        return found
 
     def supply(self, name: str, key: str) -> None:
         """Take a key that a client of the owner has; ``name`` is the environment variable."""

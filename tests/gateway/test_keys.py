@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import keyring
+import keyring.backend
+import keyring.errors
 import pytest
 from pydantic import ValidationError
 
@@ -163,3 +167,50 @@ def test_own_prices_go_first() -> None:
         provider(), "m", Usage(input=10**6, cache_read=10**6, cache_write_5m=10**6, output=10**6)
     )
     assert quote == (12.0, 32_000)
+
+
+class Vault(keyring.backend.KeyringBackend):
+    """A keyring of the test's own."""
+
+    priority = 9  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise keyring.errors.KeyringLocked("sk-quoted-by-the-vault")
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+
+@pytest.fixture
+def vault() -> Iterator[Vault]:
+    before, made = keyring.get_keyring(), Vault()
+    keyring.set_keyring(made)
+    yield made
+    keyring.set_keyring(before)
+
+
+def test_a_key_out_of_the_keyring_is_read_once_and_kept(vault: Vault) -> None:
+    in_keyring = provider(key_env=None, key_keyring="agenttop-anthropic:me")
+    ring = KeyRing()
+    assert ring.get(in_keyring) is None
+    assert ring.read_keyring([in_keyring]) == []
+    vault.entries["agenttop-anthropic", "me"] = "sk-secret"
+    assert ring.read_keyring([in_keyring]) == ["keyring:agenttop-anthropic:me"]
+    assert ring.get(in_keyring) == "sk-secret"
+    vault.locked = True
+    assert ring.read_keyring([in_keyring]) == []
+    assert "sk-secret" not in repr(ring)
+
+
+def test_a_locked_keyring_says_so_without_its_own_words(vault: Vault) -> None:
+    vault.locked = True
+    with pytest.raises(ConfigError, match="KeyringLocked") as error:
+        KeyRing().read_keyring([provider(key_env=None, key_keyring="x")])
+    assert "sk-quoted" not in str(error.value)
