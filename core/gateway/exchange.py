@@ -12,7 +12,7 @@ from .metered import MeteredCall
 from .parts import Parts
 from .passage import Passage, Stop
 from .plain import PlainRequest
-from .routes import Answer, find
+from .routes import Answer, Route, find
 from .server import ClientConnection
 
 log = logging.getLogger("agenttop.gateway")
@@ -98,11 +98,25 @@ class Exchange:
     async def _serve(self) -> None:
         parts, client, request = self._parts, self._client, self._request
         route = find(request, parts.desk, parts.providers, parts.apps)
-        client.agent = route.caller.agent
+        await self._vouched(route)
         log.debug("%s %s %s", route.caller.agent, request.method, route.path)
         kind = PlainRequest if route.operation is None else MeteredCall
         self._passage = kind(parts, client, request, route, self._cancel)
         await self._passage.run()
+
+    async def _vouched(self, route: Route) -> None:
+        """Hold the connection to its agent.
+
+        Raises:
+            Answer: The secret is somebody else's.
+        """
+        agent, client, vouch = route.caller.agent, self._client, self._parts.vouch
+        if client.agent == agent:
+            return
+        if vouch is not None and not await vouch(agent, client.key, *client.ends):
+            log.warning("a connection that is not %s's showed its secret", agent)
+            raise Answer(403, "this address is another agent's", route.protocol)
+        client.agent = agent
 
     def _answer(self, answer: Answer) -> None:
         if self._client.gone or not self._client.busy_with(self):

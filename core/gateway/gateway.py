@@ -20,7 +20,7 @@ from .dial import Dialer
 from .exchange import Exchange
 from .http1 import Request
 from .limits import Limits
-from .parts import Parts
+from .parts import Parts, Vouch
 from .providers import KeyRing, Provider, check_providers
 from .routes import KernelApp
 from .server import ClientConnection
@@ -38,6 +38,7 @@ class Gateway:
         keys: Provider keys.
         apps: Parts of the kernel that agents reach as ``/a/<secret>/<name>``.
         environ: For ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``; default: the process's own.
+        vouch: Whether a connection may show an agent's secret (see ``Peers``); asked once for each.
 
     ``async with gateway.running():`` owns every task; ``serve`` works inside it only.
     """
@@ -53,6 +54,7 @@ class Gateway:
         prices: Prices | None = None,
         apps: Mapping[str, KernelApp] | None = None,
         environ: Mapping[str, str] | None = None,
+        vouch: Vouch | None = None,
     ) -> None:
         check_providers(providers)
         self.clock = clock or SystemClock()
@@ -68,6 +70,7 @@ class Gateway:
             self.clock,
             self.limits,
             self._pool,
+            vouch,
         )
         self._servers: dict[str, asyncio.AbstractServer] = {}
         self._connections: set[ClientConnection] = set()
@@ -132,6 +135,7 @@ class Gateway:
         """Use these providers for calls that come from now on."""
         check_providers(providers)
         self._parts.providers = dict(providers)
+        self._parts.unaltered.clear()
 
     async def close(self, grace: float) -> None:
         """Stop accepting; let running calls end for ``grace`` seconds, then cut and settle them."""

@@ -62,6 +62,7 @@ class Ledger:
     def open_tap(self) -> Tap:
         """A tap for the answer to the next attempt."""
         protocol, operation, limits = self.protocol, self.started.operation, self._parts.limits
+        facts = self.facts
         self._tap = Tap(
             lambda head: protocol.reader(
                 operation,
@@ -69,6 +70,7 @@ class Ledger:
                 head.lower,
                 event_bytes=limits.event_bytes,
                 answer_bytes=limits.answer_bytes,
+                facts=facts,
             )
         )
         return self._tap

@@ -25,6 +25,10 @@ class MeteredCall(Passage):
     _ledger: Ledger | None = None
     _patience: Patience | None = None
     _body = b""
+    _altered = False
+    """What is sent is not the client's own body, but what the gateway made of it."""
+    _refused_by = ""
+    """The provider that did not take that: it gets the client's own, once."""
 
     @property
     def running(self) -> bool:
@@ -56,8 +60,8 @@ class MeteredCall(Passage):
             body = await request.body.read(limits.body_bytes)
         except BodyTooLarge as error:
             raise too_long from error
-        facts = protocol.read_request(operation, request.headers, body)
-        self._body = body if facts.body is None else facts.body
+        facts = protocol.read_request(operation, request.headers, body, route.path)
+        self._body = body
         self._ledger = ledger = Ledger(self._parts, route, provider, operation, facts)
         keep_alive = protocol.keep_alive(operation) if facts.stream else None
         self._patience = Patience(self._client, limits, keep_alive, ledger.asked_at)
@@ -108,11 +112,16 @@ class MeteredCall(Passage):
             Refused: The desk has had enough.
         """
         assert self._patience is not None
+        name: str | None = None
         while True:
-            to = self._towards(await self._parts.desk.turn(ledger.started))
+            if name is None:
+                name = await self._parts.desk.turn(ledger.started)
+            to = self._towards(name)
+            name = None
+            body = self._body_for(ledger, to.name)
             self.relay = relay = self._open(ledger, to)
             try:
-                ending = await self._send(relay, to, self._body, False, self._sent)
+                ending = await self._send(relay, to, body, False, self._sent)
             except Unreachable as error:
                 self._lost(ledger, to, str(error))
                 ledger.unreached = str(error)
@@ -121,6 +130,8 @@ class MeteredCall(Passage):
                     self._lost(ledger, to, relay.why)
                 if ending != "again":
                     return relay
+                if self._altered and self._refused_by == to.name:
+                    name = to.name  # it is its turn still
             self.relay = None
             self._turning = False
             ledger.taken_back()
@@ -128,15 +139,24 @@ class MeteredCall(Passage):
             if self._stopped is not None:
                 self._cancel()  # it was left to the relay
 
+    def _body_for(self, ledger: Ledger, name: str) -> bytes:
+        changed = ledger.facts.body
+        self._altered = changed is not None and name != self._refused_by and name not in self._parts.unaltered
+        return changed if changed is not None and self._altered else self._body
+
     def _open(self, ledger: Ledger, to: Destination) -> Relay:
         """What takes the answer to the next attempt."""
         desk, patience, started = self._parts.desk, self._patience, ledger.started
         assert patience is not None
-        assert to.provider is not None
-        name = to.provider.name
+        name = to.name
 
         def decide(head: ResponseHead) -> bool:
             patience.waiting = False
+            if self._altered and ledger.protocol.refuses_addition(head.status):
+                self._refused_by = name
+                return False
+            if self._refused_by == name and 200 <= head.status < 300:
+                self._parts.unaltered.add(name)
             return desk.answered(started, name, head.status, head.lower) == "pass"
 
         strip = ledger.protocol.stream_filter(started.operation, ledger.facts)
@@ -151,8 +171,7 @@ class MeteredCall(Passage):
         self._patience.sent()
 
     def _lost(self, ledger: Ledger, to: Destination, why: str) -> None:
-        assert to.provider is not None
-        self._parts.desk.lost(ledger.started, to.provider.name, why)
+        self._parts.desk.lost(ledger.started, to.name, why)
 
     def _towards(self, name: str) -> Destination:
         """The provider whose turn it is; it may be another than the one asked for.
@@ -188,7 +207,7 @@ class MeteredCall(Passage):
             if lower == b"accept-encoding":
                 asked = True
                 headers.append((name, b"identity" if plain else accept_readable(value)))
-            elif lower != b"content-encoding" or facts.body is None:
+            elif lower != b"content-encoding" or not self._altered:
                 headers.append((name, value))
         if plain and not asked:
             headers.append((b"Accept-Encoding", b"identity"))

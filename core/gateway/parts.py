@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from ..budget.prices import Prices
 from ..clock import Clock
@@ -11,6 +12,9 @@ from .limits import Limits
 from .providers import KeyRing, Provider
 from .routes import KernelApp
 from .upstream import Pool
+
+Vouch = Callable[[str, str, object, object], Awaitable[bool]]
+"""Whether a connection may speak for an agent: its id, the listener's key, both ends' addresses."""
 
 
 @dataclass(slots=True)
@@ -25,3 +29,6 @@ class Parts:
     clock: Clock
     limits: Limits
     pool: Pool
+    vouch: Vouch | None = None
+    unaltered: set[str] = field(default_factory=set)
+    """Names of the providers that refused what the gateway asked for, and took the client's own request."""

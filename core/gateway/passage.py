@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple
+from urllib.parse import unquote_plus
 
 import anyio.lowlevel
 
@@ -14,7 +15,7 @@ from .parts import Parts
 from .protocols.base import WireProtocol
 from .providers import Origin, Provider
 from .relay import Ending, Relay
-from .routes import AGENT_HEADER, Route
+from .routes import AGENT_HEADER, Route, joined
 from .server import ClientConnection
 from .upstream import UpstreamConnection
 
@@ -34,6 +35,11 @@ class Destination(NamedTuple):
     key: str | None
     own_credentials: bool = False
     """The client's own credentials are meant for this provider."""
+
+    @property
+    def name(self) -> str:
+        """The provider's, empty for a part of the kernel."""
+        return self.provider.name if self.provider is not None else ""
 
 
 class Passage(ABC):
@@ -108,9 +114,11 @@ class Passage(ABC):
         route = self._route
         target = route.target
         if provider is not None and route.provider is not None and provider is not route.provider:
-            target = (provider.path + target[len(route.provider.path) :]) or b"/"
+            target = joined(provider.path, route.rest) or b"/"
         origin = route.origin if provider is route.provider or provider is None else provider.origin
         own = provider is route.provider
+        if provider is not None and route.protocol is not None and (key is not None or not own):
+            target = without(target, route.protocol.credential_queries)
         return Destination(origin, target, provider, route.protocol, key, own)
 
     async def _send(
@@ -200,3 +208,13 @@ class Passage(ABC):
                 return
             upstream.send(chunk(data) if chunked else data)
             relay.seen_at = self._parts.clock.monotonic()
+
+
+def without(target: bytes, names: frozenset[str]) -> bytes:
+    """A request target without the query parameters of these (lower-case) names; the rest byte by byte."""
+    path, question, query = target.partition(b"?")
+    if not names or not question:
+        return target
+    pairs = query.split(b"&")
+    kept = [p for p in pairs if unquote_plus(p.partition(b"=")[0].decode("latin-1")).lower() not in names]
+    return target if len(kept) == len(pairs) else path + (question + b"&".join(kept) if kept else b"")

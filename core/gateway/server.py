@@ -67,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
         self.key = key
         self.full = False
         self.agent: str | None = None
-        """Whose connection this is, once a request has told."""
+        """Whose connection this is, once a request has shown that agent's secret with right."""
         self._acceptor = acceptor
         self._limits = acceptor.limits
         self._clock = acceptor.clock
@@ -90,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked = False
         self._unframed = False
         self._started = False
+        self._swallowed = 0
         self._framing = 0
         """Bytes of the present request body's chunked coding, less those of its content."""
 
@@ -107,6 +108,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
         if self._lingering or self._refusal is not None:
+            self._swallow(data)
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -338,6 +340,13 @@ class ClientConnection(asyncio.Protocol):
 
     # --- for the gateway
 
+    @property
+    def ends(self) -> tuple[object, object]:
+        """Our address of the connection, and the client's; ``None`` where there is none any more."""
+        if self._transport is None:
+            return None, None
+        return self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
+
     def shut(self) -> None:
         """Take no further request; an idle connection ends now."""
         self._closing = True
@@ -435,6 +444,13 @@ class ClientConnection(asyncio.Protocol):
         waits = request.expects_continue and not request.body.asked_for
         short = request.chunked or (request.length or 0) <= self._limits.skip_bytes
         return request.keep_alive and short and not waits and not self._closing
+
+    def _swallow(self, data: bytes) -> None:
+        """Nobody wants this; of a client that goes on and on no more is read, until its time is up."""
+        self._swallowed += len(data)
+        if self._swallowed > self._limits.skip_bytes and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
 
     def _linger(self) -> None:
         """Close, but read on for a while: data that meets a closed socket would reset it, answer and all."""

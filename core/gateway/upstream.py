@@ -213,6 +213,8 @@ class UpstreamConnection(asyncio.Protocol):
         length = lower.get(b"content-length", b"").strip()
         head = ResponseHead(status, self._reason, self._headers, lower=lower)
         head.chunked = b"transfer-encoding" in lower
+        if head.chunked and lower[b"transfer-encoding"].strip().lower() != b"chunked":
+            raise httptools.HttpParserError("an unknown transfer coding")
         head.length = int(length) if length.isdigit() and not head.chunked else None
         head.bodyless = self._method == "HEAD" or status in (204, 304)
         self._head = head

@@ -448,3 +448,44 @@ async def test_an_answer_that_is_no_stream_is_not_filtered(
         assert b"Content-Length: %d\r\n" % len(wire.message()) in head
         assert body == wire.message()
         writer.close()
+
+
+async def test_a_provider_that_refuses_what_was_asked_for_gets_the_clients_own_request(
+    open_bench: Any, wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def strict(seen: Any, writer: asyncio.StreamWriter) -> None:
+        if b"usage" in seen.body:
+            writer.write(b"HTTP/1.1 400 What\r\nContent-Length: 2\r\n\r\n{}")
+        else:
+            await wire.stream_answer(seen, writer)
+
+    monkeypatch.setitem(PROTOCOLS, "anthropic", Asks())
+    async with open_bench() as bench:
+        bench.provider.script = strict
+        for _ in range(2):
+            reader, writer = await bench.connect()
+            writer.write(bench.post(WHOLE, headers="Connection: close\r\n"))
+            assert (await read_all(reader)).startswith(b"HTTP/1.1 200 OK")
+            writer.close()
+        # The second call knows from the first.
+        assert [b"usage" in seen.body for seen in bench.provider.seen] == [True, False, False]
+        assert len(bench.desk.turns) == 2
+        assert [(s.outcome, s.attempts) for s in bench.desk.settled] == [("ok", 2), ("ok", 1)]
+
+
+async def test_a_request_that_is_wrong_in_itself_is_refused_as_that(
+    open_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wrong(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 What\r\nContent-Length: 2\r\n\r\n{}")
+
+    monkeypatch.setitem(PROTOCOLS, "anthropic", Asks())
+    async with open_bench() as bench:
+        bench.provider.script = wrong
+        for _ in range(2):
+            reader, writer = await bench.connect()
+            writer.write(bench.post(WHOLE, headers="Connection: close\r\n"))
+            assert (await read_all(reader)).startswith(b"HTTP/1.1 400 What")
+            writer.close()
+        assert [b"usage" in seen.body for seen in bench.provider.seen] == [True, False] * 2
+        assert [s.status for s in bench.desk.settled] == [400, 400]
