@@ -13,7 +13,6 @@ limit of version 1 that was set around the kernel is escaped.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agenttop.core.agents.spec import Limits
+from agenttop.core.backend import state_name
 from agenttop.core.errors import BackendError
 
 from . import mounts, tree
@@ -222,7 +222,7 @@ def choose(state: Path, settings: dict[str, Any]) -> Cgroups:
         BackendError: What the settings force cannot be had.
     """
     found = mounts.current()
-    name = "agenttop-" + hashlib.sha256(str(state.absolute()).encode()).hexdigest()[:12]
+    name = f"agenttop-{state_name(state)}"
     given = settings.get("cgroup")
     v2 = _v2_base(found, given)
     freezer = _v1_base(found, "freezer", given)

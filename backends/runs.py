@@ -33,6 +33,9 @@ class Run:
     groups: dict[str, str] = field(default_factory=dict)
     """What a group is for (``tree``, ``freezer``, ``memory``, ``cpu``, ``pids``) → its folder."""
 
+    mark: str = ""
+    """The value of ``AGENTTOP_RUN`` in its processes; empty in runs of before marks named their kernel."""
+
     ours: bool = False
     """Whether the wrapper is a child of this process, to be reaped by it."""
     status: int | None = None
@@ -58,6 +61,7 @@ class Run:
             "start_time": self.start_time,
             "boot": self.boot,
             "groups": dict(self.groups),
+            **({"mark": self.mark} if self.mark else {}),
         }
 
     @classmethod
@@ -75,6 +79,7 @@ class Run:
                 start_time=int(ref["start_time"]),
                 boot=str(ref["boot"]),
                 groups={str(key): str(path) for key, path in ref["groups"].items()},
+                mark=str(ref.get("mark", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackendError(
@@ -85,6 +90,11 @@ class Run:
     def identity(self) -> tuple[int, int, str]:
         """What no other process has: pid, start time, boot id."""
         return self.pid, self.start_time, self.boot
+
+    @property
+    def carried(self) -> str:
+        """What its processes carry in their environment."""
+        return self.mark or self.marker
 
     @property
     def tree(self) -> str | None:

@@ -223,7 +223,7 @@ class Stop:
     def _prove_now(self, scan: tree.Scan, found: list[proc.Stat]) -> list[proc.Stat]:
         left = {process.key: process for process in found}
         reparented = 0
-        for process in scan.marked.get(self._run.marker, ()):
+        for process in scan.marked.get(self._run.carried, ()):
             if process.key in left or process.pid == self._run.pid or not _is_there(process):
                 continue
             reparented += 1

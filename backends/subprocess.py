@@ -206,12 +206,13 @@ class SubprocessBackend(Backend):
             return None
         boot, wrapper = noted
         made = runs.load_groups(launch.folder)
-        return Run(launch.marker, launch.folder, wrapper.pid, wrapper.start_time, boot, made)
+        carried = _carried(launch, wrapper)
+        return Run(launch.marker, launch.folder, wrapper.pid, wrapper.start_time, boot, made, mark=carried)
 
     def _starting(self, launch: Launch) -> tuple[str, proc.Stat] | None:
         """A wrapper that runs but has not written its pid file yet."""
         end = time.monotonic() + _ENTER
-        while marked := self._table.fresh().marked.get(launch.marker):
+        while marked := self._table.fresh().marked.get(launch.mark):
             if (noted := runs.identity(launch.folder)) or time.monotonic() > end:
                 return noted or (self._boot_id(), min(marked, key=lambda process: process.start_time))
             time.sleep(0.005)
@@ -398,7 +399,7 @@ class SubprocessBackend(Backend):
         if run is None:
             noted = runs.identity(launch.folder)
             if noted is None:  # never started, or its wrapper has yet to say who it is
-                return launch.marker not in self._table.fresh().marked
+                return launch.mark not in self._table.fresh().marked
             if noted[0] != self._boot_id():
                 return True
             run = Run(launch.marker, launch.folder, noted[1].pid, noted[1].start_time, noted[0])
@@ -437,6 +438,11 @@ class SubprocessBackend(Backend):
             return known
         run = self._run(ref)
         return run if run.boot == self._boot_id() else None
+
+
+def _carried(launch: Launch, wrapper: proc.Stat) -> str:
+    """The mark of a run that is found again; what an older version started carries a shorter one."""
+    return launch.marker if proc.marker(wrapper.pid) == launch.marker else launch.mark
 
 
 def _holds(run: Run, scan: tree.Scan | None, inode: int) -> bool | None:
@@ -525,7 +531,7 @@ def _spawn(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: 
     # Our own child, and not reaped yet: the pid is its. Without a descriptor ``wait`` tries again.
     with contextlib.suppress(OSError):
         ends.add(found.key, os.pidfd_open(pid))
-    return Run(launch.marker, launch.folder, pid, found.start_time, boot, made, ours=True)
+    return Run(launch.marker, launch.folder, pid, found.start_time, boot, made, mark=launch.mark, ours=True)
 
 
 def _renice(run: Run, table: tree.Table, nice: int) -> None:

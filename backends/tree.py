@@ -185,7 +185,7 @@ def related(run: Run, scan: Scan) -> list[proc.Stat]:
     """The tree without a group: by descent, session, marker, and by having been seen in it before."""
     wrapper = scan.processes.get(run.pid)
     lives = wrapper is not None and wrapper.start_time == run.start_time
-    found = {process.pid for process in scan.marked.get(run.marker, ())}
+    found = {process.pid for process in scan.marked.get(run.carried, ())}
     for pid, start_time in run.seen:
         if (process := scan.processes.get(pid)) is not None and process.start_time == start_time:
             found.add(pid)

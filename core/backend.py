@@ -8,6 +8,7 @@ journal and is enough to find the run again after the kernel was killed. One con
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import socket
 from abc import ABC, abstractmethod
@@ -22,11 +23,21 @@ from .errors import AgentTopError, BackendError, UsageError
 
 ENTRY_POINTS = "agenttop.backends"
 
-#: The marker every process of a managed agent carries in its environment: ``<agent>.<run>``.
+#: The variable with the mark that every process of a managed agent carries (``mark``).
 #: Membership in a tree is the cgroup, else descendants plus everything with this marker.
 MARKER = "AGENTTOP_RUN"
 
 RunRef = dict[str, Any]
+
+
+def state_name(state: Path) -> str:
+    """Twelve hex digits that tell a state folder, and with it a kernel, from all others."""
+    return hashlib.sha256(str(state.absolute()).encode()).hexdigest()[:12]
+
+
+def mark(agent: str, run: int, state: Path) -> str:
+    """``<state>/<agent>.<run>``: agents' ids are short, and two kernels may have given out the same."""
+    return f"{state_name(state)}/{agent}.{run}"
 
 
 class Capabilities(NamedTuple):
@@ -65,8 +76,13 @@ class Launch:
 
     @property
     def marker(self) -> str:
-        """``<agent>.<run>``, the value of ``AGENTTOP_RUN``."""
+        """``<agent>.<run>``: which run this is, among those of its kernel."""
         return f"{self.agent}.{self.run}"
+
+    @property
+    def mark(self) -> str:
+        """The value of ``AGENTTOP_RUN``: which run this is, among those of all kernels."""
+        return self.env.get(MARKER, self.marker)
 
 
 class Exit(NamedTuple):

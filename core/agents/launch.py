@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..backend import MARKER, Launch
+from ..backend import MARKER, Launch, mark
 from ..errors import AgentTopError
 from ..paths import Paths
 from . import environ, templates
@@ -70,7 +70,7 @@ class Launcher:
         kept, declared = environ.load(self._paths.agent_dir(agent.id))
         base = {} if spec.backend == "docker" else kept or environ.bare()
         env = {**base, **self._gateway_env(agent, base), **self._template(agent), **declared}
-        env[MARKER] = f"{agent.id}.{run}"
+        env[MARKER] = mark(agent.id, run, self._paths.state)
         return Launch(
             agent=agent.id,
             run=run,

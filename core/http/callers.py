@@ -7,7 +7,6 @@ this can; containing them is the business of containers and sandboxes.)
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +14,14 @@ from typing import NamedTuple
 import anyio.to_thread
 
 from ..api import RunRequest
-from ..backend import MARKER
+from ..backend import MARKER, state_name
 from ..client import KernelClient
 from ..errors import Forbidden, NoSuchAgent
 from ..uds import Peer
 
-_MARKED = re.compile(rb"(?:\A|\0)" + MARKER.encode() + rb"=([A-Za-z0-9_-]{1,64})\.\d+(?=\0|\Z)")
+_MARKED = re.compile(
+    rb"(?:\A|\0)" + MARKER.encode() + rb"=(?:([0-9a-f]+)/)?([A-Za-z0-9_-]{1,64})\.\d+(?=\0|\Z)"
+)
 _PORT = re.compile(rb"(?:\A|\0)AGENTTOP_URL=http://[^/\0]*:(\d+)/")
 _GROUP = re.compile(r"/agenttop-([0-9a-f]+)/([A-Za-z0-9_-]{1,64})\.\d+(?=/|\Z)")
 _DEPTH = 64
@@ -120,7 +121,7 @@ class Mark(NamedTuple):
     port: int | None = None
     """That kernel's gateway, from the environment."""
     state: str | None = None
-    """The hash of that kernel's state folder, from the name of its cgroups."""
+    """The hash of that kernel's state folder, from the mark or from the name of its cgroups."""
 
 
 def marks_of(pid: int) -> list[Mark] | None:
@@ -146,7 +147,10 @@ def _marks(folder: Path) -> list[Mark]:
         environ = (folder / "environ").read_bytes()
         port = _PORT.search(environ)
         number = int(port[1]) if port else None
-        found += [Mark(match[1].decode(), port=number) for match in _MARKED.finditer(environ)]
+        found += [
+            Mark(match[2].decode(), port=number, state=match[1].decode() if match[1] else None)
+            for match in _MARKED.finditer(environ)
+        ]
         for line in (folder / "cgroup").read_text().splitlines():
             found += [Mark(agent, state=state) for state, agent in _GROUP.findall(line)]
     except OSError:
@@ -160,10 +164,10 @@ async def _identify(client: KernelClient, marks: list[Mark] | None) -> Caller:
     if not marks:
         return Caller(client)
     status = await client.status()
-    folder = hashlib.sha256(status.state_dir.encode()).hexdigest()
+    folder = state_name(Path(status.state_dir))
     for mark in dict.fromkeys(marks):
         # Ids are short: another kernel's agent (a developer's own, say) may have one of ours.
-        if mark.port not in (None, status.port) or not folder.startswith(mark.state or ""):
+        if mark.port not in (None, status.port) or mark.state not in (None, folder):
             continue
         try:
             detail = await client.inspect(mark.agent)

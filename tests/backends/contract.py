@@ -125,7 +125,7 @@ class BackendContract:
         launch = rig.launch(("sh", "-c", script, "x", odd, ""), env={"ODD": odd})
         ref = await rig.start(launch)
         assert (await rig.wait(ref)).code == 0
-        assert text(await rig.read(launch)) == f"{odd}||{odd}|{launch.marker}|".encode()
+        assert text(await rig.read(launch)) == f"{odd}||{odd}|{launch.mark}|".encode()
 
     async def test_a_shell_builtin_is_not_a_program(self, rig: Rig) -> None:
         with pytest.raises(BackendError):

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from agenttop.core.agents.spec import AgentSpec, Limits, OutputLimits
-from agenttop.core.backend import MARKER, Adoption, Backend, BackendContext, Chunk, Exit, Launch, RunRef
+from agenttop.core.backend import MARKER, Adoption, Backend, BackendContext, Chunk, Exit, Launch, RunRef, mark
 from agenttop.core.clock import SystemClock
 from agenttop.core.errors import BackendError
 
@@ -142,7 +142,12 @@ class Rig(ABC):
             folder=folder,
             command=tuple(command),
             cwd=cwd or self.cwd(agent),
-            env={**self.environ(), **(env or {}), "AGENTTOP_AGENT": agent, MARKER: f"{agent}.1"},
+            env={
+                **self.environ(),
+                **(env or {}),
+                "AGENTTOP_AGENT": agent,
+                MARKER: mark(agent, 1, self.state),
+            },
         )
         self.started.append((launch, None))
         return launch

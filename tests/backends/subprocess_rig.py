@@ -22,7 +22,7 @@ class SubprocessRig(Rig):
         found = []
         for pid in proc.pids():
             process = proc.stat(pid)
-            if process and process.alive and proc.marker(pid) == launch.marker:
+            if process and process.alive and proc.marker(pid) == launch.mark:
                 found.append(f"process {pid} {proc.command(pid, process.comm)}")
         groups = runs.load_groups(launch.folder).values()
         return found + [f"group {path}" for path in groups if Path(path).exists()]

@@ -7,15 +7,16 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from agenttop.backends import output, proc, runs
+from agenttop.backends import mounts, output, proc, runs
 from agenttop.backends.subprocess import SubprocessBackend
 from agenttop.core.agents.spec import Limits
-from agenttop.core.backend import BackendContext, Frozen, Killed, RunRef
+from agenttop.core.backend import MARKER, BackendContext, Frozen, Killed, Launch, RunRef, mark
 from agenttop.core.clock import SystemClock
 from agenttop.core.errors import BackendError
 
@@ -36,6 +37,18 @@ async def rig(tmp_path: Path) -> AsyncIterator[SubprocessRig]:
     await rig.finish()
 
 
+@pytest.fixture
+async def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SubprocessRig]:
+    """As on a machine without control groups: nothing of them is mounted where this process looks."""
+    monkeypatch.setattr(mounts, "current", lambda: mounts.parse("", ""))
+    state = tmp_path / "state"
+    state.mkdir()
+    rig = SubprocessRig(state)
+    assert (await rig.backend.capabilities()).limits == frozenset()
+    yield rig
+    await rig.finish()
+
+
 @pytest.fixture(params=["signal", "best"])
 async def either(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SubprocessRig]:
     """With and without control groups."""
@@ -47,6 +60,55 @@ async def either(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 # -- never signal a stranger
+
+
+def twin(launch: Launch, rig: SubprocessRig) -> Launch:
+    """The same agent id and run in another kernel, ``rig``'s."""
+    made = rig.sh("echo on; exec sleep 600")
+    env = {**made.env, MARKER: mark(launch.agent, launch.run, rig.state)}
+    rig.started = [(old, ref) for old, ref in rig.started if old is not made]
+    return replace(made, agent=launch.agent, env=env)
+
+
+async def test_another_kernels_agent_of_the_same_id_is_a_stranger(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = SubprocessRig(tmp_path / "one", {"freeze": "signal"})
+    two = SubprocessRig(tmp_path / "two", {"freeze": "signal"})
+    try:
+        ours = one.sh("echo on; exec sleep 600")
+        theirs = twin(ours, two)
+        ref, other = await one.start(ours), await two.start(theirs)
+        await one.said(ours, "on")
+        await two.said(theirs, "on")
+        assert (await one.backend.freeze(ref)).total == len(await one.backend.processes(ref)) == 2
+        killed = await one.backend.stop(ref, grace=0)
+        assert (killed.processes, killed.survivors) == (2, ())
+        assert [process.state for process in await two.backend.processes(other)] == ["S", "S"]
+    finally:
+        await one.finish()
+        await two.finish()
+
+
+async def test_a_run_of_an_older_version_is_adopted_with_its_shorter_mark(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    rig = SubprocessRig(tmp_path / "state", {"freeze": "signal"})
+    try:
+        new = rig.sh("echo on; setsid sleep 600 & wait")
+        old = replace(new, env={**new.env, MARKER: new.marker})
+        ref = await rig.start(old)
+        await rig.said(old, "on")
+        ref = {key: value for key, value in ref.items() if key != "mark"}
+        for known in (ref, None):  # with its handle, and when that was lost
+            await rig.restart_kernel()
+            adoption = await rig.adopt(new, known)
+            assert adoption.state == "alive"
+            assert adoption.ref is not None
+            assert len(await rig.backend.processes(adoption.ref)) == 3
+        assert (await rig.backend.stop(adoption.ref, grace=0)).survivors == ()
+        assert rig.leftovers(old) == []
+    finally:
+        await rig.finish()
 
 
 @pytest.mark.parametrize("forged", ["start_time", "boot"])
@@ -225,21 +287,17 @@ async def test_signals_are_at_their_default_in_a_program(rig: SubprocessRig) -> 
     assert [mask & ~internal for mask in masks] == [0, 0]
 
 
-async def test_memory_is_limited_per_process_where_groups_cannot(rig: SubprocessRig) -> None:
-    if "memory" in (await rig.backend.capabilities()).limits:
-        pytest.skip("a group limits the whole tree here; this is for users who have none")
-    launch = rig.sh(
+async def test_memory_is_limited_per_process_where_groups_cannot(bare: SubprocessRig) -> None:
+    launch = bare.sh(
         "dd if=/dev/zero of=/dev/null bs=200M count=1; echo exit $?", limits=Limits(memory=64 << 20)
     )
-    await rig.start(launch)
-    assert b"exit 0" not in await rig.said(launch, "exit")
+    await bare.start(launch)
+    assert b"exit 0" not in await bare.said(launch, "exit")
 
 
-async def test_a_limit_that_cannot_be_held_starts_nothing(rig: SubprocessRig) -> None:
-    if "pids" in (await rig.backend.capabilities()).limits:
-        pytest.skip("it can be held here; this is for users who have no groups")
+async def test_a_limit_that_cannot_be_held_starts_nothing(bare: SubprocessRig) -> None:
     with pytest.raises(BackendError, match="pids"):
-        await rig.start(rig.launch(("true",), limits=Limits(pids=10)))
+        await bare.start(bare.launch(("true",), limits=Limits(pids=10)))
 
 
 async def test_a_sandbox_keeps_a_program_from_writing_elsewhere(rig: SubprocessRig) -> None:

@@ -75,7 +75,7 @@ def marker(pid: int) -> str:
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             if entry.startswith(b"AGENTTOP_RUN="):
-                return entry.partition(b"=")[2].decode()
+                return entry.rpartition(b"/")[2].decode()
     return ""
 
 

@@ -179,7 +179,7 @@ async def test_of_two_started_at_once_one_wins_and_both_clients_have_it(paths: P
 async def test_a_second_kernel_says_who_has_the_directory(paths: Paths) -> None:
     async with await connect(paths) as client:
         pid = (await client.status()).pid
-        with pytest.raises(AlreadyRunning, match=f"process {pid}"):
+        with pytest.raises(AlreadyRunning, match=f"Process {pid}"):
             take_lock(paths)
         with pytest.raises(AlreadyRunning):
             await connect(paths, embedded=True)
