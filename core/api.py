@@ -95,6 +95,8 @@ class FleetRequest(_Model):
     environ: dict[str, str] = Field(default_factory=dict)
     prune: bool = False
     """Also stop and remove agents this fleet declared before and does not any more."""
+    budgets: list[Budget] = Field(default_factory=list, max_length=10_000)
+    """The budgets it declares; those it declared before and does not any more are removed."""
 
 
 class Target(_Model):

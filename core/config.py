@@ -15,6 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from .agents.spec import AgentSpec, Bytes, Name, Nice, OutputLimits, Restart, Seconds
 from .api import Window
+from .budget.budget import Budget
+from .budget.prices import OwnPrice
+from .budget.tables import read as tables_of_budgets
 from .errors import ConfigError
 from .gateway.providers import BUILT_IN, Provider, fallback_problem
 from .paths import Paths
@@ -114,6 +117,14 @@ class RunawayTable(_Table):
     """Fewer calls a minute than this are never too many."""
 
 
+class BudgetsTable(_Table):
+    """``[budgets]``: limits that exist from the kernel's start on; each is a table ``[budgets.NAME]``."""
+
+    unpriced: Literal["pass", "ask", "deny"] = "pass"
+    """What becomes of a call without a known price under a budget in USD; its tokens count in any case."""
+    declared: list[Budget] = Field(default_factory=list)
+
+
 class ScreenTable(_Table):
     """``[screen]``: how the screen looks; what F2 setup saves lies in ``screen.toml`` and wins."""
 
@@ -140,6 +151,7 @@ class Config(_Table):
     )
     """``[models."PATTERN"]``: prices and sizes."""
     runaway: RunawayTable = RunawayTable()
+    budgets: BudgetsTable = BudgetsTable()
     gateway: GatewayTable = GatewayTable()
     kernel: KernelTable = KernelTable()
     output: OutputLimits = OutputLimits()
@@ -157,6 +169,21 @@ class Config(_Table):
         """
         ours = {**self.defaults.model_dump(exclude_defaults=True), "output": self.output.model_dump()}
         return AgentSpec.model_validate(merged_over(ours, spec.model_dump(exclude_defaults=True)))
+
+    def prices(self) -> dict[str, OwnPrice]:
+        """``[models."PATTERN"]`` as the price lists' forerunner has it."""
+        return {
+            pattern: OwnPrice(
+                input=model.input,
+                output=model.output,
+                cache_read=model.cache_read,
+                cache_write_5m=model.cache_write,
+                cache_write_1h=model.cache_write if model.cache_write_1h is None else model.cache_write_1h,
+                context_limit=model.context,
+                max_output=model.max_output,
+            )
+            for pattern, model in self.models.items()
+        }
 
     def wrong(self, *location: str | int, message: str) -> ConfigError:
         """The error for a value that only its user can judge (a key action, a theme's name)."""
@@ -177,6 +204,7 @@ def load(paths: Paths) -> Config:
         return Config()
     data = dict(file.data)
     data["providers"] = _providers(file, data.get("providers", {}))
+    data["budgets"] = _budgets(file, data.get("budgets", {}))
     config = file.validate(Config, data)
     for name, provider in config.providers.items():
         _check_key_file(file, name, provider)
@@ -202,9 +230,18 @@ def _providers(file: TomlFile, declared: Any) -> Any:
     return merged
 
 
+def _budgets(file: TomlFile, tables: Any) -> Any:
+    if not isinstance(tables, dict):
+        return tables
+    named = {name: table for name, table in tables.items() if name != "unpriced"}
+    settings = {name: value for name, value in tables.items() if name == "unpriced"}
+    return {**settings, "declared": tables_of_budgets(file, named, ["budgets"], {})}
+
+
 def _over(base: dict[str, Any], table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A declared provider over a built-in one; its own source of the key replaces the other's."""
-    kept = {key: value for key, value in base.items() if key != "key_env" or "key_file" not in table}
+    own_key = "key_file" in table or "key_keyring" in table
+    kept = {key: value for key, value in base.items() if key != "key_env" or not own_key}
     if isinstance(path := table.get("key_file"), str):
         table = {**table, "key_file": folder / Path(path).expanduser()}
     return {**kept, **table}

@@ -2,7 +2,8 @@
 
 ``[agents.NAME]`` declares one agent each, or with ``count = 3`` three of them, ``NAME-1`` to
 ``NAME-3``; ``[defaults]`` is a partial spec for all. A relative ``cwd`` and relative mount sources
-count from the file's folder, which is also where agents run that name none.
+count from the file's folder, which is also where agents run that name none. ``[budgets.NAME]`` limits
+what its agents use.
 """
 
 from __future__ import annotations
@@ -13,21 +14,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .agents.spec import AgentSpec
+from .budget.budget import Budget
+from .budget.cover import FLEET_LABEL, fleet_label
+from .budget.tables import read as read_budgets
 from .errors import ConfigError
 from .tomlfile import Location, TomlFile, merged_over
 
 #: Agents one ``count`` may make.
 MAX_COUNT = 10_000
 
-_TABLES = ("defaults", "agents")
+_TABLES = ("defaults", "agents", "budgets")
 _FIELDS = [name for name in AgentSpec.model_fields if name != "name"]
 
 
 class FleetFile(NamedTuple):
-    """A fleet as declared. ``path`` is absolute; it names the fleet. Parents come before children."""
+    """A fleet as declared. ``path`` is absolute; it names the fleet. Parents come before children.
+
+    A budget that names no ``scope`` covers the agents of this file; ``scope = "agent"`` names one of them.
+    """
 
     path: Path
     specs: list[AgentSpec]
+    budgets: list[Budget]
 
 
 def load(path: Path) -> FleetFile:
@@ -48,7 +56,26 @@ def load(path: Path) -> FleetFile:
     file.refuse_unknown(defaults, _FIELDS, ["defaults"])
     defaults = _normal(file, defaults, ["defaults"], path.absolute().parent)
     by_key = {key: _agents(file, key, table, defaults) for key, table in tables.items()}
-    return FleetFile(path.absolute(), _in_order(file, by_key))
+    budgets = _budgets(file, path.absolute(), by_key)
+    return FleetFile(path.absolute(), _in_order(file, by_key), budgets)
+
+
+def _budgets(file: TomlFile, path: Path, by_key: Mapping[str, list[AgentSpec]]) -> list[Budget]:
+    ours = {"scope": "label", "target": f"{FLEET_LABEL}={fleet_label(str(path))}"}
+    budgets = read_budgets(file, file.data.get("budgets", {}), ["budgets"], ours)
+    names = {spec.name for specs in by_key.values() for spec in specs}
+    for budget in budgets:
+        if budget.scope == "agent" and budget.target not in names:
+            raise file.wrong(
+                ["budgets", budget.name, "target"], f"{budget.target!r}: there is no such agent in this file"
+            )
+        if budget.scope == "fleet":
+            raise file.wrong(
+                ["budgets", budget.name, "scope"],
+                "a fleet file's budgets cover agents of its own",
+                hint="Leave scope out for all agents of this file, or put the budget into config.toml",
+            )
+    return budgets
 
 
 def _table(file: TomlFile, value: Any, at: Location) -> dict[str, Any]:

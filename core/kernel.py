@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from . import __version__, statekey
+from .acts import AgentActs
 from .agents import launch, templates
 from .agents.backends import Backends
 from .agents.control import Control
@@ -46,6 +47,7 @@ from .journal.journal import Journal
 from .local import LocalClient
 from .money import Money
 from .paths import Paths
+from .rows import Machine
 from .unbroken import Unbroken
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Kernel:
     Args:
         environ: Where provider keys are read from; nothing else of it is used.
         boot: The boot id; tests give another one to simulate a reboot.
+        machine: What the header says of the machine; default: this one.
     """
 
     def __init__(
@@ -81,7 +84,9 @@ class Kernel:
         environ: Mapping[str, str] | None = None,
         boot: str | None = None,
         embedded: bool = False,
+        machine: Machine | None = None,
     ) -> None:
+        self._machine = machine
         self.paths = paths
         self.config = config
         self.clock = SteadyClock(clock or SystemClock())
@@ -135,6 +140,7 @@ class Kernel:
             tasks.start_soon(self.feed.run, name="feed")
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
+            tasks.start_soon(self.money.made.run, name="budgets")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -145,8 +151,18 @@ class Kernel:
 
     def _compose_gateway(self, key: bytes) -> None:
         self.identity = Identity(key)
-        prices = Prices()
-        self.desk = CallDesk(self.books, self.meters, self.identity, prices, self.clock, self.keys)
+        prices = Prices(self.config.prices())
+        self.desk = CallDesk(
+            self.books,
+            self.meters,
+            self.identity,
+            prices,
+            self.clock,
+            self.keys,
+            providers=self.config.providers,
+            unpriced=self.config.budgets.unpriced,
+        )
+        self.money = Money(self.books, self.desk, self.meters, self.clock)
         limits = Limits(body_bytes=self.config.gateway.max_body)
         self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices)
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
@@ -170,10 +186,16 @@ class Kernel:
             key_names=self._key_names,
         )
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
-        self.money = Money()
+        self.desk.acts = AgentActs(self.books, self.control)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(
-            self.books, self.meters, self.supervisor, self.clock, self.started, lambda: self.problem
+            self.books,
+            self.meters,
+            self.supervisor,
+            self.clock,
+            self.started,
+            lambda: self.problem,
+            self._machine,
         )
 
     async def _begin(self) -> None:
@@ -181,6 +203,7 @@ class Kernel:
         self.rebooted = self.books.committed.boot_id not in ("", self.boot)
         cut = await self.desk.settle_crashed()
         await self.books.commit(ev.KernelStarted(version=__version__, pid=os.getpid(), boot_id=self.boot))
+        await self.money.made.declare("config", self.config.budgets.declared, "")
         if cut:
             log.warning("%d calls were cut by the last kernel's end; settled from what was seen", cut)
         await self.doors.open()
@@ -301,16 +324,12 @@ class Kernel:
 
     def providers(self) -> list[ProviderInfo]:
         """Every provider as the gateway sees it now."""
-        return [
-            ProviderInfo(
-                name=name,
-                protocol=provider.protocol,
-                base_url=provider.base_url,
-                auth=provider.auth,
-                key="clients" if provider.auth == "passthrough" else self._key_state(provider),
-            )
-            for name, provider in self.config.providers.items()
-        ]
+        found = []
+        for info in self.desk.lanes.providers():
+            provider = self.config.providers[info.name]
+            key = "clients" if provider.auth == "passthrough" else self._key_state(provider)
+            found.append(info.model_copy(update={"key": key}))
+        return found
 
     def _key_state(self, provider: Provider) -> Literal["present", "missing"]:
         try:

@@ -122,12 +122,24 @@ class LocalClient(KernelClient):
         """Bring a fleet up, idempotently."""
         self._kernel.take_keys(request.environ)
         kernel = self._kernel
-        return await kernel.unbroken(lambda: kernel.creation.up(request, self._owner))
+
+        async def up() -> list[Outcome]:
+            # Limits first: no agent of the fleet makes a call before it is covered.
+            await kernel.money.made.declare("fleet", request.budgets, request.fleet)
+            return await kernel.creation.up(request, self._owner)
+
+        return await kernel.unbroken(up)
 
     async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
         """Stop and remove what a fleet file declared."""
         kernel = self._kernel
-        return await kernel.unbroken(lambda: kernel.creation.down(fleet, self._owner, grace))
+
+        async def down() -> list[Outcome]:
+            outcomes = await kernel.creation.down(fleet, self._owner, grace)
+            await kernel.money.made.declare("fleet", [], fleet)
+            return outcomes
+
+        return await kernel.unbroken(down)
 
     async def _each(
         self, target: Target, act: Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from . import callrows
 from .agents import registry
 from .agents.agent import Agent
 from .agents.supervisor import Supervisor, Watched
@@ -15,7 +16,6 @@ from .api import AgentDetail, AgentInfo, CallInfo, KillPlan, ProcessInfo, Target
 from .backend import Backend, Process, RunRef
 from .errors import AgentTopError, BackendError
 from .gateway.meters import midnight
-from .journal.events import CallSettled, CallStarted
 from .rows import shown_reason, shown_state
 
 if TYPE_CHECKING:
@@ -148,52 +148,10 @@ async def detail(agent: Agent, kernel: Kernel) -> AgentDetail:
 async def calls(agent: Agent, kernel: Kernel, count: int = CALLS) -> list[CallInfo]:
     """The agent's newest calls, running ones included, newest first."""
     records = await kernel.journal.tail(2 * count, kinds=["CallStarted", "CallSettled"], agents=[agent.id])
-    started: dict[str, float] = {}
-    settled: list[CallInfo] = []
-    for record in records:
-        event = record.event()
-        if isinstance(event, CallStarted):
-            started[event.call] = record.ts
-        elif isinstance(event, CallSettled):
-            settled.append(_settled(event, started.pop(event.call, record.ts - event.seconds)))
-    running = [
-        CallInfo(
-            call=call.id,
-            started=call.started,
-            provider=call.provider,
-            model=call.model,
-            input=call.usage.input,
-            cache_read=call.usage.cache_read,
-            cache_write=call.usage.cache_write,
-            output=call.usage.output,
-            exact=False,
-            state=call.state,
-        )
-        for call in agent.calls.values()
-    ]
+    fleet = kernel.books.committed
+    running = callrows.open_calls(fleet, [agent.id] if agent.id in fleet.agents else [], kernel.desk.opened)
+    settled = callrows.settled_calls(records, fleet.agents)
     return sorted([*running, *settled], key=lambda call: -call.started)[:count]
-
-
-def _settled(event: CallSettled, started: float) -> CallInfo:
-    return CallInfo(
-        call=event.call,
-        started=started,
-        provider=event.provider,
-        model=event.model,
-        input=event.usage.input,
-        cache_read=event.usage.cache_read,
-        cache_write=event.usage.cache_write,
-        output=event.usage.output,
-        seconds=event.seconds,
-        first_token_seconds=event.first_token_seconds,
-        queued_seconds=event.queued_seconds,
-        cost_usd=event.cost_usd,
-        exact=event.exact,
-        outcome=event.outcome,
-        status=event.status,
-        ended_in=event.tools[-1] if event.tools else event.stop_reason or event.outcome,
-        error=event.error,
-    )
 
 
 async def kill_plan(request: Target, kernel: Kernel) -> KillPlan:

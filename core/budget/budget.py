@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..agents.spec import Name
-from .short import Action, Usd, Window
+from .short import Action, Usd, Window, Zone
 
 Scope = Literal["agent", "template", "label", "owner", "fleet"]
 
@@ -33,25 +33,11 @@ class Budget(BaseModel):
     tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     window: Window = "total"
     rolling: bool = False
-    zone: str = Field(default="", max_length=64)
-    """IANA name of the time zone of calendar windows; empty is the kernel's own."""
+    zone: Zone = ""
+    """Of calendar windows."""
     soft: Annotated[float, Field(gt=0, le=1)] = 0.8
     """The fraction at which it warns."""
     action: Action = "ask"
-
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        if zone:
-            from zoneinfo import ZoneInfo
-
-            try:
-                ZoneInfo(zone)
-            except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
-                raise ValueError(f"{zone!r} is not a time zone such as Europe/Berlin") from error
-            except KeyError as error:
-                raise ValueError(f"{zone!r} is not a time zone such as Europe/Berlin") from error
-        return zone
 
     @model_validator(mode="after")
     def _sane(self) -> Budget:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from .budget import Budget
 from .state import Kin
 
 if TYPE_CHECKING:
-    from ..agents.agent import Agent, Fleet
+    from ..agents.agent import Fleet
 
 FLEET_LABEL = "agenttop.fleet"
 """In a label selector: the fleet file that declared an agent, as ``fleet_label`` writes it."""
@@ -32,21 +32,29 @@ def line(kin: Mapping[str, Kin], agent: str) -> Iterator[str]:
         above = kin[above].parent if above in kin else None
 
 
-def fits(budget: Budget, agent: Agent) -> bool:
-    """Whether a budget that is not on single agents covers this one."""
+class Traits(NamedTuple):
+    """What of an agent decides about the budgets over it, beside its family."""
+
+    template: str | None
+    owner: str
+    labels: Mapping[str, str]
+    fleet: str | None
+
+
+def fits(budget: Budget, traits: Traits) -> bool:
+    """Whether a budget that is not on a single agent covers one with these traits."""
     match budget.scope:
         case "fleet":
             return True
         case "template":
-            return agent.spec.template == budget.target
+            return traits.template == budget.target
         case "owner":
-            return agent.owner == budget.target
+            return traits.owner == budget.target
         case "label":
-            labels = agent.spec.labels
             return all(
-                labels.get(key) == value
+                traits.labels.get(key) == value
                 if key != FLEET_LABEL
-                else agent.fleet is not None and fleet_label(agent.fleet) == value
+                else traits.fleet is not None and fleet_label(traits.fleet) == value
                 for key, value in budget.labels().items()
             )
         case _:
@@ -84,8 +92,9 @@ class Cover:
         agent = fleet.agents[agent_id]
         for member in line(fleet.kin, agent_id):
             yield from self.on(fleet, member)
+        traits = Traits(agent.spec.template, agent.owner, agent.spec.labels, agent.fleet)
         for name in self._index(fleet):
-            if fits(fleet.budgets[name].budget, agent):
+            if fits(fleet.budgets[name].budget, traits):
                 yield name
 
     def _index(self, fleet: Fleet) -> dict[str, None]:

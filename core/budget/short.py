@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 Window = Literal["task", "hour", "day", "total"]
 Action = Literal["ask", "deny", "freeze", "kill"]
@@ -17,6 +17,21 @@ Usd = Annotated[
     PlainSerializer(float, return_type=float, when_used="json"),
 ]
 """US dollars to a millionth; a number, not text, where it travels as JSON."""
+
+
+def _known_zone(zone: str) -> str:
+    if zone:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError(f"{zone!r} is not a time zone such as Europe/Berlin") from error
+    return zone
+
+
+Zone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
+"""IANA name of a time zone; empty is the kernel's own."""
 
 _SHORT = re.compile(
     r"(?P<dollar>\$)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmg])?\s*(?P<tokens>tok(?:ens)?)?"
@@ -29,15 +44,23 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 class ShortBudget(BaseModel):
     """A budget as a spec has it: whom it covers is clear from where it stands."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     usd: Usd | None = None
     tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     window: Window = "total"
     rolling: bool = False
-    zone: str = ""
+    zone: Zone = ""
     soft: Annotated[float, Field(gt=0, le=1)] = 0.8
     action: Action = "ask"
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.usd is None and self.tokens is None:
+            raise ValueError("a budget limits usd, tokens or both")
+        if self.rolling and self.window not in ("hour", "day"):
+            raise ValueError("only windows of an hour or a day can be rolling")
+        return self
 
 
 def parse_short(value: object) -> object:

@@ -55,6 +55,8 @@ class Asker:
     approval: str | None = None
     breached: set[str] = field(default_factory=set)
     """Budgets of which it was said that it does not fit them."""
+    froze: set[str] = field(default_factory=set)
+    """Budgets that had its agent frozen."""
     denied: str = ""
     woken: anyio.Event = field(default_factory=anyio.Event)
 
@@ -144,7 +146,8 @@ class Admission:
         return behind
 
     def _go(self, asker: Asker, given: str | None) -> Ticket:
-        """Write it down, and let the next of its line look."""
+        """Write it down, in one commit with what ends its waiting."""
+        self._thaw(asker)
         need = asker.need
         reserved = {
             "reserved_usd": None if need.usd is None else dollars(need.usd),
@@ -156,6 +159,11 @@ class Admission:
             *asker.holding.ending(),
             asker.started.model_copy(update=reserved),
         )
+
+    def _thaw(self, asker: Asker) -> None:
+        for name in asker.froze:
+            self._jobs("thaw", asker.started.agent, f"budget {name}")
+        asker.froze.clear()
 
     async def _wait(self, asker: Asker, agent: Agent, short: Short) -> None:
         asker.woken = anyio.Event()
@@ -172,6 +180,7 @@ class Admission:
             asker.line = short.place
             self._join(self._lines, short.place, asker)
         if asker.asking is not None:
+            self._thaw(asker)
             events = self._withdrawn(asker)
             self._leave_asking(asker)
             self._say(*events)
@@ -217,6 +226,7 @@ class Admission:
         asker.approval = self._ask(asker, agent, short, words)
         asker.holding.because(Waiting.BUDGET, words)
         if short.action == "freeze" and agent.freeze is None:
+            asker.froze.add(name)
             self._jobs("freeze", agent.id, f"budget {name}")
 
     def _ask(self, asker: Asker, agent: Agent, short: Short, words: str) -> str:
@@ -256,6 +266,14 @@ class Admission:
     def waits(self, approval: Approval) -> bool:
         """Whether a call still waits for this answer."""
         return any(asker.approval == approval.id for asker in self._by_agent.get(approval.agent, ()))
+
+    def held(self) -> dict[str, int]:
+        """How many calls each budget holds, by its name."""
+        found: dict[str, int] = {}
+        for groups in (self._asking, self._lines):
+            for (name, _), group in groups.items():
+                found[name] = found.get(name, 0) + len(group)
+        return found
 
     # --- leaving ---------------------------------------------------------------------------------
 
@@ -382,7 +400,9 @@ class Admission:
                 continue
             if self._would_fit(approval):
                 self._say(ev.ApprovalAnswered(agent=approval.agent, approval=approval.id, answer="withdrawn"))
-                self._jobs("resume", approval.agent, f"budget {approval.budget}")
+                by = f"budget {approval.budget}"
+                self._jobs("thaw", approval.agent, by)
+                self._jobs("resume", approval.agent, by)
 
     def _would_fit(self, approval: Approval) -> bool:
         fleet = self._books.pending

@@ -14,6 +14,7 @@ from ..agents.agent import Agent
 from ..agents.states import Waiting
 from ..budget import soft
 from ..budget.prices import Prices
+from ..budget.state import Approval
 from ..budget.verdict import Unpriced
 from ..budget.worst import WorstCase
 from ..clock import Clock
@@ -33,6 +34,8 @@ from .meters import Meters
 from .providers import KeyRing, Provider
 
 log = logging.getLogger(__name__)
+
+Answer = Literal["once", "extend", "allow", "deny", "kill"]
 
 
 @dataclass(slots=True)
@@ -255,6 +258,34 @@ class CallDesk:
     def wake(self) -> None:
         """Something that calls wait for may have come: a key, a resume."""
         self.gate.wake()
+
+    # --- what people decide ----------------------------------------------------------------------
+
+    def opened(self, call: str) -> CallStarted | None:
+        """What a call asked for that is neither settled nor given up."""
+        opened = self._open.get(call)
+        return opened.started if opened is not None else None
+
+    def waits(self, approval: Approval) -> bool:
+        """Whether a call still waits for this answer; else its client gave up."""
+        return self.admission.waits(approval)
+
+    async def answer(self, approval: Approval, events: Sequence[ev.Event], answer: Answer, by: str) -> None:
+        """Write an answer down and act on it: what waits goes on, or ends; durable on return.
+
+        Raises:
+            JournalUnavailable: Nothing was decided.
+        """
+        waits = self.waits(approval)
+        await self._books.commit(*events)
+        if answer == "kill":
+            if self.acts is not None:
+                await self.acts.kill(approval.agent, by)
+            return
+        if approval.budget is not None:
+            self._do("thaw", approval.agent, f"budget {approval.budget}")
+        if not waits and answer != "deny":
+            self._do("resume", approval.agent, by)
 
     # --- what it cost ----------------------------------------------------------------------------
 

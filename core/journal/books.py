@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +28,8 @@ from .journal import Journal, Ticket
 log = logging.getLogger(__name__)
 
 Listener = Callable[[Sequence[tuple[Record, Event]]], None]
+
+Companion = Callable[[Event], Iterable[Event]]
 
 #: Events between checkpoints: folding this many at start takes well under 0.1 s.
 CHECKPOINT_EVERY = 5_000
@@ -45,7 +48,7 @@ class Books:
         self._listeners: list[Listener] = []
         self._post_listeners: list[Callable[[Event], None]] = []
         self._refold_listeners: list[Callable[[], None]] = []
-        self._companions: list[Callable[[Event], Sequence[Event]]] = []
+        self._companions: list[Companion] = []
         self._posted: deque[Ticket] = deque()
         self._healthy = anyio.Event()
         self._healthy.set()
@@ -73,9 +76,13 @@ class Books:
             # A long history must not starve the loop of whoever already talks to this kernel.
             await anyio.lowlevel.checkpoint()
 
-    def listen(self, listener: Listener) -> None:
-        """Call ``listener`` after each group commit, when ``committed`` has the events folded in."""
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` after each group commit, when ``committed`` has the events folded in.
+
+        Returns a function that ends it.
+        """
         self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
 
     def on_post(self, listener: Callable[[Event], None]) -> None:
         """Call ``listener`` with each event as it is folded into ``pending``; it may set things free, but
@@ -86,7 +93,7 @@ class Books:
         """Call ``listener`` when a failed commit had ``pending`` folded again without what was posted."""
         self._refold_listeners.append(listener)
 
-    def accompany(self, companion: Callable[[Event], Sequence[Event]]) -> None:
+    def accompany(self, companion: Companion) -> None:
         """Ask ``companion`` before an event is posted which others belong right behind it, in one commit."""
         self._companions.append(companion)
 
@@ -178,7 +185,7 @@ class Books:
         last = batch[-1][0].seq
         while self._posted and self._posted[0].records[-1].seq <= last:
             self._posted.popleft()
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(batch)
         self._news.set()
         self._news = anyio.Event()

@@ -29,7 +29,12 @@ def up(
 
     fleet = fleetfile.load(file)
     request = checked(
-        FleetRequest, fleet=str(fleet.path), specs=fleet.specs, environ=environment(), prune=prune
+        FleetRequest,
+        fleet=str(fleet.path),
+        specs=fleet.specs,
+        environ=environment(),
+        prune=prune,
+        budgets=fleet.budgets,
     )
     raise typer.Exit(printing.outcomes(call(lambda client: client.up(request)), as_json=as_json))
 

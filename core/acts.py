@@ -1,0 +1,46 @@
+"""What budgets and answers do to agents: the verbs of ``Control``, for the gateway's desk."""
+
+from __future__ import annotations
+
+from .agents.agent import Agent
+from .agents.control import Control
+from .errors import Conflict
+from .journal.books import Books
+
+
+class AgentActs:
+    """Implements ``gateway.acts.Acts``. What an agent's present state makes needless is left undone."""
+
+    def __init__(self, books: Books, control: Control) -> None:
+        self._books = books
+        self._control = control
+
+    def _agent(self, agent_id: str) -> Agent | None:
+        agent = self._books.pending.agents.get(agent_id)
+        return agent if agent is not None and agent.live else None
+
+    async def freeze(self, agent: str, by: str) -> None:
+        """Stop its processes, unless they are."""
+        found = self._agent(agent)
+        if found is not None and found.freeze is None:
+            await self._control.freeze(found, by)
+
+    async def thaw(self, agent: str, by: str) -> None:
+        """Let its processes run on, if it was ``by`` that they were stopped."""
+        found = self._agent(agent)
+        if found is not None and found.freeze is not None and found.freeze.by == by:
+            await self._control.thaw(found, by)
+
+    async def kill(self, agent: str, by: str) -> None:
+        """End it; one that has ended meanwhile is left alone."""
+        found = self._agent(agent)
+        if found is None:
+            return
+        try:
+            await self._control.stop(found, "kill", None, by)
+        except Conflict:
+            if self._agent(agent) is not None:
+                raise
+
+    async def resume_conversation(self, agent: str) -> None:
+        """Nothing yet: clients that were sent away come again by themselves and find the answer."""
