@@ -28,6 +28,11 @@ class ObjectSplitter:
         self._escaped = False
         self.skipped = 0
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of an unfinished object lies here."""
+        return not self._depth
+
     def feed(self, data: bytes) -> list[bytes]:
         """The objects that ``data`` completes."""
         found: list[bytes] = []

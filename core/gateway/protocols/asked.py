@@ -28,7 +28,8 @@ _EMPTY = re.compile(rb"\s*\}")
 class Asked(NamedTuple):
     """A request's body as read: the decoded bytes and the object in them (empty if it is none).
 
-    ``size`` is the length of ``data``; an estimate where that could not be decoded.
+    ``size`` is the length of ``data``, at least that of what came where it is none,
+    an estimate where it could not be decoded.
     """
 
     data: bytes
@@ -41,7 +42,8 @@ def read(headers: Sequence[Header], data: bytes) -> Asked:
     plain = decoded(_codings(headers), data)
     if plain is None:
         return Asked(b"", {}, len(data) * UNREAD_RATIO)
-    return Asked(plain, untrusted.parse(plain), len(plain))
+    body = untrusted.parse(plain)
+    return Asked(plain, body, len(plain) if body else max(len(plain), len(data)))
 
 
 def _codings(headers: Sequence[Header]) -> list[bytes]:

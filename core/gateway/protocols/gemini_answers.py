@@ -13,20 +13,25 @@ from ...journal.events import Usage
 from ..jsonstream import ObjectSplitter
 from ..sse import EventSplitter, fields
 from .base import AnswerReader, RequestFacts
-from .untrusted import Figures, items, line, parse, tokens_of, word
+from .untrusted import MOST_TOKENS, count, items, line, parse, string_bytes, tokens_of, word
 from .whole import WholeReader
 
+_PLAIN = b'data: {"candidates":[{"content":{"parts":[{"text":"'
 _CALLED = "tool_calls"
 """The stop reason where the answer ended in calls: Gemini says ``STOP`` then too."""
 
 
 class Content:
-    """What the chunks of one answer have told so far."""
+    """What the chunks of one answer have told so far; of each figure the greatest that is believed."""
 
-    __slots__ = ("_figures", "error", "model", "stop", "text_bytes", "tools")
+    __slots__ = (
+        "_cached", "_candidates", "_prompt", "_thoughts", "_tools", "error", "model", "stop",
+        "text_bytes", "tools",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._figures = Figures()
+        self._prompt = -1
+        self._cached = self._candidates = self._thoughts = self._tools = 0
         self.model: str | None = None
         self.stop: str | None = None
         self.tools: list[str] = []
@@ -45,7 +50,7 @@ class Content:
         feedback = chunk.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self.stop = line(feedback["blockReason"], 100)
-        return self._usage(chunk.get("usageMetadata"))
+        return self.take_usage(chunk.get("usageMetadata"))
 
     def _candidate(self, candidate: dict[str, Any]) -> None:
         content = candidate.get("content")
@@ -61,45 +66,51 @@ class Content:
         if reason := word(candidate.get("finishReason"), 100):
             self.stop = reason
 
-    def _usage(self, usage: object) -> bool:
+    def take_usage(self, usage: object) -> bool:
+        """Take a ``usageMetadata``; whether it told the prompt, which is always there."""
         if not isinstance(usage, dict):
             return False
-        see, get = self._figures.see, usage.get
-        told = see("prompt", get("promptTokenCount"))
-        see("candidates", get("candidatesTokenCount"))
-        see("candidates", get("responseTokenCount"))  # the name of the live API
-        see("thoughts", get("thoughtsTokenCount"))
-        see("cached", get("cachedContentTokenCount"))
-        see("tools", get("toolUsePromptTokenCount"))
-        return told
+        # Every chunk has one, so this is written for speed: most figures are absent or as before.
+        for name, value in usage.items():
+            if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+                continue
+            if name == "candidatesTokenCount" or name == "responseTokenCount":
+                if value > self._candidates:
+                    self._candidates = value
+            elif name == "promptTokenCount":
+                if value > self._prompt:
+                    self._prompt = value
+            elif name == "thoughtsTokenCount":
+                if value > self._thoughts:
+                    self._thoughts = value
+            elif name == "cachedContentTokenCount":
+                if value > self._cached:
+                    self._cached = value
+            elif name == "toolUsePromptTokenCount" and value > self._tools:
+                self._tools = value
+        return count(usage.get("promptTokenCount")) is not None
 
     @property
     def stop_reason(self) -> str | None:
         """Why the model stopped; ``tool_calls`` where it wants answers to its calls."""
         return _CALLED if self.stop == "STOP" and self.tools else self.stop
 
-    @property
-    def input_told(self) -> bool:
-        """Whether the prompt was counted."""
-        return self._figures.has("prompt")
-
     def usage(self) -> Usage:
         """Disjoint buckets."""
-        get = self._figures.get
-        prompt, thoughts = get("prompt"), get("thoughts")
-        cached = min(get("cached"), prompt)
+        prompt = max(0, self._prompt)
+        cached = min(self._cached, prompt)
         return Usage(
-            input=prompt - cached + get("tools"),
+            input=prompt - cached + self._tools,
             cache_read=cached,
-            output=get("candidates") + thoughts,
-            reasoning=thoughts,
+            output=self._candidates + self._thoughts,
+            reasoning=self._thoughts,
         )
 
     def estimate(self, facts: RequestFacts) -> Usage:
         """The same with estimates for what was not told."""
         told = self.usage()
         return told._replace(
-            input=told.input if self.input_told else facts.input_tokens,
+            input=told.input if self._prompt >= 0 else facts.input_tokens,
             output=max(told.output, tokens_of(self.text_bytes)),
         )
 
@@ -116,14 +127,51 @@ class StreamedReader(AnswerReader):
         self._array = array
         self._content = Content()
         self._facts = facts or RequestFacts()
+        self._between = b""
+        """What stood between the text and the usage of the last plain chunk."""
 
     def feed(self, data: bytes) -> int | None:
         """See the base class."""
+        # Most pieces are one whole chunk like the one before it: that is not cut out and not parsed whole.
+        if (
+            self._between
+            and data.startswith(_PLAIN)
+            and _is_one(data)
+            and self._splitter.empty
+            and self._again(data)
+        ):
+            return None
         for piece in self._splitter.feed(data):
+            if self._between and piece.startswith(_PLAIN) and self._again(piece):
+                continue
             chunk = parse(piece if self._array else _data(piece))
             if chunk:
                 self._read(chunk)
+                if not self._between and piece.startswith(_PLAIN):
+                    self._learn(piece)
         return None
+
+    def _learn(self, event: bytes) -> None:
+        """Remember the form of a chunk with nothing but text and usage in it."""
+        start = len(_PLAIN)
+        start += string_bytes(event, start)
+        end = event.find(b'"usageMetadata":{', start)
+        between = event[start:end]
+        if end > 0 and not any(sign in between for sign in (b'"finishReason"', b'"text"', b'"func')):
+            self._between = between
+
+    def _again(self, event: bytes) -> bool:
+        """Take a chunk that differs from the last plain one in text and usage only; false for any other."""
+        start = len(_PLAIN)
+        end = event.find(b'"', start)
+        if end < 0 or event[end - 1] == 92 or not event.startswith(self._between, end):
+            return False
+        rest = parse(b"{" + event[end + len(self._between) :])
+        if "candidates" in rest or "error" in rest or not self._content.take_usage(rest.get("usageMetadata")):
+            return False
+        self._content.text_bytes += end - start
+        self.answered = True
+        return True
 
     def finish(self) -> None:
         """Nothing to do: what was told is final once the model has stopped."""
@@ -163,6 +211,11 @@ class GeneratedReader(WholeReader):
 
     def _told(self) -> Usage:
         return self._content.usage()
+
+
+def _is_one(data: bytes) -> bool:
+    size = len(data)
+    return data.find(b"\r\n\r\n") == size - 4 or data.find(b"\n\n") == size - 2
 
 
 def _data(event: bytes) -> bytes:

@@ -16,6 +16,7 @@ from .openai_usage import OpenAIUsage
 from .untrusted import items, line, members, parse, string_bytes, tokens_of, word
 from .whole import WholeReader
 
+_PADDING = b',"obfuscation":"'
 _ASK = b'{"include_usage":true}'
 _TEXTS = (
     b'"content":"', b'"reasoning_content":"', b'"arguments":"', b'"text":"', b'"reasoning":"', b'"refusal":"',
@@ -60,20 +61,19 @@ class ChatReader(AnswerReader):
         self._text_bytes = 0
         self._told = False
         self._over = False
+        self._before = self._after = b""
+        """What stood before and after the text of the last plain delta."""
 
     def feed(self, data: bytes) -> int | None:
         """See the base class. The cut lies before ``data: [DONE]``, or before an error."""
         if self._over:
             return None
-        if (
-            self.begun
-            and data.startswith(b"data: {")
-            and data.find(b"\n\n") == len(data) - 2
-            and self._events.empty
-            and self._plain(data)
-        ):
+        # Most pieces are one whole delta like the one before it: that is seen without cutting and copying it.
+        if self._before and data.startswith(self._before) and self._events.empty and self._again(data):
             return None
         for event in self._events.feed(data):
+            if self._before and event.startswith(self._before) and self._again(event):
+                continue
             if (not self.begun or not self._plain(event)) and self._read(event):
                 self._over = True
                 return max(0, data.rfind(event.partition(b"\n")[0]))
@@ -105,10 +105,29 @@ class ChatReader(AnswerReader):
         for key in _TEXTS:
             at = event.find(key)
             if at >= 0:
-                self._text_bytes += string_bytes(event, at + len(key))
+                at += len(key)
+                size = string_bytes(event, at)
+                self._text_bytes += size
                 self.answered = True
+                self._before = event[:at]
+                # OpenAI pads deltas with something at random, at their end.
+                self._after = event[at + size :].rstrip(b"\n").partition(_PADDING)[0]
                 return True
         return False
+
+    def _again(self, event: bytes) -> bool:
+        """Measure a delta that differs from the last plain one in its text only; false for any other."""
+        start = len(self._before)
+        end = event.find(b'"', start)
+        if end < 0 or event[end - 1] == 92 or not event.startswith(self._after, end):
+            return False
+        rest = event[end + len(self._after) :]
+        if rest not in (b"\n\n", b"") and not (
+            rest.startswith(_PADDING) and b'"usage"' not in rest and rest.find(b"\n\n") in (-1, len(rest) - 2)
+        ):
+            return False
+        self._text_bytes += end - start
+        return True
 
     def _read(self, event: bytes) -> bool:
         """Read one event; true for the one that ends the answer."""
