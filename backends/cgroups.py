@@ -22,6 +22,8 @@ from typing import Any, Literal
 from agenttop.core.agents.spec import Limits
 from agenttop.core.backend import state_name
 from agenttop.core.errors import BackendError
+from agenttop.core.nice import NORMAL
+from agenttop.core.nice import weight as weight_of
 
 from . import mounts, tree
 
@@ -34,13 +36,13 @@ _PERIOD = 100_000
 
 
 def weight(nice: int) -> int:
-    """``cpu.weight`` for a nice value: each step is a factor of 1.25, nice 0 is 100, as in CFS."""
-    return max(1, min(10_000, round(100 * 1.25**-nice)))
+    """``cpu.weight`` for a nice value, as the kernel itself makes it of a weight: nice 0 is 100."""
+    return max(1, min(10_000, round(weight_of(nice) * 100 / NORMAL)))
 
 
 def shares(nice: int) -> int:
-    """``cpu.shares`` of version 1 for a nice value; nice 0 is 1024."""
-    return max(2, min(262_144, round(1024 * 1.25**-nice)))
+    """``cpu.shares`` of version 1, and of dockerd, for a nice value; nice 0 is 1024."""
+    return weight_of(nice)
 
 
 def write(path: str, text: str) -> None:

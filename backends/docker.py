@@ -37,6 +37,7 @@ from agenttop.core.backend import (
     Step,
 )
 from agenttop.core.errors import BackendError, BackendUnavailable
+from agenttop.core.nice import weight
 
 from . import docker_container as container_of
 from . import docker_door, docker_sidecar, netns, output
@@ -298,9 +299,7 @@ class DockerBackend(Backend):
         """CPU shares by ``docker update``, so that dockerd knows them too."""
         await self._live(ref, "cannot renice")
         path = f"containers/{ref['container']}/update"
-        await self._engine.json(
-            "POST", path, "cannot renice", body={"CpuShares": container_of.cpu_shares(nice)}
-        )
+        await self._engine.json("POST", path, "cannot renice", body={"CpuShares": weight(nice)})
 
     # --- output ----------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from agenttop.core.backend import Launch
 from agenttop.core.errors import BackendError
+from agenttop.core.nice import weight
 
 from . import docker_gate
 
@@ -109,11 +110,6 @@ def config(
     return body
 
 
-def cpu_shares(nice: int) -> int:
-    """dockerd's CPU shares for a nice value: 1024 at 0, and a factor of 1.25 a step, as CFS has it."""
-    return max(2, min(262_144, round(1024 / 1.25**nice)))
-
-
 def _host_config(launch: Launch, state: Path, gate: Path | None, init: bool) -> dict[str, Any]:
     spec = launch.spec
     limits = spec.limits
@@ -129,7 +125,7 @@ def _host_config(launch: Launch, state: Path, gate: Path | None, init: bool) -> 
         "IpcMode": "private",
         "NetworkMode": "bridge" if spec.network == "open" else "none",
         "PidsLimit": limits.pids or DEFAULT_PIDS,
-        "CpuShares": cpu_shares(spec.nice),
+        "CpuShares": weight(spec.nice),
         "Mounts": _mounts(launch, state, gate),
         "LogConfig": _log_config(spec.output.bytes),
     }

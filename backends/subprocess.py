@@ -37,7 +37,7 @@ from agenttop.core.backend import (
 )
 from agenttop.core.errors import AgentTopError, BackendError
 
-from . import cgroups, doctor, freeze, output, proc, program, runs, signals, sockets, spawn, tree
+from . import cgroups, doctor, freeze, output, priority, proc, program, runs, signals, sockets, spawn, tree
 from .ends import Ends
 from .runs import Run
 from .sampler import Sampler
@@ -535,16 +535,8 @@ def _spawn(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: 
 
 
 def _renice(run: Run, table: tree.Table, nice: int) -> None:
-    if cgroups.renice(run.groups, nice):
-        return
-    for process in tree.members(run, table):
-        found = proc.stat(process.pid)
-        if found is None or found.start_time != process.start_time:
-            continue
-        try:
-            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
-        except (PermissionError, ProcessLookupError):
-            continue  # only root gives more than the usual share
+    if not cgroups.renice(run.groups, nice):
+        priority.renice(tree.members(run, table), nice)
 
 
 def groups_of(folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ import pytest
 from agenttop.backends import docker_container, netns
 from agenttop.backends.docker_gate import Gate, find_init
 from agenttop.core.errors import BackendError, BackendUnavailable
+from agenttop.core.nice import weight
 
 from .docker_fixtures import docker_image, docker_rig  # noqa: F401 - fixtures
 from .docker_rig import Rig, docker, free_port, rig, wait_for
@@ -65,6 +66,21 @@ async def test_limits_of_the_spec_reach_dockerd(docker_rig: Rig) -> None:  # noq
     assert isinstance(host, dict)
     assert (host["Memory"], host["MemorySwap"]) == (64 << 20, 64 << 20)
     assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, 50)
+
+
+async def test_nice_is_the_containers_share_of_the_cpu(docker_rig: Rig) -> None:  # noqa: F811
+    ref = await docker_rig.backend.start(docker_rig.launch("sleep", "600", nice=5))
+    pid = docker("inspect", "--format", "{{.State.Pid}}", ref["name"])
+    groups = Path(f"/proc/{pid}/cgroup").read_text()
+    for nice in (5, -5, 5):
+        host = inspect(ref["name"])["HostConfig"]
+        assert isinstance(host, dict)
+        assert host["CpuShares"] == weight(nice)
+        for line in groups.splitlines():
+            if "cpu" in line.split(":")[1].split(","):
+                shares = Path(f"/sys/fs/cgroup/cpu{line.split(':')[2]}/cpu.shares")
+                assert int(shares.read_text()) == weight(nice)
+        await docker_rig.backend.renice(ref, -nice)
 
 
 async def test_no_host_environment_comes_along(docker_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from agenttop.core.agents.spec import Limits
 from agenttop.core.backend import MARKER, BackendContext, Frozen, Killed, Launch, RunRef, mark
 from agenttop.core.clock import SystemClock
 from agenttop.core.errors import BackendError
+from agenttop.core.nice import weight
 
 from ..conftest import missing
-from .contract import alive, text
+from .contract import alive, text, ticks
 from .rig import DEADLINE, until
 from .subprocess_rig import SubprocessRig
 
@@ -339,10 +341,63 @@ async def test_nice_is_given_from_the_start(either: SubprocessRig) -> None:
     await either.said(launch, "on")
     groups = runs.load_groups(launch.folder)
     if "cpu" in groups:
-        assert int(Path(groups["cpu"], "cpu.shares").read_text()) == round(1024 * 1.25**-7)
+        shares = Path(groups["cpu"], "cpu.shares")
+        assert int(shares.read_text()) == weight(7)
+        await either.backend.renice(ref, -5)
+        assert int(shares.read_text()) == weight(-5)
     else:
         for process in await either.backend.processes(ref):
             assert os.getpriority(os.PRIO_PROCESS, process.pid) == 7
+
+
+async def test_a_run_without_a_group_is_niced_with_all_its_threads(rig: SubprocessRig) -> None:
+    """A run that began at nice 0 has no group for the CPU; its threads and its session have a nice value."""
+    program = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); "
+        "print('on', flush=True); time.sleep(600)"
+    )
+    launch = rig.launch((sys.executable, "-c", program))
+    ref = await rig.start(launch)
+    await rig.said(launch, "on")
+    if "cpu" in runs.load_groups(launch.folder):
+        pytest.skip("version 2 groups share the CPU out here")
+    await rig.backend.renice(ref, 7)
+    processes = await rig.backend.processes(ref)
+    threads = [int(name) for one in processes for name in os.listdir(f"/proc/{one.pid}/task")]
+    assert len(threads) > len(processes)
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {7}
+    autogroup = Path(f"/proc/{processes[0].pid}/autogroup")
+    if autogroup.exists():
+        assert autogroup.read_text().split()[-1] == "7"
+
+
+@pytest.mark.root
+async def test_nice_decides_who_gets_the_cpu(tmp_path: Path) -> None:
+    """Two runs that burn one CPU share it by their weights, whichever way nice is given."""
+    state = tmp_path / "state"
+    state.mkdir()
+    rig = SubprocessRig(state)
+    try:
+        if "cpus" not in (await rig.backend.capabilities()).limits:
+            pytest.skip("no control group shares the CPU out here")
+        cpu = min(os.sched_getaffinity(0))
+        burn = f"taskset -p -c {cpu} $$ >&2; echo on; while :; do :; done"
+        begun = []
+        for nice in (1, 11):
+            launch = rig.sh(burn, nice=nice)
+            begun.append(await rig.start(launch))
+            await rig.said(launch, "on")
+        trees = [await rig.backend.processes(ref) for ref in begun]
+        before = [sum(ticks(tree).values()) for tree in trees]
+        with anyio.fail_after(60):
+            while True:
+                used = [sum(ticks(tree).values()) - old for tree, old in zip(trees, before, strict=True)]
+                if sum(used) >= 150:  # a second and a half of the CPU
+                    break
+                await anyio.sleep(0.05)
+        assert used[0] / max(1, used[1]) == pytest.approx(weight(1) / weight(11), rel=0.5)
+    finally:
+        await rig.finish()
 
 
 # -- output
