@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -17,6 +18,9 @@ from .providers import Origin, Provider
 
 AGENT_HEADER = b"x-agenttop-agent"
 """Tells a kernel app who calls. Taken off what clients send."""
+
+
+_VERSION = re.compile(rb"v\d{1,2}(?:beta\d?|alpha)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Route:
     operation: str | None
     path: str
     """Decoded and without query: fit for a log."""
+    rest: bytes = b""
+    """What stands behind the provider's name, with the query, as it came."""
 
 
 def find(
@@ -86,7 +92,7 @@ def find(
     parts = raw.split(b"/", 4)
     name = parts[3].decode("latin-1") if len(parts) > 3 else ""
     provider = providers.get(name)
-    protocol = PROTOCOLS.get(provider.protocol) if provider is not None else None
+    protocol = PROTOCOLS[provider.protocol] if provider is not None else None
     caller = None
     if len(parts) > 2 and parts[1] == b"a":
         caller = desk.identify(parts[2].decode("latin-1"))
@@ -99,16 +105,24 @@ def find(
             caller, Origin("unix", app.socket, 0), app.path.encode() + rest + question + query,
             None, None, None, f"/{name}",
         )  # fmt: skip
-    if provider is None:
+    if provider is None or protocol is None:
         raise Answer(404, f"no provider is called {name[:80]!r}", None)
-    if protocol is None:
-        raise Answer(501, f"the protocol {provider.protocol} of {name} cannot be metered yet", None)
-    path = _plain(provider.path + rest, protocol)
+    target = joined(provider.path, rest)
+    path = _plain(target, protocol)
     operation = protocol.operation(request.method, path.lower())
     return Route(
-        caller, provider.origin, (provider.path + rest or b"/") + question + query,
-        provider, protocol, operation, path,
+        caller, provider.origin, (target or b"/") + question + query, provider, protocol, operation, path,
+        rest + question + query,
     )  # fmt: skip
+
+
+def joined(base: bytes, rest: bytes) -> bytes:
+    """The path at a provider. A version that stands at the end of the base URL and again at the beginning
+    of the path is meant once: people write ``http://host/v1``, and so do clients."""
+    version = base.rpartition(b"/")[2]
+    if _VERSION.fullmatch(version) and (rest + b"/").startswith(b"/" + version + b"/"):
+        return base + rest[len(version) + 1 :]
+    return base + rest
 
 
 def _plain(raw: bytes, protocol: WireProtocol | None) -> str:
