@@ -13,11 +13,13 @@ import anyio
 from .agents.sampler import Sampler
 from .agents.supervisor import Supervisor
 from .api import Delta, Header, Row, Snapshot
+from .budget import views as budgets
 from .clock import Clock
+from .gateway.lanes import Lanes
 from .gateway.meters import Meters
 from .journal.books import Books
 from .journal.events import Event, Record
-from .rows import HeaderBuilder, build
+from .rows import HeaderBuilder, Machine, build
 
 #: Seconds between two deltas to one reader: at most ten a second.
 SPACING = 0.1
@@ -55,6 +57,8 @@ class Feed:
         clock: Clock,
         started: float,
         problem: Callable[[], str],
+        machine: Machine | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self._problem = problem
         self._books = books
@@ -62,7 +66,9 @@ class Feed:
         self._supervisor = supervisor
         self._clock = clock
         self._readers: set[_Reader] = set()
-        self._headers = HeaderBuilder(clock, started)
+        self._headers = HeaderBuilder(clock, started, machine, lanes)
+        self._shares: dict[str, int] = {}
+        """Per cent used of each budget, as the rows have it."""
         self.sampler = Sampler(supervisor, clock, self.touch)
         supervisor.touched = self.touch
         books.listen(self._committed)
@@ -92,13 +98,28 @@ class Feed:
             await anyio.sleep(1.0)
             if not self._readers:
                 continue
-            await self.sampler.tick()
-            self._headers.tick()
+            await self.measure()
             active = [agent for agent, gauge in self._meters.agents.items() if gauge.hour.slots]
+            active += self._spent_by_others()
             for reader in self._readers:
                 reader.dirty.update(active)
                 reader.header = True
                 reader.wake()
+
+    def _spent_by_others(self) -> list[str]:
+        """Agents whose budgets' per cents moved: what one spends stands in the rows of all it covers."""
+        fleet = self._books.committed
+        shares = budgets.shares(fleet, self._clock.time())
+        moved = {name for name in shares.keys() | self._shares if shares.get(name) != self._shares.get(name)}
+        self._shares = shares
+        if not moved:
+            return []
+        return [agent for agent in fleet.agents if not moved.isdisjoint(fleet.cover.of(fleet, agent))]
+
+    async def measure(self) -> None:
+        """Look at the agents' gauges and at the kernel's own use."""
+        await self.sampler.tick()
+        self._headers.tick()
 
     def row(self, agent_id: str, window: str, now: float) -> Row | None:
         """The agent's row now, or ``None`` if it is gone."""
@@ -107,13 +128,19 @@ class Feed:
             return None
         run = self._supervisor.runs.get(agent_id)
         return build(
-            agent, self._meters, self.sampler.loads.get(agent_id), window, now, run.stale if run else None
+            agent,
+            self._meters,
+            self.sampler.loads.get(agent_id),
+            window,
+            now,
+            run.stale if run else None,
+            budgets.per_cent(self._books.committed, agent_id, now),
         )
 
     def header(self, window: str) -> Header:
         """The header now."""
         return self._headers.build(
-            self._books.committed.agents, self._meters, self.sampler.loads, window, self._problem()
+            self._books.committed, self._meters, self.sampler.loads, window, self._problem()
         )
 
     async def watch(self, window: str) -> AsyncIterator[Snapshot | Delta]:

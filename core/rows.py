@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 from collections.abc import Mapping
 
-from .agents.agent import Agent, Meter
+from .agents.agent import Agent, Fleet, Meter
 from .agents.sampler import Load
-from .agents.states import NEEDS_PERSON, Pause, State
+from .agents.states import NEEDS_PERSON, Pause, State, Waiting
 from .api import Header, ProviderGauge, Row
+from .budget.views import of_fleet
 from .clock import Clock
+from .gateway.lanes import Lanes
 from .gateway.meters import Gauge, Meters
 
 _LABELS = {"anthropic": "ANT", "openai": "OAI", "gemini": "GEM"}
@@ -44,10 +47,27 @@ def _why(agent: Agent) -> tuple[str, float]:
     return agent.reason or agent.detail, agent.since
 
 
+def _asks(agent: Agent) -> bool:
+    """Whether it waits for a person; a budget may also wait for other calls to be settled."""
+    if agent.approvals:
+        return True
+    return (
+        agent.state is State.WAITING
+        and agent.reason in NEEDS_PERSON
+        and agent.reason not in (Waiting.BUDGET, Waiting.APPROVAL)
+    )
+
+
 def build(
-    agent: Agent, meters: Meters, load: Load | None, window: str, now: float, stale: float | None = None
+    agent: Agent,
+    meters: Meters,
+    load: Load | None,
+    window: str,
+    now: float,
+    stale: float | None = None,
+    budget: int | None = None,
 ) -> Row:
-    """The row of one agent at ``now``."""
+    """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one."""
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
     usage = meter.usage
@@ -55,9 +75,7 @@ def build(
     load = load or _IDLE
     run = agent.run
     live = agent.live
-    needs = (agent.reason in NEEDS_PERSON and agent.state is State.WAITING and live) or (
-        agent.state is State.ERROR and agent.restart_at is None
-    )
+    needs = (_asks(agent) and live) or (agent.state is State.ERROR and agent.restart_at is None)
     return Row(
         id=agent.id,
         name=agent.name,
@@ -86,7 +104,7 @@ def build(
         cost=None if meter.unpriced and not meter.cost else meter.cost,
         cost_exact=not meter.estimated,
         unpriced=meter.unpriced > 0,
-        budget=None,
+        budget=budget,
         unread=None,
         dead_letters=0,
         cpu=load.cpu if live else None,
@@ -103,40 +121,77 @@ def build(
     )
 
 
+class Machine:
+    """The machine and this process on it: what the header says of both."""
+
+    def __init__(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        self.cores = len(os.sched_getaffinity(0))
+        self.memory = page * os.sysconf("SC_PHYS_PAGES")
+        """Bytes."""
+        self._page = page
+
+    def cpu_seconds(self) -> float:
+        """CPU that this process has used."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+    def resident(self) -> int:
+        """Bytes of memory of this process, in whole MiB."""
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * self._page // (1 << 20) * (1 << 20)
+
+
 class HeaderBuilder:
     """Sums for the header. Reads the machine's size once and its own use each time."""
 
-    def __init__(self, clock: Clock, started: float) -> None:
+    def __init__(
+        self, clock: Clock, started: float, machine: Machine | None = None, lanes: Lanes | None = None
+    ) -> None:
+        self._lanes = lanes
+        self._load: tuple[float, float, float] | None = None
         self._clock = clock
         self._started = started
-        self._cores = len(os.sched_getaffinity(0))
-        self._page = os.sysconf("SC_PAGE_SIZE")
-        self._memory = self._page * os.sysconf("SC_PHYS_PAGES")
-        self._cpu = (clock.monotonic(), _cpu_seconds())
+        self._machine = machine or Machine()
+        self._cpu = (clock.monotonic(), self._machine.cpu_seconds())
         self._cpu_percent = 0.0
 
     def tick(self) -> None:
         """Measure the kernel's own CPU since the last tick (once a second)."""
-        now, used = self._clock.monotonic(), _cpu_seconds()
+        now, used = self._clock.monotonic(), self._machine.cpu_seconds()
         before, used_before = self._cpu
         if now > before:
             self._cpu_percent = round(100 * (used - used_before) / (now - before), 1)
+            self._load = self._demand(now - before)
         self._cpu = (now, used)
+
+    def _demand(self, seconds: float) -> tuple[float, float, float] | None:
+        """Demand over the tightest limit, averaged over 1, 5 and 15 minutes as a load average is."""
+        demand = self._lanes.demand() if self._lanes is not None else None
+        if demand is None:
+            return None
+        one, five, fifteen = self._load or (0.0, 0.0, 0.0)
+
+        def towards(average: float, minutes: int) -> float:
+            return average + (demand - average) * (1 - math.exp(-seconds / (60 * minutes)))
+
+        return towards(one, 1), towards(five, 5), towards(fifteen, 15)
 
     def build(
         self,
-        agents: Mapping[str, Agent],
+        fleet: Fleet,
         meters: Meters,
         loads: Mapping[str, Load],
         window: str,
         problem: str,
     ) -> Header:
-        """The header over ``agents`` at the clock's now."""
+        """The header over the fleet's agents at the clock's now."""
         now = self._clock.time()
+        budget = of_fleet(fleet, now)
         total = Meter()
         unpriced = context = cached = limit = held = memory = 0
         cpu = 0.0
-        for agent in agents.values():
+        for agent in fleet.agents.values():
             meter = window_meter(agent, meters, window, now)
             if meter.calls:
                 total.usage = total.usage.plus(meter.usage)
@@ -166,45 +221,44 @@ class HeaderBuilder:
             context_cached=cached,
             context_limit=limit,
             held=held,
-            load=None,
+            load=None if self._load is None else _rounded(self._load),
             rates=_averages(meters.fleet, now),
             agents_cpu=round(cpu, 1),
             agents_memory=memory,
-            host_cores=self._cores,
-            host_memory=self._memory,
+            host_cores=self._machine.cores,
+            host_memory=self._machine.memory,
             kernel_cpu=self._cpu_percent,
-            kernel_memory=_resident(self._page),
+            kernel_memory=self._machine.resident(),
             kernel_started=self._started,
-            budget_spent=None,
-            budget_reserved=0.0,
-            budget_limit=None,
+            budget_spent=budget.spent if budget is not None else None,
+            budget_reserved=budget.reserved if budget is not None else 0.0,
+            budget_limit=budget.limit if budget is not None else None,
             problem=problem,
+            halted=fleet.halted,
+            approvals=len(fleet.approvals),
+            budget_window=budget.window if budget is not None else "",
         )
 
-    @staticmethod
-    def _providers(meters: Meters, now: float) -> list[ProviderGauge]:
+    def _providers(self, meters: Meters, now: float) -> list[ProviderGauge]:
         gauges = []
         for name, gauge in meters.providers.items():
             rate = gauge.rate(now)
             label = _LABELS.get(name, name[:3].upper())
-            gauges.append(ProviderGauge(name, label, *rate, None, max(gauge.hour.peak(), sum(rate))))
+            limit = self._lanes.limit(name) if self._lanes is not None else None
+            peak = max(gauge.hour.peak(), sum(rate))
+            gauges.append(ProviderGauge(name, label, *rate, None if limit is None else int(limit), peak))
         gauges.sort(key=lambda g: (-(g.input + g.cache_read + g.cache_write + g.output), g.name))
         return gauges
+
+
+def _rounded(load: tuple[float, float, float]) -> tuple[float, float, float]:
+    one, five, fifteen = load
+    return round(one, 2), round(five, 2), round(fifteen, 2)
 
 
 def _averages(gauge: Gauge, now: float) -> tuple[int, int, int]:
     series = gauge.hour.series(now, 15)
     return sum(gauge.rate(now)), sum(series[-5:]) // 5, sum(series) // 15
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _resident(page: int) -> int:
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * page // (1 << 20) * (1 << 20)
 
 
 def shown_state(agent: Agent) -> str:
