@@ -211,10 +211,10 @@ class Gateway:
         while True:
             await anyio.sleep(self.limits.tick_seconds)
             now = self.clock.monotonic()
-            self._look(now, now - before)
+            self.look(now, now - before)
             before = now
 
-    def _look(self, now: float, passed: float) -> None:
+    def look(self, now: float, passed: float) -> None:
         """Act on what takes long. The time in which an agent was frozen does not count for it."""
         frozen: dict[str | None, float] = {None: 0.0}
         for connection in list(self._connections):
