@@ -1,4 +1,4 @@
-"""Draw the pictures in this folder: ``.venv/bin/python screenshots/make.py [NAME…]``.
+"""Draw the pictures in this folder: ``.venv/bin/python screenshots/make.py [--into FOLDER] [NAME…]``.
 
 The real screen over a real kernel, gateway and provider, with the demo's fleet at work; see ``world.py`` for
 what is played so that two runs give the same files. Needs no terminal and no network.
@@ -6,11 +6,13 @@ what is played so that two runs give the same files. Needs no terminal and no ne
 
 from __future__ import annotations
 
+import argparse
 import html
 import os
 import re
-import shutil
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,6 @@ from typing import NamedTuple
 import anyio
 
 HERE = Path(__file__).resolve().parent
-HOME = Path("/tmp/agenttop-pictures")
 sys.path.insert(0, str(HERE))
 
 from rich.cells import cell_len  # noqa: E402
@@ -28,9 +29,10 @@ from world import World, world  # noqa: E402
 
 from agenttop.core.client import KernelClient  # noqa: E402
 from agenttop.tui.app import AgentTopApp  # noqa: E402
-from agenttop.tui.widgets import tabs  # noqa: E402
 
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+#: Stands in the pictures for the temporary folder, whose name is another each time.
+SHOWN = "/tmp/agenttop-pictures"
 FONT = "'DejaVu Sans Mono','Menlo','SF Mono','Liberation Mono','Consolas',monospace"
 
 
@@ -110,13 +112,15 @@ async def _until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
 
 
 def _text(app: AgentTopApp) -> str:
-    lines = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in lines)
+    """What is on the screen, out of a picture of it."""
+    lines = re.findall(r"<text [^>]*>([^<]*)</text>", app.export_screenshot(simplify=True))
+    return html.unescape("\n".join(lines)).replace("\xa0", " ")
 
 
 def lean(svg: str) -> str:
     """Without fonts from the web (no page shows them inside ``<img>``); every run of text keeps its cells."""
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\bterminal-\d+", "terminal", svg)  # a checksum of everything, the folder's name included
     svg = re.sub(r"font-family: Fira Code, monospace;", f"font-family: {FONT};", svg)
     svg = re.sub(r"<text ([^>]*?)>([^<]*)</text>", _cells, svg)
     return re.sub(r"[ \t]+\n", "\n", svg).strip() + "\n"
@@ -136,37 +140,46 @@ def _cells(text: re.Match[str]) -> str:
         wide = cell_len(part) * cell
         if part.strip("\xa0 "):
             shown = html.escape(part, quote=False).replace("\xa0", "&#160;")
-            runs.append(
-                f'<text {kept} x="{x:.1f}" textLength="{wide:.1f}" lengthAdjust="spacingAndGlyphs">{shown}</text>'
-            )
+            place = f'x="{x:.1f}" textLength="{wide:.1f}" lengthAdjust="spacingAndGlyphs"'
+            runs.append(f"<text {kept} {place}>{shown}</text>")
         x += wide
     return "".join(runs)
 
 
-async def main(wanted: list[str]) -> None:
-    """Draw all pictures, or the wanted ones."""
-    tabs._host = lambda: "devbox"
-    HOME.mkdir(mode=0o700)  # a fixed path, because one picture shows it
-    try:
-        claude = HOME / "bin" / "claude"  # the launch dialog as it is where Claude Code is installed
-        claude.parent.mkdir()
-        claude.touch(mode=0o755)
-        os.environ["PATH"] = f"{claude.parent}{os.pathsep}{os.environ['PATH']}"
-        async with world(HOME) as scene:
-            for picture in PICTURES:
-                if wanted and picture.name not in wanted:
-                    continue
-                file = HERE / f"{picture.name}.svg"
-                file.write_text(await draw(picture, scene))
-                print(f"{file.relative_to(HERE.parent)}  {file.stat().st_size // 1000} kB")
-    finally:
-        shutil.rmtree(HOME)
+async def main(wanted: list[str], into: Path, home: Path) -> None:
+    """Draw all pictures, or the wanted ones, with a kernel that lives in ``home``."""
+    async with world(home) as scene:
+        for picture in PICTURES:
+            if wanted and picture.name not in wanted:
+                continue
+            svg = await draw(picture, scene)
+            file = into / f"{picture.name}.svg"
+            file.write_text(svg.replace(str(home), SHOWN))
+            print(f"{picture.name}.svg  {len(svg) // 1000} kB")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """From the command line: on a machine that is always the same, and in UTC."""
+    parser = argparse.ArgumentParser(description="Draw the pictures.")
+    parser.add_argument("--into", type=Path, default=HERE, help="where they go")
+    parser.add_argument("names", nargs="*", choices=[[], *(picture.name for picture in PICTURES)])
+    given = parser.parse_args()
+    into: Path = given.into.resolve()
     os.environ["TZ"] = "UTC"
     time.tzset()
     for name in [name for name in os.environ if name.startswith("AGENTTOP_")]:
         del os.environ[name]
+    socket.gethostname = lambda: "devbox"
     os.chdir("/")
-    anyio.run(main, sys.argv[1:])
+    # As long as the path that is shown in its place, so that nothing moves.
+    with tempfile.TemporaryDirectory(prefix="agenttop-", dir="/tmp") as home:
+        assert len(home) == len(SHOWN), home
+        claude = Path(home, "bin", "claude")  # the launch dialog as it is where Claude Code is installed
+        claude.parent.mkdir()
+        claude.touch(mode=0o755)
+        os.environ["PATH"] = f"{claude.parent}{os.pathsep}{os.environ['PATH']}"
+        anyio.run(main, given.names, into, Path(home))
+
+
+if __name__ == "__main__":
+    run()

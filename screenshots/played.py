@@ -258,7 +258,10 @@ class PlayedBackend(Backend):
             did("KILL sent to 1 process", f"{actor.pid} python, start time checked")
             how = Exit(signal=signal.SIGKILL)
         else:
-            did(f"{'TERM' if grace else 'KILL'} sent to {count} processes", "pid and start time checked for each")
+            did(
+                f"{'TERM' if grace else 'KILL'} sent to {count} processes",
+                "pid and start time checked for each",
+            )
             how = Exit(signal=signal.SIGTERM if grace else signal.SIGKILL)
         self.clock.advance(0.012)
         did("cgroup.procs is empty", "0 survivors, 0 zombies")

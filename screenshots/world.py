@@ -46,6 +46,19 @@ class World(NamedTuple):
     client: KernelClient
 
 
+class Still(rows.Machine):
+    """A machine that is the same wherever the pictures are drawn."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock, self.cores, self.memory = clock, 8, 32 << 30
+
+    def cpu_seconds(self) -> float:
+        return 0.012 * self.clock.monotonic()
+
+    def resident(self) -> int:
+        return 71 << 20
+
+
 @contextlib.asynccontextmanager
 async def world(home: Path) -> AsyncIterator[World]:
     """Bring the demo's fleet up in ``home`` and let twelve minutes pass."""
@@ -62,9 +75,9 @@ async def world(home: Path) -> AsyncIterator[World]:
         paths.config_file.write_text(
             f'[providers.anthropic]\nbase_url = "{provider.url}"\nkey_env = "DEMO_KEY"\n'
         )
-        kernel = Kernel(paths, config.load(paths), clock=clock, environ={"DEMO_KEY": "demo"})
+        keys = {"DEMO_KEY": "demo"}
+        kernel = Kernel(paths, config.load(paths), clock=clock, environ=keys, machine=Still(clock))
         async with kernel.running():
-            kernel.feed._headers._cores, kernel.feed._headers._memory = 8, 32 << 30
             client = kernel.client("ana")
             try:
                 await _Story(clock, cast, kernel, client, provider).tell()
@@ -87,8 +100,6 @@ def _play(clock: ManualClock, played: dict[str, type[backend.Backend]]) -> None:
     backend.names = lambda: sorted(played)
     # Progress is noted when the story says so, not each second of the machine that draws.
     kernels.Limits = functools.partial(Limits, tick_seconds=FOR_EVER)
-    rows._resident = lambda page: 71 << 20
-    rows._cpu_seconds = lambda: 0.012 * clock.monotonic()
 
 
 class _Story:
@@ -123,7 +134,7 @@ class _Story:
         await self.go_on(START + 12 * 60)
         await self.measure()
 
-    def agent(self, ref: str):  # noqa: ANN201 - the kernel's own record
+    def agent(self, ref: str):
         return self.kernel.books.committed.agents[ref]
 
     def id(self, name: str) -> str:
@@ -180,8 +191,7 @@ class _Story:
         while then != self.clock.now:  # what comes before the silence has come
             then = self.clock.now
             await anyio.sleep(0.15)
-        for exchange in list(self.kernel.gateway._exchanges):
-            exchange.tick(self.clock.monotonic())
+        self.kernel.gateway.look(self.clock.monotonic(), 0.0)
         await self.until(lambda: any(call.usage.output for call in self.agent(ref).calls.values()))
 
     def hangs(self, ref: str) -> bool:
@@ -200,8 +210,7 @@ class _Story:
 
     async def measure(self) -> None:
         """Two samples, a second apart, and none after them."""
-        await self.kernel.feed.sampler.tick()
+        await self.kernel.feed.measure()
         self.clock.advance(1.0)
-        await self.kernel.feed.sampler.tick()
-        self.kernel.feed._headers.tick()
+        await self.kernel.feed.measure()
         self.cast.measured = True
