@@ -73,7 +73,8 @@ class Provider(BaseModel):
     """Limits of models, by shell pattern: ``[providers.NAME.models."claude-*"]``. All models that match a
     pattern share its limits; of several patterns that match, the longest counts."""
     fallback: str | None = None
-    """Another provider of the same protocol, which takes the calls while this one is broken."""
+    """Another provider of the same protocol, with a key of its own, which takes the calls while this one is
+    broken."""
 
     @field_validator("name")
     @classmethod
@@ -273,4 +274,6 @@ def fallback_problem(provider: Provider, providers: Mapping[str, Provider]) -> s
         return "a provider cannot be its own fallback"
     if other.protocol != provider.protocol:
         return f"{other.name} speaks {other.protocol}, {provider.name} {provider.protocol}"
+    if other.auth != "inject":
+        return f"{other.name} has auth = 'passthrough': it would be sent credentials for {provider.name}"
     return ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from agenttop.core.agents.spec import AgentSpec, Restart
 from agenttop.core.config import Config, load
 from agenttop.core.errors import ConfigError
+from agenttop.core.gateway.providers import CallLimits
 from agenttop.core.paths import Paths
 
 
@@ -112,6 +114,56 @@ refresh = "500ms"
     assert (config.screen.theme, config.screen.window, config.screen.refresh) == ("dusk", "hour", 0.5)
 
 
+def test_limits_fallbacks_prices_and_runaways_can_be_written(paths: Paths) -> None:
+    paths.config_file.write_text(
+        """
+[providers.anthropic]
+limits = { concurrency = 8, requests = 60, tokens = 400_000 }
+fallback = "proxy"
+
+[providers.anthropic.models."claude-opus-*"]
+requests = 10
+
+[providers.proxy]
+protocol = "anthropic"
+base_url = "http://127.0.0.1:4000"
+key_env = "PROXY_KEY"
+
+[models."claude-*"]
+input = 3.00
+output = 15
+cache_read = 0.3
+context = 1_000_000
+
+[models."vllm/*"]
+context = 32_768
+max_output = 4096
+
+[runaway]
+enabled = false
+window = "5m"
+"""
+    )
+    config = load(paths)
+    anthropic = config.providers["anthropic"]
+    assert anthropic.limits == CallLimits(concurrency=8, requests=60, tokens=400_000)
+    assert anthropic.models == {"claude-opus-*": CallLimits(requests=10)}
+    assert anthropic.fallback == "proxy"
+    assert anthropic.key_env == "ANTHROPIC_API_KEY"
+    assert config.models["claude-*"].input == Decimal("3.0")
+    assert config.models["vllm/*"].max_output == 4096
+    assert (config.runaway.enabled, config.runaway.window, config.runaway.identical) == (False, 300.0, 8)
+
+
+def test_a_fallback_is_never_sent_other_credentials(paths: Paths) -> None:
+    error = refusal(
+        paths,
+        "[providers.a]\nprotocol = 'openai'\nbase_url = 'http://h'\nauth = 'passthrough'\n"
+        "[providers.openai]\nauth = 'passthrough'\nfallback = 'a'\n",
+    )
+    assert "line 7: providers.openai.fallback: a has auth = 'passthrough'" in error.what
+
+
 @pytest.mark.parametrize(
     ("text", "line", "field", "message"),
     [
@@ -144,6 +196,39 @@ refresh = "500ms"
         ),
         ("[providers.anthropic]\nname = 'x'\n", 2, "providers.anthropic.name", "no such key"),
         ("[providers.anthropic]\nbase_url = 'ftp://x'\n", 2, "providers.anthropic.base_url", "http://HOST"),
+        (
+            "[providers.anthropic]\nlimits = { requests = 0 }\n",
+            2,
+            "providers.anthropic.limits.requests",
+            "greater than 0",
+        ),
+        (
+            "[providers.anthropic]\n[providers.anthropic.models.'claude-*']\nconcurency = 1\n",
+            3,
+            'providers.anthropic.models."claude-*".concurency',
+            "did you mean concurrency?",
+        ),
+        (
+            "[providers.anthropic]\nfallback = 'x'\n",
+            2,
+            "providers.anthropic.fallback",
+            "there is no provider x",
+        ),
+        (
+            "[providers.anthropic]\nfallback = 'openai'\n",
+            2,
+            "providers.anthropic.fallback",
+            "openai speaks openai",
+        ),
+        (
+            "[providers.openai]\nfallback = 'openai'\n",
+            2,
+            "providers.openai.fallback",
+            "its own fallback",
+        ),
+        ("[models.'gpt-*']\ninput = 1\n", 1, 'models."gpt-*"', "a price has input and output at least"),
+        ("[models.x]\ncontext = 0\n", 2, "models.x.context", "greater than or equal to 1"),
+        ("[runaway]\nidentical = 1\n", 2, "runaway.identical", "greater than or equal to 2"),
         ("[providers]\nanthropic = 5\n", 2, "providers.anthropic", "this is a table"),
         ("providers = 5\n", 1, "providers", "valid dictionary"),
         ("[backends]\ndocker = 1\n", 2, "backends.docker", "valid dictionary"),

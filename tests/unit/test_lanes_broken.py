@@ -159,6 +159,24 @@ async def test_calls_go_to_the_fallback_meanwhile_and_back_after(tasks: anyio.ab
     assert [one.provider for one in (*waiting, new)].count("anthropic") == 5
 
 
+async def test_an_agent_that_may_not_use_the_fallback_waits(tasks: anyio.abc.TaskGroup) -> None:
+    stage = Stage(tasks, provider(fallback="spare"), provider("spare"))
+    await broken(stage)
+    bound, free = stage.ask("bound", may_use=["anthropic"]), stage.ask("free", may_use=["anthropic", "spare"])
+    stage.answer(await first_of(stage, "spare"))
+    await stage.settled()
+    assert (bound.provider, free.provider) == (None, "spare")
+
+
+async def first_of(stage: Stage, name: str) -> Asked:
+    """A call that warms a provider up."""
+    await stage.pass_time(2.1)
+    asked = stage.ask("warm", provider=name)
+    await stage.settled()
+    assert asked.provider == name
+    return asked
+
+
 async def test_a_fallback_that_breaks_as_well_gives_the_calls_back(tasks: anyio.abc.TaskGroup) -> None:
     stage = Stage(tasks, provider(fallback="spare"), provider("spare", fallback="anthropic"))
     waiting = await broken(stage)

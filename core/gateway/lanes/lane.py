@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from random import Random
@@ -44,6 +44,8 @@ class Ticket(Place):
     model: str | None = None
     home: str = ""
     """The provider it asked for."""
+    may_use: Collection[str] | None = None
+    """Providers; ``None`` is all."""
     lane: Lane | None = None
     """Where it waits or runs; ``None`` while its answer was taken back."""
     running: bool = False

@@ -87,7 +87,7 @@ class Lanes:
             self._calls[waiter.call] = ticket
         elif ticket.lane is not None:
             raise ValueError(f"the call {waiter.call} has entered already")
-        ticket.nice = waiter.nice
+        ticket.nice, ticket.may_use = waiter.nice, waiter.may_use
         return ticket
 
     def answered(self, call: str, provider: str, status: int, headers: Mapping[bytes, bytes]) -> Verdict:
@@ -148,18 +148,19 @@ class Lanes:
     # --- which lane
 
     def _put(self, ticket: Ticket, now: float) -> None:
-        lane = self._route(self._lanes[ticket.home], now)
+        lane = self._route(ticket, now)
         lane.put(ticket, now)
         self._pump(lane, now)
 
-    def _route(self, home: Lane, now: float) -> Lane:
-        """The provider's own lane, or while that is broken the first of its fallbacks that takes calls."""
-        lane, seen = home, {home.name}
+    def _route(self, ticket: Ticket, now: float) -> Lane:
+        """Its own provider's lane, or while that is broken the first of its fallbacks that takes the call."""
+        home = lane = self._lanes[ticket.home]
+        seen = {home.name}
         while lane.breaker.blocked_until(now) is not None and lane.provider.fallback is not None:
             following = self._lanes.get(lane.provider.fallback)
             if following is None or following.name in seen:
                 return home
-            if following.takes(now):
+            if following.takes(now) and (ticket.may_use is None or following.name in ticket.may_use):
                 return following
             lane = following
             seen.add(lane.name)
@@ -185,7 +186,7 @@ class Lanes:
         """Let waiting calls wait where they should now."""
         changed: dict[str, Lane] = {}
         for ticket in tickets:
-            lane, old = self._route(self._lanes[ticket.home], now), ticket.lane
+            lane, old = self._route(ticket, now), ticket.lane
             if old is None or old is lane:
                 continue
             old.withdraw(ticket, now)

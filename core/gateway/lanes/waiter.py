@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, NamedTuple
 
 from ...agents.spec import Queue
@@ -16,7 +16,10 @@ Waits = Callable[[Waiting, str], None]
 
 
 class Waiter(NamedTuple):
-    """One call. ``tokens`` is an estimate of its input and output together."""
+    """One call. ``tokens`` is an estimate of its input and output together.
+
+    ``may_use`` are the providers its agent may use, fallbacks among them; ``None`` is all.
+    """
 
     call: str
     agent: str
@@ -25,3 +28,4 @@ class Waiter(NamedTuple):
     nice: int
     queue: Queue
     tokens: int
+    may_use: Collection[str] | None = None
