@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import lru_cache, partial
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 
 from ..journal.events import Usage
+from .rates import Rates, rates
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import PriceCalculation
 
 log = logging.getLogger("agenttop.prices")
 
@@ -166,22 +169,23 @@ def context_limit(provider: Priced | str | None, model: str | None) -> int | Non
     return Prices().quote(provider, model, Usage()).context_limit
 
 
-def _listed(lists: list[tuple[str | None, str | None]], model: str, usage: Usage) -> Quote | None:
-    from genai_prices import Usage as ListedUsage
-
+def _listed(lists: Sequence[_List], model: str, usage: Usage) -> Quote | None:
     warm()
-    assert _snapshot is not None
-    listed = ListedUsage(
-        input_tokens=usage.input + usage.cache_read + usage.cache_write,
-        cache_read_tokens=usage.cache_read,
-        cache_write_tokens=usage.cache_write,
-        cache_write_1h_tokens=usage.cache_write_1h,
-        output_tokens=usage.output,
-    )
-    for provider_id, url in lists:
+    for listing in lists:
+        key = (listing, model)
+        known = _rates.get(key)
+        if isinstance(known, Rates):
+            return Quote(float(known.cost(usage)), known.context_limit)
+        if known == "unlisted":
+            continue
+        if known is None and len(_rates) >= _REMEMBERED:  # model names come from clients
+            _rates.clear()
         try:
-            found = _snapshot.calc(listed, model, provider_id, url, None)
+            found = _calc(listing, model, usage)
+            if known is None:
+                _rates[key] = rates(partial(_calc, listing, model)) or "varied"
         except LookupError:
+            _rates[key] = "unlisted"
             continue
         except ValueError as error:
             log.warning("no price for %s: %s", model[:80], error)
@@ -190,18 +194,41 @@ def _listed(lists: list[tuple[str | None, str | None]], model: str, usage: Usage
     return None
 
 
-def _lists(provider: Priced | str | None) -> list[tuple[str | None, str | None]]:
+_List = tuple[str | None, str | None]
+"""A price list: genai-prices' id of a provider, or an address it has."""
+_rates: dict[tuple[_List, str], Rates | Literal["varied", "unlisted"]] = {}
+"""What is known of models that were asked for: a price that is the same at any time and for any amount, one
+that is not, or none in this list."""
+
+
+def _calc(listing: _List, model: str, usage: Usage) -> PriceCalculation:
+    from genai_prices import Usage as ListedUsage
+
+    assert _snapshot is not None
+    listed = ListedUsage(
+        input_tokens=usage.input + usage.cache_read + usage.cache_write,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        cache_write_1h_tokens=usage.cache_write_1h,
+        output_tokens=usage.output,
+    )
+    return _snapshot.calc(listed, model, *listing, None)
+
+
+def _lists(provider: Priced | str | None) -> Sequence[_List]:
     if provider is None:
-        return []
+        return ()
     if isinstance(provider, str):
-        return [(_NAME_IDS.get(provider, provider), None)]
-    found: list[tuple[str | None, str | None]] = [
-        (_NAME_IDS.get(provider.name, provider.name), None),
-        (None, provider.base_url),
-    ]
-    if not _at_home(provider.base_url):
-        found.append((_PROTOCOL_IDS.get(provider.protocol, provider.protocol), None))
-    return found
+        return ((_NAME_IDS.get(provider, provider), None),)
+    return _lists_of(provider.name, provider.protocol, provider.base_url)
+
+
+@lru_cache(maxsize=256)
+def _lists_of(name: str, protocol: str, base_url: str) -> tuple[_List, ...]:
+    found: list[_List] = [(_NAME_IDS.get(name, name), None), (None, base_url)]
+    if not _at_home(base_url):
+        found.append((_PROTOCOL_IDS.get(protocol, protocol), None))
+    return tuple(found)
 
 
 def _at_home(url: str) -> bool:
