@@ -47,6 +47,8 @@ class GatewayTable(_Table):
 
     port: Annotated[int, Field(ge=1024, le=65_535)] | None = None
     """Instead of the port that was chosen once for the state directory."""
+    check_peers: bool = True
+    """Take an agent's secret only from connections of its own processes, where that can be told."""
     max_body: Annotated[Bytes, Field(ge=1 << 10, le=1 << 30)] = 32 << 20
     """The largest request body an agent may send, in bytes."""
 

@@ -22,7 +22,8 @@ from .paths import Paths
 
 GATEWAY = "gateway"
 """The holder's key of the loopback listener."""
-_DOOR = "door:"
+DOOR = "door:"
+"""What the keys of doors that backends opened begin with."""
 _KEPT = "kept:"
 
 
@@ -82,7 +83,7 @@ class GatewayDoors:
             if GATEWAY not in kept:
                 await self._make()
             await self._read_port()
-            self._doors = {key.removeprefix(_DOOR) for key in kept if key.startswith(_DOOR)}
+            self._doors = {key.removeprefix(DOOR) for key in kept if key.startswith(DOOR)}
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.holder.watch, name="holder")
                 try:
@@ -99,12 +100,12 @@ class GatewayDoors:
         self._open = True
         await self._serve(GATEWAY)
         for key in sorted(self._doors):
-            await self._serve(_DOOR + key)
+            await self._serve(DOOR + key)
 
     async def close(self) -> None:
         """Stop serving; the sockets stay, and calls wait in them for the next kernel."""
         self._open = False
-        for key in [GATEWAY, *(_DOOR + key for key in self._doors)]:
+        for key in [GATEWAY, *(DOOR + key for key in self._doors)]:
             await self._server.stop_serving(key)
 
     async def dismiss(self) -> None:
@@ -116,18 +117,18 @@ class GatewayDoors:
     async def add(self, key: str, listener: socket.socket) -> None:
         """Keep ``listener``, which is taken over and replaces what ``key`` named, and serve on it."""
         with listener:
-            await self._server.stop_serving(_DOOR + key)
-            await self.holder.put(_DOOR + key, listener.fileno())
+            await self._server.stop_serving(DOOR + key)
+            await self.holder.put(DOOR + key, listener.fileno())
         self._doors.add(key)
         if self._open:
-            await self._serve(_DOOR + key)
+            await self._serve(DOOR + key)
 
     async def remove(self, key: str) -> None:
         """Stop serving and close everywhere; unknown keys are ignored."""
         if key in self._doors:
             self._doors.discard(key)
-            await self._server.stop_serving(_DOOR + key)
-            await self.holder.drop(_DOOR + key)
+            await self._server.stop_serving(DOOR + key)
+            await self.holder.drop(DOOR + key)
 
     def has(self, key: str) -> bool:
         """Whether this door is open."""

@@ -28,6 +28,7 @@ from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .agents.trimming import Trimmer
 from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
+from .backend import SocketPeer
 from .budget.prices import Prices
 from .clock import Clock, SteadyClock, SystemClock
 from .config import Config
@@ -39,6 +40,7 @@ from .gateway.gateway import Gateway
 from .gateway.identity import Identity
 from .gateway.limits import Limits
 from .gateway.meters import Meters
+from .gateway.peers import Peers
 from .gateway.providers import KeyRing, Provider
 from .halt import KillSwitch
 from .journal import events as ev
@@ -140,6 +142,7 @@ class Kernel:
             tasks.start_soon(self.feed.run, name="feed")
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
+            tasks.start_soon(self._read_keyring, name="keyring")
             tasks.start_soon(self.money.made.run, name="budgets")
             try:
                 await self._adopt(tasks)
@@ -164,7 +167,10 @@ class Kernel:
         )
         self.money = Money(self.books, self.desk, self.meters, self.clock)
         limits = Limits(body_bytes=self.config.gateway.max_body)
-        self.gateway = Gateway(self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices)
+        vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
+        self.gateway = Gateway(
+            self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices, vouch=vouch
+        )
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:
@@ -196,6 +202,7 @@ class Kernel:
             self.started,
             lambda: self.problem,
             self._machine,
+            self.desk.lanes,
         )
 
     async def _begin(self) -> None:
@@ -242,6 +249,30 @@ class Kernel:
         except AgentTopError as error:
             log.warning("the journal did not take the kernel's end: %s", error)
         await self.backends.close()
+
+    async def _owns(self, agent: str, peer: SocketPeer) -> bool | None:
+        """Whether a connection comes from this agent's tree, as its backend knows it."""
+        run = self.supervisor.runs.get(agent)
+        if run is None:
+            return None
+        try:
+            return await run.backend.owns(run.ref, peer)
+        except AgentTopError as error:
+            log.info("whose a connection is cannot be told: %s", error)
+            return None
+
+    async def _read_keyring(self) -> None:
+        """Read the provider keys that lie in the system's keyring; calls that wait for them go on."""
+        wanted = [provider for provider in self.config.providers.values() if provider.key_keyring]
+        if not wanted:
+            return
+        try:
+            found = await anyio.to_thread.run_sync(self.keys.read_keyring, wanted, abandon_on_cancel=True)
+        except AgentTopError as error:
+            log.warning("%s", error)
+            return
+        for name in found:
+            self.desk.came(name)
 
     def finish(self, reason: str) -> None:
         """Ask whoever runs this kernel to leave ``running``."""

@@ -255,6 +255,11 @@ class CallDesk:
                 self._supplied.add(name)
         self.wake()
 
+    def came(self, name: str) -> None:
+        """The provider key of this name is there now; calls that waited for it go on."""
+        self._supplied.add(name)
+        self.wake()
+
     def wake(self) -> None:
         """Something that calls wait for may have come: a key, a resume."""
         self.gate.wake()

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Awaitable, Callable
 
 from ..backend import SocketPeer
+from ..doors import DOOR
 
 _SOCK_DIAG = 4
 _BY_FAMILY = 20
@@ -85,13 +86,15 @@ class Peers:
     def __init__(self, owns: Owns) -> None:
         self._owns = owns
 
-    async def vouch(self, agent: str, door: str, near: object, far: object) -> bool:
+    async def vouch(self, agent: str, listener: str, near: object, far: object) -> bool:
         """Whether this connection may speak for ``agent``; true where nobody can tell.
 
         Args:
+            listener: The key of the listener it came through.
             near: ``getsockname`` of the accepted socket.
             far: ``getpeername`` of it.
         """
+        door = listener.removeprefix(DOOR) if listener.startswith(DOOR) else ""
         peer: SocketPeer | None = None
         if isinstance(near, tuple) and isinstance(far, tuple) and len(near) >= 2 and len(far) >= 2:
             peer = peer_of((near[0], near[1]), (far[0], far[1]), door)

@@ -68,5 +68,5 @@ async def test_only_what_is_known_to_be_a_stranger_is_turned_away(known: bool | 
         asked.append((agent, peer))
         return known
 
-    assert await Peers(owns).vouch("a1", "docker:a1.1", None, None) is vouched
+    assert await Peers(owns).vouch("a1", "door:docker:a1.1", None, None) is vouched
     assert asked == [("a1", SocketPeer("docker:a1.1", None, None, None))]
