@@ -64,7 +64,7 @@ class Money:
     def _info(self, name: str) -> BudgetInfo:
         state = self._fleet.budgets.get(name)
         if state is None:
-            raise Conflict(f"the budget {name} is gone", "it was removed meanwhile")
+            raise Conflict(f"the budget {name} is gone", "It was removed meanwhile")
         return views.info(state, self._fleet, self._meters, self._desk.admission.held(), self._now)
 
     async def set(self, budget: Budget, by: str) -> BudgetInfo:
@@ -81,7 +81,7 @@ class Money:
         if state is not None and state.source == "spec" and state.budget.target != budget.target:
             raise UsageError(
                 f"the budget {budget.name} is not replaced",
-                "an agent's own spec makes it",
+                "An agent's own spec makes it",
                 "Take another name",
             )
         await self.made.set(budget, "person", by)
@@ -98,7 +98,7 @@ class Money:
             agent = None
         if agent is not None and (state := budgets.get(spec_budget_name(agent.id))) is not None:
             return state
-        raise UsageError(f"there is no budget {name}", "", "agenttop budget lists them")
+        raise UsageError(f"there is no budget {name}", "", "See agenttop budget")
 
     async def extend(self, request: ExtendRequest, by: str) -> BudgetInfo:
         """Add to a budget's limit until its present window ends.
@@ -185,16 +185,16 @@ class Money:
             elif agent.approvals:
                 chosen.append((ref, [fleet.approvals[key] for key in agent.approvals]))
             elif ref in refs:
-                chosen.append((ref, Conflict(f"nothing is asked about {agent.name}", f"it is {agent.shown}")))
+                chosen.append((ref, Conflict(f"nothing is asked about {agent.name}", f"It is {agent.shown}")))
         return chosen
 
     async def _answer(self, approval: Approval, request: AnswerRequest, by: str) -> str:
         if approval.id not in self._books.pending.approvals:
-            raise Conflict(f"the question {approval.id} is settled", "somebody else answered it")
+            raise Conflict(f"the question {approval.id} is settled", "Somebody else answered it")
         answer, about = request.answer, approval.about
         if answer in ("extend", "allow") and (answer == "extend") != (about == "budget"):
-            other = "a runaway is allowed" if about == "runaway" else "a budget is extended"
-            raise UsageError(f"{answer} does not answer this question", f"it is about a {about}", other)
+            other = "A runaway is allowed" if about == "runaway" else "A budget is extended"
+            raise UsageError(f"{answer} does not answer this question", f"It is about a {about}", other)
         events: list[ev.Event] = [
             ev.ApprovalAnswered(
                 agent=approval.agent,
@@ -208,7 +208,7 @@ class Money:
         state = self._books.pending.budgets.get(approval.budget or "")
         if answer == "extend":
             if state is None:
-                raise Conflict(f"the budget {approval.budget} is gone", "it was removed meanwhile")
+                raise Conflict(f"the budget {approval.budget} is gone", "It was removed meanwhile")
             events.append(self._extension(state, request.usd, request.tokens, approval.agent, by))
         await self._desk.answer(approval, events, answer, by)
         return _done(answer, approval, request)

@@ -85,7 +85,7 @@ class Budgets:
             UsageError: There is none of this name.
         """
         if name not in self._books.pending.budgets:
-            raise UsageError(f"there is no budget {name}", "", "agenttop budget lists them")
+            raise UsageError(f"there is no budget {name}", "", "See agenttop budget")
         await self._books.commit(ev.BudgetRemoved(name=name, by=by))
 
     # --- declared ones ---------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Budgets:
             other = self._books.pending.budgets.get(budget.name)
             if source == "fleet" and other is not None and (other.source, other.by) != (source, by):
                 whose = other.by or other.source
-                raise UsageError(f"the budget {budget.name} exists already", f"it is of {whose}")
+                raise UsageError(f"the budget {budget.name} exists already", f"It is of {whose}")
         self._by_name[source, by] = [budget for budget in budgets if budget.scope == "agent"]
         wanted = {budget.name: found for budget in budgets if (found := self._aimed(budget)) is not None}
         for name, state in list(self._books.pending.budgets.items()):

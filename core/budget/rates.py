@@ -56,5 +56,5 @@ def rates(calc: Callable[[Usage], PriceCalculation]) -> Rates | None:
         return None
     if not all(isinstance(rate, Decimal) for rate in vars(found.model_price).values() if rate is not None):
         return None  # by tiers
-    each = [calc(probe).total_price for probe in _PROBES]
-    return Rates(*each, found.model.context_window)
+    fresh, read, five, hour, output = (calc(probe).total_price for probe in _PROBES)
+    return Rates(fresh, read, five, hour, output, found.model.context_window)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..agents.states import Pause
 from ..api import EventInfo
+from ..budget.amount import said
 from . import events as ev
 from .events import Event, Record
 
 #: Kinds that are noise to a person who looks at the fleet; ``events`` shows them all the same.
-QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased"})
+QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased", "RequestPassed"})
 
 
 def describe(event: Event) -> str:
@@ -109,8 +110,79 @@ def _call(event: Event) -> str:
                 + (f" {event.status}" if event.status and event.outcome == "error" else "")
             )
             return f"call {event.model or event.provider}: {tokens}, {money}{ended}"
+        case ev.CallThrottled():
+            what = f"answered {event.status}" if event.status is not None else "was not reached"
+            again = "" if event.retry_after is None else f", retry after {event.retry_after:.0f} s"
+            return f"{event.provider} {what}{again}: the call waits for another turn"
+        case ev.RequestPassed():
+            return f"{event.method} {event.path} passed to {event.provider}" + (
+                f", {event.status}" if event.status is not None else ""
+            )
+        case _:
+            return _money(event)
+
+
+def _money(event: Event) -> str:
+    match event:
+        case ev.BudgetSet():
+            return f"budget {event.budget.name} set: {_limit(event)}{_by(event.by)}"
+        case ev.BudgetRemoved():
+            return f"budget {event.name} removed{_by(event.by)}"
+        case ev.BudgetExtended():
+            return f"budget {event.name} extended by {_amounts(event.usd, event.tokens)}{_by(event.by)}"
+        case ev.BudgetWarned():
+            return f"budget {event.name}: {event.used:.0%} used"
+        case ev.BudgetBreached():
+            return f"budget {event.name} breached, {event.action}{_because(_short(event))}"
+        case ev.ApprovalRequested():
+            return f"asks: {event.question}"
+        case ev.ApprovalAnswered():
+            return _answered(event)
+        case ev.FleetHalted():
+            return f"halted{_by(event.by)}: every call is held, every agent frozen"
+        case ev.FleetUnhalted():
+            return f"unhalted{_by(event.by)}"
+        case ev.BreakerMoved():
+            return f"breaker of {event.provider} {event.state}{_because(event.why)}"
         case _:
             return event.kind
+
+
+def _amounts(usd: float | None, tokens: int | None) -> str:
+    found = [said(usd)] if usd else []
+    found += [f"{tokens:,} tokens"] if tokens else []
+    return " and ".join(found) or "nothing"
+
+
+def _limit(event: ev.BudgetSet) -> str:
+    budget = event.budget
+    usd = None if budget.usd is None else float(budget.usd)
+    window = "in all" if budget.window == "total" else f"a {budget.window}"
+    covered = budget.scope if not budget.target else f"{budget.scope} {budget.target}"
+    return f"{_amounts(usd, budget.tokens)} {window} for {covered}, then {budget.action}"
+
+
+def _short(event: ev.BudgetBreached) -> str:
+    parts = []
+    if event.needed_usd is not None:
+        parts.append(f"needs up to {said(event.needed_usd)}, {said(event.left_usd or 0)} left")
+    if event.needed_tokens is not None:
+        parts.append(f"needs up to {event.needed_tokens:,} tokens, {event.left_tokens or 0:,} left")
+    return "; ".join(parts)
+
+
+_ANSWERS = {
+    "once": "one call let through",
+    "extend": "budget extended",
+    "allow": "allowed to go on",
+    "deny": "refused",
+    "kill": "killed",
+    "withdrawn": "needs no answer any more",
+}
+
+
+def _answered(event: ev.ApprovalAnswered) -> str:
+    return f"question {event.approval}: {_ANSWERS[event.answer]}{_by(event.by)}"
 
 
 def info(record: Record, name: str | None) -> EventInfo:
