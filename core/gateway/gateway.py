@@ -27,6 +27,7 @@ from .server import ClientConnection
 from .upstream import Pool
 
 log = logging.getLogger("agenttop.gateway")
+_SPARE_WORKERS = 64
 
 
 class Gateway:
@@ -76,6 +77,9 @@ class Gateway:
         self._connections: set[ClientConnection] = set()
         self._exchanges: set[Exchange] = set()
         self._arrived: asyncio.Queue[Exchange] | None = None
+        self._short = asyncio.Event()
+        self._free = 0
+        """Workers that wait for an exchange, or are about to."""
         self._running = False
         self._closing = False
         self._quiet = anyio.Event()
@@ -87,7 +91,7 @@ class Gateway:
             tasks.start_soon(self._parts.prices.ready)
             tasks.start_soon(self._tick)
             self._arrived = asyncio.Queue()
-            tasks.start_soon(self._dispatch, tasks, self._arrived)
+            tasks.start_soon(self._hire, tasks, self._arrived)
             self._running = True
             try:
                 yield self
@@ -175,26 +179,39 @@ class Gateway:
         else:
             self._exchanges.add(exchange)
             self._arrived.put_nowait(exchange)
+            if self._arrived.qsize() > self._free:
+                self._short.set()
         return exchange
 
     # --- inside
 
-    async def _dispatch(self, tasks: anyio.abc.TaskGroup, arrived: asyncio.Queue[Exchange]) -> None:
-        """Start exchanges. Connections cannot do it themselves: their callbacks run outside of any task,
-        where anyio does not know its loop. The queue holds one exchange per connection at most."""
+    async def _hire(self, tasks: anyio.abc.TaskGroup, arrived: asyncio.Queue[Exchange]) -> None:
+        """See that nobody waits for a worker. Connections cannot start exchanges themselves: their
+        callbacks run outside of any task, where anyio does not know its loop. The queue holds one
+        exchange per connection at most."""
         try:
             while True:
-                tasks.start_soon(self._run, await arrived.get())
+                await self._short.wait()
+                self._short.clear()
+                while arrived.qsize() > self._free:
+                    self._free += 1
+                    tasks.start_soon(self._work, arrived)
         finally:
             self._arrived = None
             while not arrived.empty():
                 self._ended(arrived.get_nowait())
 
-    async def _run(self, exchange: Exchange) -> None:
-        try:
-            await exchange.run()
-        finally:
-            self._ended(exchange)
+    async def _work(self, arrived: asyncio.Queue[Exchange]) -> None:
+        """Run exchanges one after the other: a new task for each would cost more than the metering."""
+        while self._free <= _SPARE_WORKERS:
+            exchange = await arrived.get()
+            self._free -= 1
+            try:
+                await exchange.run()
+            finally:
+                self._ended(exchange)
+            self._free += 1
+        self._free -= 1
 
     def _ended(self, exchange: Exchange) -> None:
         self._exchanges.discard(exchange)

@@ -102,9 +102,8 @@ class Passage(ABC):
         relay = self.relay
         if relay is None:
             return
-        relay.seen_at += frozen
         limit = self._parts.limits.upstream_seconds
-        if relay.waiting_for_upstream and now - relay.seen_at > limit:
+        if relay.silent(now, frozen) > limit:
             relay.stop("timeout", f"the provider sent nothing for {limit:g} s")
 
     # --- forwarding
@@ -143,7 +142,8 @@ class Passage(ABC):
         """
         fresh = more
         while True:
-            await anyio.lowlevel.checkpoint_if_cancelled()
+            if self._stopped is not None:
+                await anyio.lowlevel.checkpoint_if_cancelled()
             upstream = await self._parts.pool.acquire(to.origin, fresh=fresh)
             if self._stopped is not None:  # meanwhile: not one byte goes out any more
                 upstream.release()
@@ -207,7 +207,7 @@ class Passage(ABC):
                 upstream.sending = False
                 return
             upstream.send(chunk(data) if chunked else data)
-            relay.seen_at = self._parts.clock.monotonic()
+            relay.seen()
 
 
 def without(target: bytes, names: frozenset[str]) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
-
-import anyio
 
 from ..clock import Clock
 from .http1 import ResponseHead, end_to_end
@@ -57,9 +56,13 @@ class Relay:
         self.ending: Ending | None = None
         self.why = ""
         self.first_at: float | None = None
-        self.seen_at = clock.monotonic()
         self.room = Room()
         self.muted = False
+        self._seen = True
+        """Something came since the last look."""
+        self._seen_at = 0.0
+        self._read: Callable[[bytes], int | None] | None = None
+        """The tap's reader, while chunks may pass as they come."""
         self._client = client
         self._tap = tap
         self._clock = clock
@@ -71,27 +74,40 @@ class Relay:
         self._client_full = client.full
         self._last = False
         self._broken = False
-        self._turned = anyio.Event()
-        self._over = anyio.Event()
+        self._turned = asyncio.Event()
+        self._over = asyncio.Event()
 
     def attach(self, upstream: UpstreamConnection) -> None:
         """The answer comes from here."""
         self._upstream = upstream
         if self._client_full:
             upstream.pause()
-        self.seen_at = self._clock.monotonic()
+        self._seen = True
 
     def retry(self) -> None:
         """Nothing was seen of the answer: another connection will be tried."""
         self.ending, self.why = None, ""
         self._broken = False
-        self._turned, self._over = anyio.Event(), anyio.Event()
+        self._turned, self._over = asyncio.Event(), asyncio.Event()
         self.room.set(True)
 
-    @property
-    def waiting_for_upstream(self) -> bool:
-        """Whether it is the provider that keeps everybody waiting."""
-        return not (self._holding or self._client_full or self._last or self._over.is_set())
+    def seen(self) -> None:
+        """There is life at the other end."""
+        self._seen = True
+
+    def silent(self, now: float, frozen: float) -> float:
+        """Seconds for which the provider has kept everybody waiting, as far as ticks can tell.
+
+        Args:
+            frozen: Seconds since the last look that do not count.
+        """
+        waiting = not (self._holding or self._client_full or self._last or self._over.is_set())
+        if self._seen or not waiting:
+            self._seen = False
+            self._seen_at = now
+        else:
+            self._seen_at += frozen
+        return now - self._seen_at
 
     @property
     def begun(self) -> bool:
@@ -115,7 +131,7 @@ class Relay:
         if self._broken:
             self._over.set()
         elif self._upstream is not None and not self._client_full:
-            self.seen_at = self._clock.monotonic()
+            self._seen = True
             self._upstream.resume()
 
     async def over(self) -> bool:
@@ -133,7 +149,7 @@ class Relay:
 
     def answer_head(self, head: ResponseHead) -> None:
         """Pass the head on, unless this answer is not for the client."""
-        self.seen_at = self._clock.monotonic()
+        self._seen = True
         if self._decide is not None and not self._decide(head):
             assert self._upstream is not None
             self._upstream.drain()
@@ -154,10 +170,28 @@ class Relay:
         headers = end_to_end(head.headers, frozenset() if framed else _LENGTH)
         length = 0 if head.bodyless else head.length if framed else None
         self._client.start(head.status, head.reason, headers, length=length, bodyless=head.bodyless)
+        self._hurry()
+
+    def answer_chunk(self, raw: bytes, start: int) -> None:
+        """Pass a chunk on as it came, if that can be."""
+        read = self._read
+        if read is None:
+            self.answer_data(raw[start:-2], False)
+            return
+        self._seen = True
+        data = raw[start:-2]
+        cut = read(data)
+        if cut is not None:
+            self._note_first()
+            self._hold(data, cut)
+            return
+        self._client.pass_chunk(raw)
+        if self.first_at is None:
+            self._note_first()
 
     def answer_data(self, data: bytes, last: bool) -> None:
         """Pass a piece on, or keep it back."""
-        self.seen_at = self._clock.monotonic()
+        self._seen = True
         self._last = last
         if self._holding:
             self._held.append(data)
@@ -165,8 +199,7 @@ class Relay:
         tap = self._tap
         if tap is not None:
             cut = tap.feed(data, last)
-            if self.first_at is None and tap.answered:
-                self.first_at = self.seen_at
+            self._note_first()
             if cut is not None:
                 self._hold(data, cut)
                 return
@@ -191,7 +224,7 @@ class Relay:
         if self._upstream is None or self._holding or self._last:
             return
         if room:
-            self.seen_at = self._clock.monotonic()
+            self._seen = True
             self._upstream.resume()
         else:
             self._upstream.pause()
@@ -202,6 +235,16 @@ class Relay:
         self.muted = not fits
         if self.muted:
             self._strip = None
+        else:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._tap is not None and self._strip is None and self._client.chunked:
+            self._read = self._tap.direct
+
+    def _note_first(self) -> None:
+        if self.first_at is None and self._tap is not None and self._tap.answered:
+            self.first_at = self._clock.monotonic()
 
     def _pass(self, data: bytes) -> None:
         if self.muted:
@@ -211,7 +254,7 @@ class Relay:
         self._client.write(data)
 
     def _hold(self, data: bytes, cut: int) -> None:
-        self._tap = None
+        self._tap = self._read = None
         self._pass(data[:cut])
         self._held = [data[cut:]]
         self._holding = True

@@ -291,6 +291,16 @@ class ClientConnection(asyncio.Protocol):
         if data:
             self._write(chunk(data) if self._chunked else data)
 
+    @property
+    def chunked(self) -> bool:
+        """Whether the answer's body is written in chunks."""
+        return self._chunked
+
+    def pass_chunk(self, raw: bytes) -> None:
+        """Write a part of a chunked body that is a chunk already."""
+        if self._transport is not None:
+            self._transport.write(raw)
+
     def answered(self, data: bytes = b"") -> None:
         """Write the last part of the body: the request is done with."""
         if self._chunked:

@@ -46,6 +46,12 @@ class Tap:
             return "the answer's content coding was broken"
         return self.reader.error if self.reader is not None else ""
 
+    @property
+    def direct(self) -> Callable[[bytes], int | None] | None:
+        """The reader's own ``feed``, where pieces need no decoding."""
+        plain = self.reader is not None and self._decoder is None and not self._unreadable
+        return self.reader.feed if plain and self.reader is not None else None
+
     def feed(self, data: bytes, last: bool) -> int | None:
         """Read a piece; the offset from which it is to be kept back, ``None`` for nothing."""
         reader = self.reader

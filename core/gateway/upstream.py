@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol, cast
 
 import httptools
@@ -14,6 +15,8 @@ from .limits import Limits
 from .providers import Origin
 
 _HEAD_LIMIT = 256 << 10
+_WHOLE_CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n").match
+"""The size line of a chunk without extensions, as all known providers send them."""
 
 
 class AnswerSink(Protocol):
@@ -25,6 +28,10 @@ class AnswerSink(Protocol):
 
     def answer_data(self, data: bytes, last: bool) -> None:
         """A piece of the body; the last one may be empty."""
+        ...
+
+    def answer_chunk(self, raw: bytes, start: int) -> None:
+        """A piece of the body, not the last: ``raw`` is one whole chunk, with ``raw[start:-2]`` in it."""
         ...
 
     def answer_lost(self, why: str) -> None:
@@ -65,6 +72,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._complete = False
         self._reusable = False
+        self._between = False
+        """All chunks that came are complete, and nothing of the next one is here."""
 
     # --- for the exchange
 
@@ -141,6 +150,15 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None and not self._draining:
             self._drop()  # nobody asked: not to be trusted for another call
             return
+        if self._between and self._sink is not None:
+            # The usual piece of a stream is one whole chunk. The parser need not see it: it stands between
+            # two chunks before and after.
+            size = _WHOLE_CHUNK(data)
+            if size is not None:
+                start = size.end()
+                if len(data) == start + int(size[1], 16) + 2 and data.endswith(b"\r\n"):
+                    self._sink.answer_chunk(data, start)
+                    return
         if not self._head_done:
             self._head_bytes += len(data)
         try:
@@ -153,6 +171,8 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._head_done and self._head_bytes > _HEAD_LIMIT:
             self._lose("the provider's headers were too long")
             return
+        # Only whole lines: half a size line would have made no callback yet.
+        self._between = self._between and self._head_told and data.endswith(b"\r\n")
         self._deliver()
 
     def eof_received(self) -> bool:
@@ -228,8 +248,17 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._complete:
             self._pieces.append(data)
 
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is complete."""
+        self._between = True
+
     def on_message_complete(self) -> None:
         """The answer is complete, or it was a 1xx one."""
+        self._between = False
         if self._head_done and not (self._head and self._head.bodyless and self._method == "HEAD"):
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
