@@ -87,6 +87,18 @@ async def test_an_answer_to_the_one_that_tries_lets_all_go_on(tasks: anyio.abc.T
     assert stage.lanes.providers()[0].breaker == "closed"
 
 
+async def test_when_the_client_of_the_one_that_tries_leaves_another_tries(
+    tasks: anyio.abc.TaskGroup,
+) -> None:
+    stage = Stage(tasks, provider())
+    waiting = await broken(stage)
+    await stage.pass_time(5.1)
+    (tried,) = [one for one in waiting if one.provider]
+    stage.lanes.leave(tried.call, None)
+    await stage.settled()
+    assert sum(one.provider is not None for one in waiting if one is not tried) == 1
+
+
 async def test_with_no_upstream_the_calls_wait_and_the_tries_get_rarer(tasks: anyio.abc.TaskGroup) -> None:
     stage = Stage(tasks, provider())
     waiting = await broken(stage)

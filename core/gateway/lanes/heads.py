@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Head = Mapping[bytes, bytes]
@@ -108,6 +109,8 @@ def number(value: bytes | None) -> float | None:
     if value is None:
         return None
     value = value.strip()
+    if len(value) <= 15 and value.isdigit():
+        return float(value)
     return float(value) if _NUMBER.fullmatch(value) else None
 
 
@@ -132,6 +135,7 @@ def seconds(value: bytes | None, head: Head, wall: float) -> float | None:
     return min(max(0.0, length), LONGEST)
 
 
+@lru_cache(maxsize=256)
 def _date(value: bytes) -> float | None:
     text = value.decode("latin-1")
     try:
