@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from .pace import INSTANT
 from .service import MockProvider
-from .truth import Entry, Truth, Usage
+from .truth import Entry, Truth, Usage, key_digest
 
-__all__ = ["INSTANT", "Entry", "MockProvider", "Truth", "Usage"]
+__all__ = ["INSTANT", "Entry", "MockProvider", "Truth", "Usage", "key_digest"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from .ask import Answer, Ask, Event, Invalid, Part, Route, Tool
+from .ask import Answer, Ask, Event, Invalid, Manners, Part, Route, Tool
 from .directives import DIRECTIVE
 from .http import Request
 from .prompt_cache import Block, Lasting
@@ -57,12 +57,21 @@ class AnthropicMessages:
         """As the truth calls it."""
         return "anthropic"
 
+    @property
+    def manners(self) -> Manners:
+        """As Anthropic names things."""
+        garbage = b'event: content_block_delta\ndata: {"type":"content_bl\n\n'
+        return Manners("msg_01", "toolu_01", "request-id", "anthropic", garbage)
+
     def route(self, request: Request) -> Route | None:
         """Find the provider's own path at the end of the request's; what is before it is the prefix."""
         for method, suffix, kind in _PATHS:
             if request.method == method and request.path.endswith(suffix):
+                if kind == "models" and "anthropic-version" not in request.headers:
+                    return None  # others list their models there too
                 return Route(kind, request.path[: -len(suffix)])  # type: ignore[arg-type]
-        if request.method == "GET" and (match := _MODEL.fullmatch(request.path)):
+        listing = request.method == "GET" and "anthropic-version" in request.headers
+        if listing and (match := _MODEL.fullmatch(request.path)):
             return Route("model", match["prefix"], match["model"])
         return None
 

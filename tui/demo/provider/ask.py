@@ -13,7 +13,7 @@ from .http import Request
 from .prompt_cache import Block
 from .truth import Usage
 
-Kind = Literal["generate", "count", "models", "model", "hello"]
+Kind = Literal["generate", "embed", "count", "models", "model", "hello"]
 
 
 class Route(NamedTuple):
@@ -63,6 +63,12 @@ class Ask:
     thinks: bool = False
     schema: dict[str, Any] | None = None
     """The JSON schema the answer must have."""
+    bills_writes: bool = True
+    """Whether what goes into the cache is told and billed by itself, or is plain input."""
+    wants_usage: bool | None = None
+    """Whether the client asked for the usage in a stream; ``None`` where nobody has to ask."""
+    stream_type: str = "text/event-stream; charset=utf-8"
+    """The media type of a streamed answer."""
 
     @property
     def tokens(self) -> int:
@@ -119,12 +125,31 @@ class Answer:
     tool_ids: tuple[str, ...] = field(default=())
 
 
+class Manners(NamedTuple):
+    """How a provider names things."""
+
+    message_id: str
+    """What ids of answers begin with."""
+    tool_id: str
+    request_id: str
+    """The header that has the request's id."""
+    limits: Literal["anthropic", "openai", "none"]
+    """Whose headers tell the rate limits."""
+    garbage: bytes
+    """Half an event, for a stream that ends in nonsense."""
+
+
 class Dialect(Protocol):
     """One wire protocol."""
 
     @property
     def name(self) -> str:
         """As the truth calls it."""
+        ...
+
+    @property
+    def manners(self) -> Manners:
+        """How things are named."""
         ...
 
     def route(self, request: Request) -> Route | None:

@@ -18,7 +18,10 @@ from .ask import Ask, Invalid
 
 DIRECTIVE = re.compile(r"\[\[mock:([^\]]*)\]\]")
 
-Misdeed = Literal["error", "cut", "reset", "hang", "slow", "stream_error", "malformed", "drop"]
+Misdeed = Literal[
+    "error", "cut", "reset", "hang", "slow", "stream_error", "malformed", "drop", "usage", "refuse_usage",
+]  # fmt: skip
+Telling = Literal["missing", "falling", "negative", "absurd"]
 
 
 class Behaviour(BaseModel):
@@ -27,7 +30,8 @@ class Behaviour(BaseModel):
     ``error``: ``status`` with ``retry_after`` instead of a reply. ``cut`` / ``reset``: end the connection
     after ``after`` events. ``stream_error``: an error event there. ``malformed``: broken JSON there.
     ``hang``: say nothing more there for ``seconds``, or for ever; with ``after=0`` not even headers.
-    ``slow``: ``factor`` times slower. ``drop``: end the connection before the headers.
+    ``slow``: ``factor`` times slower. ``drop``: end the connection before the headers. ``usage``: tell the
+    usage wrongly, as ``telling`` says. ``refuse_usage``: 400 for ``stream_options``, which not all know.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +43,7 @@ class Behaviour(BaseModel):
     after: int = Field(default=0, ge=0)
     seconds: float | None = Field(default=None, ge=0)
     factor: float = Field(default=10.0, gt=0)
+    telling: Telling = "missing"
     times: int | None = Field(default=None, ge=1)
     model: str = ""
     prompt: str = ""
@@ -124,8 +129,10 @@ def parse_directives(text: str) -> tuple[Behaviour | None, Wishes]:
                 rule |= {"do": "hang", "after": value or 0}
             case "slow":
                 rule |= {"do": "slow", "factor": value or 10}
-            case "drop":
-                rule |= {"do": "drop"}
+            case "drop" | "refuse_usage":
+                rule |= {"do": key}
+            case "usage":
+                rule |= {"do": "usage", "telling": value or "missing"}
             case "retry_after" | "should_retry" | "times" | "seconds":
                 rule[key] = value
             case "tools":

@@ -59,8 +59,12 @@ class RateLimits:
         """Take the output of a reply once it is known."""
         self._of(model, now)["output-tokens"].take(output, now)
 
-    def headers(self, model: str, now: float, wall: float) -> list[tuple[str, str]]:
-        """``anthropic-ratelimit-*`` as the provider documents them."""
+    def headers(self, model: str, now: float, wall: float, style: str = "anthropic") -> list[tuple[str, str]]:
+        """``anthropic-ratelimit-*`` or ``x-ratelimit-*``, as their inventors document them."""
+        if style == "openai":
+            return self._openai(model, now)
+        if style == "none":
+            return []
         lines = []
         for name, bucket in self._of(model, now).items():
             reset = datetime.fromtimestamp(wall + bucket.seconds_until(bucket.limit), UTC)
@@ -68,6 +72,18 @@ class RateLimits:
                 (f"anthropic-ratelimit-{name}-limit", str(bucket.limit)),
                 (f"anthropic-ratelimit-{name}-remaining", str(max(0, int(bucket.left)))),
                 (f"anthropic-ratelimit-{name}-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            ]
+        return lines
+
+    def _openai(self, model: str, now: float) -> list[tuple[str, str]]:
+        buckets = self._of(model, now)
+        lines = []
+        for kind, name in (("requests", "requests"), ("tokens", "input-tokens")):
+            bucket = buckets[name]
+            lines += [
+                (f"x-ratelimit-limit-{kind}", str(bucket.limit)),
+                (f"x-ratelimit-remaining-{kind}", str(max(0, int(bucket.left)))),
+                (f"x-ratelimit-reset-{kind}", f"{bucket.seconds_until(bucket.limit) * 1000:.0f}ms"),
             ]
         return lines
 

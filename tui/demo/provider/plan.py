@@ -11,6 +11,10 @@ from . import scenes
 from .ask import Ask, Part, Reply, Tool, tokens_in
 from .directives import Wishes, parse_directives
 
+_SHELLS = (
+    "Bash", "bash", "run_shell_command", "exec_command", "shell_command", "shell", "local_shell",
+    "container.exec",
+)  # fmt: skip
 _PIECE = 24
 """Characters in one delta: providers send a few tokens at a time."""
 
@@ -26,7 +30,7 @@ def rng_for(seed: int, ask: Ask) -> Random:
 def reply_to(ask: Ask, rng: Random) -> Reply:
     """Compose the reply: perhaps thinking, some text, and the tools that are still to be used.
 
-    Without a directive a client with tools is given one harmless call (``Bash`` if it has it), and its
+    Without a directive a client with tools is given one harmless call (of a shell if it has one), and its
     turn ends when the result comes back.
     """
     wishes = parse_directives(ask.directives)[1]
@@ -57,7 +61,7 @@ def _next_tool(ask: Ask, wishes: Wishes) -> Tool | None:
     elif wishes.tools is not None:
         wanted = wishes.tools[ask.rounds] if ask.rounds < len(wishes.tools) else ""
     elif ask.tools and not ask.rounds and ask.schema is None:
-        wanted = "Bash" if "Bash" in by_name else ask.tools[0].name
+        wanted = next((name for name in _SHELLS if name in by_name), ask.tools[0].name)
     return by_name.get(wanted)
 
 

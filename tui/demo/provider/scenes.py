@@ -98,9 +98,11 @@ def tool_input(name: str, schema: dict[str, Any], rng: Random, *, asked: bool) -
     """
     file = rng.choice(FILES)
     match name:
-        case "Bash":
+        case "Bash" | "bash" | "run_shell_command" | "shell_command" | "exec_command":
             command, description = rng.choice(COMMANDS) if asked else HARMLESS
-            return {"command": command, "description": description}
+            return _shell(schema, command, description)
+        case "shell" | "local_shell" | "container.exec":
+            return {"command": ["bash", "-lc", rng.choice(COMMANDS)[0] if asked else HARMLESS[0]]}
         case "Read":
             return {"file_path": file}
         case "Grep":
@@ -122,6 +124,15 @@ def tool_input(name: str, schema: dict[str, Any], rng: Random, *, asked: bool) -
     return filled if isinstance(filled, dict) else {}
 
 
+def _shell(schema: dict[str, Any], command: str, description: str) -> dict[str, Any]:
+    """The arguments of a shell tool, in the names its schema has for them."""
+    known = schema.get("properties") or {}
+    values = {"cmd" if "cmd" in known else "command": command}
+    if "description" in known or schema.get("additionalProperties") is not False:
+        values["description"] = description
+    return values
+
+
 def fill(schema: dict[str, Any], rng: Random, depth: int = 0) -> Any:
     """The smallest value that a JSON schema accepts, as far as clients' tools use it."""
     if "const" in schema:
@@ -134,6 +145,7 @@ def fill(schema: dict[str, Any], rng: Random, depth: int = 0) -> Any:
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
         kind = kind[0]
+    kind = str(kind).lower()  # Gemini's are in capitals
     match kind:
         case "object":
             fields = schema.get("properties", {})

@@ -18,12 +18,16 @@ from agenttop.core.clock import Clock, SystemClock
 from .anthropic import AnthropicMessages
 from .ask import Answer, Ask, Dialect, Event, Invalid, Route
 from .directives import Behaviour, Conduct, parse_behaviour, parse_directives
+from .gemini import GeminiApi
 from .http import Exchange, Request, Server, header_lines
 from .limits import PerMinute, RateLimits
+from .openai_chat import ChatCompletions
+from .openai_responses import Responses
 from .pace import INSTANT, Pace, pace_of
 from .plan import reply_to, rng_for
 from .prompt_cache import PromptCache
-from .truth import Entry, Outcome, Truth, Usage
+from .telling import misled, misled_events
+from .truth import Entry, Outcome, Truth, Usage, key_digest
 
 _KEPT_HEADERS = (
     "user-agent",
@@ -71,7 +75,12 @@ class MockProvider:
         self._key = key
         self._clock = clock or SystemClock()
         self.sleep = sleep
-        self._dialects: tuple[Dialect, ...] = tuple(dialects) or (AnthropicMessages(),)
+        self._dialects: tuple[Dialect, ...] = tuple(dialects) or (
+            AnthropicMessages(),
+            Responses(),
+            ChatCompletions(),
+            GeminiApi(),
+        )
         self._server = Server(self._handle, host=host, port=port)
         self._host = host
 
@@ -107,7 +116,7 @@ class MockProvider:
             route = dialect.route(request)
             if route is None:
                 continue
-            if route.kind == "generate":
+            if route.kind in ("generate", "embed"):
                 await _Call(self, dialect, route, request, exchange).run()
             else:
                 self._other(dialect, route, request, exchange)
@@ -123,7 +132,7 @@ class MockProvider:
             status, body = dialect.other(route, request)
         except Invalid as error:
             status, body = error.status, dialect.trouble(error.status, error.message, request_id)
-        exchange.respond(status, [_JSON, ("request-id", request_id)], body)
+        exchange.respond(status, [_JSON, (dialect.manners.request_id, request_id)], body)
 
     def _control(self, request: Request, exchange: Exchange) -> None:
         status, data = 200, {}
@@ -151,7 +160,8 @@ class MockProvider:
         since = request.query.get("since", "0")
         if not since.isdigit():
             raise Invalid("since is a call's number")
-        entries = self.truth.select(agent=request.query.get("agent", ""), since=int(since))
+        agent, key = request.query.get("agent", ""), request.query.get("key", "")
+        entries = self.truth.select(agent=agent, key=key, since=int(since))
         return {
             "calls": [entry.to_dict() for entry in entries],
             "total": self.truth.total(entries)._asdict(),
@@ -176,11 +186,16 @@ class MockProvider:
         Raises:
             Invalid: 401.
         """
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
-            "Bearer "
-        )
-        if self._key and given != self._key:
+        if self._key and key_of(request) != self._key:
             raise Invalid("invalid x-api-key", 401)
+
+
+def key_of(request: Request) -> str:
+    """The key a request came with, wherever its dialect puts it."""
+    for name in ("x-api-key", "x-goog-api-key", "api-key"):
+        if given := request.headers.get(name):
+            return given
+    return request.headers.get("authorization", "").removeprefix("Bearer ") or request.query.get("key", "")
 
 
 class _Call:
@@ -191,6 +206,7 @@ class _Call:
     ) -> None:
         self._provider = provider
         self._dialect = dialect
+        self._route = route
         self._request = request
         self._exchange = exchange
         self._begun = provider.clock.monotonic()
@@ -198,12 +214,13 @@ class _Call:
         self._entry = Entry(
             number=number,
             request_id=provider.identifier("req_011", number),
-            id=provider.identifier("msg_01", number),
+            id=provider.identifier(dialect.manners.message_id, number),
             dialect=dialect.name,
             path=request.path,
             prefix=route.prefix,
             agent=request.headers.get("x-agent", route.prefix),
             headers={name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers},
+            key=key_digest(key_of(request)),
             model="",
             stream=False,
             started=provider.clock.time(),
@@ -236,10 +253,27 @@ class _Call:
         parse_directives(ask.directives)
         return ask
 
+    def _embed(self, ask: Ask) -> None:
+        """Answer with vectors, which are all input."""
+        entry = self._entry
+        status, body = self._dialect.other(self._route, self._request)
+        entry.status, entry.usage = status, Usage(input=ask.tokens)
+        entry.planned, entry.announced = entry.usage, {"prompt_tokens": ask.tokens}
+        self._end("complete", sent=len(body))
+        self._exchange.respond(status, [_JSON, *self._reply_headers(ask.model)], body)
+
     async def _answer(self, ask: Ask) -> None:
+        if self._misdeed == "refuse_usage" and ask.wants_usage:
+            self._refuse(400, "Unrecognized request argument supplied: stream_options")
+            return
         await self._before_headers()
+        if self._route.kind == "embed":
+            self._embed(ask)
+            return
         now = self._provider.clock.monotonic()
         usage = self._provider.cache.charge(ask.model, ask.blocks, now)
+        if not ask.bills_writes:
+            usage = Usage(input=usage.context - usage.cache_read, cache_read=usage.cache_read)
         fresh = usage.context - usage.cache_read
         if (wait := self._provider.limits.admit(ask.model, fresh, now)) > 0:
             self._refuse(
@@ -250,7 +284,7 @@ class _Call:
         reply = reply_to(ask, rng)
         usage = usage._replace(output=reply.output, thinking=reply.thinking)
         tool_ids = tuple(
-            self._provider.identifier("toolu_01", self._entry.number, str(index))
+            self._provider.identifier(self._dialect.manners.tool_id, self._entry.number, str(index))
             for index in range(len(reply.parts))
         )
         answer = Answer(ask, reply, usage, self._entry.id, tool_ids)
@@ -308,7 +342,7 @@ class _Call:
                 raise _Ended
             case "malformed":
                 self._end("malformed")
-                self._exchange.write(b'event: content_block_delta\ndata: {"type":"content_bl\n\n', last=True)
+                self._exchange.write(self._dialect.manners.garbage, last=True)
                 raise _Ended
             case "hang":
                 await self._hang()
@@ -319,7 +353,7 @@ class _Call:
         headers = header_lines(
             [
                 _JSON,
-                ("request-id", self._entry.request_id),
+                (self._dialect.manners.request_id, self._entry.request_id),
                 ("retry-after", None if retry_after is None else f"{retry_after:g}"),
                 ("x-should-retry", None if should_retry is None else str(should_retry).lower()),
             ]
@@ -334,6 +368,8 @@ class _Call:
     async def _whole(self, answer: Answer, pace: Pace) -> None:
         entry = self._entry
         body, announced = self._dialect.body(answer)
+        if self._behaviour and self._misdeed == "usage":
+            body = misled(body, self._behaviour.telling)
         await self._until(pace.due(answer.usage.output))
         headers = [_JSON, *self._reply_headers(answer.ask.model)]
         if self._misdeed == "stream_error":
@@ -359,8 +395,10 @@ class _Call:
     async def _stream(self, answer: Answer, pace: Pace) -> None:
         entry, exchange = self._entry, self._exchange
         events = self._dialect.events(answer)
+        if self._behaviour and self._misdeed == "usage":
+            events = misled_events(events, self._behaviour.telling)
         entry.events_planned = len(events)
-        headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+        headers = [("content-type", answer.ask.stream_type), ("cache-control", "no-cache")]
         entry.status = 200
         exchange.start(200, [*headers, *self._reply_headers(answer.ask.model)])
         trouble_at = -1
@@ -411,11 +449,12 @@ class _Call:
                 entry.announced = event.announced
 
     def _reply_headers(self, model: str) -> list[tuple[str, str]]:
-        clock = self._provider.clock
+        clock, manners = self._provider.clock, self._dialect.manners
+        organization = [("anthropic-organization-id", "00000000-0000-4000-8000-00000000d360")]
         return [
-            ("request-id", self._entry.request_id),
-            ("anthropic-organization-id", "00000000-0000-4000-8000-00000000d360"),
-            *self._provider.limits.headers(model, clock.monotonic(), clock.time()),
+            (manners.request_id, self._entry.request_id),
+            *(organization if manners.limits == "anthropic" else []),
+            *self._provider.limits.headers(model, clock.monotonic(), clock.time(), manners.limits),
         ]
 
     async def _until(self, due: float) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -54,6 +55,8 @@ class Entry:
     agent: str
     """The ``x-agent`` header, else the prefix."""
     headers: dict[str, str]
+    key: str
+    """Tells keys apart without telling them: a digest of the one the request came with, empty for none."""
     model: str
     stream: bool
     started: float
@@ -79,6 +82,11 @@ class Entry:
         data["usage"] = self.usage._asdict()
         data["planned"] = self.planned._asdict()
         return data
+
+
+def key_digest(key: str) -> str:
+    """What an ``Entry`` says of a key."""
+    return blake2b(key.encode(), digest_size=4).hexdigest() if key else ""
 
 
 class Truth:
@@ -114,9 +122,10 @@ class Truth:
         """Note a request that is not a model call."""
         self.other[what] = self.other.get(what, 0) + 1
 
-    def select(self, *, agent: str = "", since: int = 0) -> list[Entry]:
-        """The calls numbered above ``since``, of one agent or of all."""
-        return [e for e in self.entries[since:] if not agent or e.agent == agent]
+    def select(self, *, agent: str = "", key: str = "", since: int = 0) -> list[Entry]:
+        """The calls numbered above ``since``, of one agent or key, or of all."""
+        found = self.entries[since:]
+        return [e for e in found if (not agent or e.agent == agent) and (not key or e.key == key)]
 
     def total(self, entries: Iterable[Entry] | None = None) -> Usage:
         """The billed tokens of these calls, or of all."""
