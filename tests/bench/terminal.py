@@ -36,9 +36,11 @@ class Terminal:
         """Seconds from the fork until ``needle`` was written."""
         end = time.perf_counter() + seconds
         while needle not in self.text:
-            if time.perf_counter() > end:
+            left = end - time.perf_counter()
+            if left <= 0:
                 raise TimeoutError(f"{needle!r} did not appear: {self.text[-300:]!r}")
-            self.read(0.05)
+            if select.select([self.fd], [], [], left)[0] and not self._take():
+                raise EOFError(f"it ended before {needle!r}: {self.text[-300:]!r}")
         return time.perf_counter() - self.began
 
     def read(self, seconds: float) -> int:
@@ -48,17 +50,21 @@ class Terminal:
         while (left := end - time.perf_counter()) > 0:
             if not select.select([self.fd], [], [], left)[0]:
                 break
-            try:
-                piece = os.read(self.fd, 65_536)
-            except OSError:
+            if not (piece := self._take()):
                 break
-            if not piece:
-                break
-            taken += len(piece)
-            self.text = (self.text + piece)[-400_000:]
+            taken += piece
             if taken > 65_536:
                 break
         return taken
+
+    def _take(self) -> int:
+        """Read what is there now; returns how many bytes, 0 when the program has ended."""
+        try:
+            piece = os.read(self.fd, 65_536)
+        except OSError:  # EIO: the last one who had the terminal open has closed it
+            return 0
+        self.text = (self.text + piece)[-400_000:]
+        return len(piece)
 
     def watch(self, seconds: float) -> int:
         """Read for exactly ``seconds``; returns how many bytes were written to the terminal."""
