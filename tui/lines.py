@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.filter import ANSIToTruecolor
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -16,6 +17,7 @@ from .format import cut, width
 
 if TYPE_CHECKING:
     from .app import AgentTopApp
+    from .look import Look
 
 #: A text and the style it is drawn in.
 Part = tuple[str, Style]
@@ -50,23 +52,36 @@ def changes(old: Strip, new: Strip) -> list[tuple[int, int]]:
     a, b = list(old), list(new)
     if a == b:
         return []
-    before, after = _spread(a), _spread(b)
+    head = _alike(a, b)
+    tail = _alike(a[head:][::-1], b[head:][::-1])
+    start = _cells(a[:head])
+    before, after = _spread(a[head : len(a) - tail]), _spread(b[head : len(b) - tail])
     if before is None or after is None or len(before[0]) != len(after[0]):
-        return [(0, new.cell_length)]
-    differ = [
-        x
-        for x, (one, two, style, other) in enumerate(
-            zip(before[0], after[0], before[1], after[1], strict=True)
-        )
-        if one != two or (style is not other and style != other)
-    ]
+        return [(start, new.cell_length - _cells(b[len(b) - tail :]))]
     found: list[tuple[int, int]] = []
-    for x in differ:
+    pairs = zip(before[0], after[0], before[1], after[1], strict=True)
+    for x, (one, two, style, other) in enumerate(pairs, start):
+        if one == two and (style is other or style == other):
+            continue
         if found and x - found[-1][1] <= NEAR:
             found[-1] = (found[-1][0], x + 1)
         else:
             found.append((x, x + 1))
     return found
+
+
+def _alike(a: list[Segment], b: list[Segment]) -> int:
+    """How many segments both begin with."""
+    count = 0
+    for one, two in zip(a, b, strict=False):
+        if one != two:
+            break
+        count += 1
+    return count
+
+
+def _cells(segments: list[Segment]) -> int:
+    return sum(width(segment.text) for segment in segments)
 
 
 def _spread(segments: list[Segment]) -> tuple[str, list[Style | None]] | None:
@@ -88,6 +103,24 @@ def dirty(old: list[Strip], new: list[Strip]) -> list[Region]:
         if before is not after
         for start, end in changes(before, after)
     ]
+
+
+def ready(widget: Widget, look: Look, crop: Region) -> list[Strip]:
+    """What ``Widget.render_lines`` gives, of a widget whose lines are complete.
+
+    Textual would look up what CSS adds to each line (padding, borders, backgrounds), and that is
+    nothing here: the lines fill the widget. Filters that change colours still apply; the one that
+    turns the terminal's sixteen into true colours has nothing to do in a theme without them.
+    """
+    lines = [widget.render_line(y) for y in crop.line_range]
+    for line_filter in widget.get_line_filters():
+        if look.palette.data.ansi or not isinstance(line_filter, ANSIToTruecolor):
+            background = widget.background_colors[1]
+            lines = [line.apply_filter(line_filter, background) for line in lines]
+    first, last = crop.column_span
+    if (first, last) != (0, widget.size.width):
+        lines = [line.crop(first, last) for line in lines]
+    return lines
 
 
 class Lines(Widget):
@@ -122,6 +155,10 @@ class Lines(Widget):
             return
         if regions := dirty(old, self._lines):
             self.refresh(*regions)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a region, as Textual asks for them."""
+        return super().render_lines(crop) if self.styles.gutter else ready(self, self.shell.look, crop)
 
     def on_resize(self) -> None:
         """Another width is another set of lines."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rich.segment import Segment
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -13,7 +13,7 @@ from textual.strip import Strip
 from .. import format as f
 from ..cells import Face, RowPainter
 from ..columns import Place, layout
-from ..lines import dirty
+from ..lines import dirty, ready
 from ..look import Look
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class FleetTable(ScrollView):
         if y < len(self._shown):
             return self._shown[y]
         return self._blank()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a region, as Textual asks for them."""
+        return ready(self, self.shell.look, crop)
 
     def _blank(self) -> Strip:
         return Strip.blank(self.size.width, self.shell.look.palette("fg"))
