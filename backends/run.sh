@@ -3,7 +3,10 @@
 #   sh run.sh FOLDER BOOT CWD KIB [CGROUP.PROCS...] -- PROGRAM [ARGUMENT...]
 #
 # Enters its control groups before anything else runs, so that no process of the tree is ever outside.
-# FOLDER/pid says who this is (boot id, then /proc/PID/stat); FOLDER/exit says how the program ended.
+# FOLDER/pid says who this is (boot id, then pid; the marker in its environment proves it, and reading
+# the start time here would take a system call a byte); FOLDER/exit says how the program ended.
+# KIB limits the address space, 0 does not; "direct": the program's name is no builtin of this shell,
+# so that it can be run by vfork(2), which copies nothing.
 # Signals are caught, not ignored: caught ones are back at their default in the program, and a TERM to
 # the whole tree does not keep this shell from noting the exit status. Builtins only: no fork, no PATH.
 trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2 VTALRM PROF XCPU XFSZ
@@ -22,14 +25,17 @@ while [ "$1" != -- ]; do
 done
 shift
 
-IFS= read -r _agenttop_stat </proc/$$/stat
-printf '%s\n%s\n' "$_agenttop_boot" "$_agenttop_stat" >"$_agenttop_folder/pid"
+printf '%s\n%s\n' "$_agenttop_boot" $$ >"$_agenttop_folder/pid"
 cd -- "$_agenttop_cwd" || _agenttop_refuse "cannot enter the folder $_agenttop_cwd" 126
 
-(
-    [ "$_agenttop_kib" = 0 ] || ulimit -v "$_agenttop_kib" || exit 125
-    exec "$@"
-)
+if [ "$_agenttop_kib" = direct ]; then
+    "$@"
+else
+    (
+        [ "$_agenttop_kib" = 0 ] || ulimit -v "$_agenttop_kib" || exit 125
+        exec "$@"
+    )
+fi
 _agenttop_code=$?
 echo "$_agenttop_code" >"$_agenttop_folder/exit"
 exit "$_agenttop_code"

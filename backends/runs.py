@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 
@@ -159,13 +161,38 @@ def exit_code(folder: Path) -> int | None:
     return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
 
 
-def identity(folder: Path) -> tuple[str, proc.Stat] | None:
-    """Boot id and wrapper as its pid file tells; ``None`` without a complete one."""
+class Identity(NamedTuple):
+    """Who a run's wrapper is, as its pid file and /proc tell together."""
+
+    boot: str
+    pid: int
+    start_time: int
+    """Clock ticks since boot; 0, which nobody's is, when the wrapper has ended."""
+    mark: str
+    """What it carries in its environment; empty when it has ended."""
+
+
+def identity(folder: Path, marks: Collection[str]) -> Identity | None:
+    """The wrapper of a run whose handle was lost; ``None`` without a complete pid file.
+
+    A process with the noted pid is the wrapper only if it carries one of the run's marks.
+    """
     try:
         boot, _, line = (folder / PID).read_bytes().partition(b"\n")
-        return (boot.decode("ascii"), proc.parse(line)) if line.endswith(b"\n") else None
-    except (FileNotFoundError, ValueError, IndexError):
+        if not line.endswith(b"\n"):
+            return None
+        pid = int(line)
+    except (FileNotFoundError, ValueError):
         return None
+    return Identity(boot.decode("ascii", "replace"), pid, *_proven(pid, marks))
+
+
+def _proven(pid: int, marks: Collection[str]) -> tuple[int, str]:
+    found, mark = proc.stat(pid), proc.marker(pid)
+    if found is None or not found.alive or mark is None or mark not in marks:
+        return 0, ""
+    again = proc.stat(pid)  # the mark was read of the same process only if it still is the same
+    return (found.start_time, mark) if again is not None and again.key == found.key else (0, "")
 
 
 def store_groups(folder: Path, groups: dict[str, str]) -> None:

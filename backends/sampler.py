@@ -23,6 +23,8 @@ from .runs import Run
 SLOW = 4.0
 #: Slow looks in one round, so that a thousand runs do not have theirs together.
 SLOW_ROUND = 60
+#: Bytes of ``cpu.stat`` that its first line, ``usage_usec`` and a number of 64 bits, fits in.
+_USAGE = 32
 #: Descriptors left to the rest of the kernel.
 _SPARE = 512
 
@@ -42,6 +44,11 @@ class _Entry:
     """What processes that have ended had used."""
     used: int = 0
 
+    def took(self, raw: bytes) -> None:
+        """Note the group's CPU time: ``usage_usec N``, a newline, and what follows."""
+        self.raw, self.moved = raw, True
+        self.sample = self.sample._replace(cpu_seconds=int(raw[11 : raw.index(b"\n")]) / 1e6)
+
 
 class Sampler:
     """Keeps what it needs per run between rounds; call from one thread at a time."""
@@ -54,19 +61,33 @@ class Sampler:
         self._room = _raise_limit()
 
     def sample(self, runs: Mapping[str, Run]) -> dict[str, Sample]:
-        """One round. Runs that have ended are left out."""
+        """One round. Runs that have ended are left out.
+
+        The way of a run that did nothing since the last round is written out here, without a call:
+        it is most runs' in most rounds, and the reading itself is then what a round costs.
+        """
         with self._lock:
             now = time.monotonic()
             looks = SLOW_ROUND
             result: dict[str, Sample] = {}
+            entries, pread = self._entries, os.pread
             for key, run in runs.items():
-                entry = self._entries.get(run.marker)
+                entry = entries.get(run.marker)
                 if entry is None or entry.run is not run:
                     entry = self._enter(run)
-                if run.done.is_set() or not self._quick(entry):
+                if run.done.is_set():
                     continue
-                first = entry.looked < 0
-                if first or (entry.moved and looks > 0 and now - entry.looked >= SLOW):
+                if entry.cpu is None:
+                    if not self._quick(entry):
+                        continue
+                else:
+                    try:
+                        raw = pread(entry.cpu, _USAGE, 0)
+                    except OSError:  # ENODEV: the group was removed
+                        continue
+                    if raw != entry.raw:
+                        entry.took(raw)
+                if entry.moved and (entry.looked < 0 or (looks > 0 and now - entry.looked >= SLOW)):
                     looks -= 1
                     if not self._look(entry, now):
                         continue
@@ -102,17 +123,7 @@ class Sampler:
         return entry
 
     def _quick(self, entry: _Entry) -> bool:
-        """CPU time; ``False`` when the run has ended."""
-        if entry.cpu is not None:
-            try:
-                raw = os.pread(entry.cpu, 64, 0)
-            except OSError:  # ENODEV: the group was removed
-                return False
-            if raw != entry.raw:
-                entry.raw, entry.moved = raw, True
-                used = int(raw[11 : raw.index(b"\n")]) / 1e6  # "usage_usec N"
-                entry.sample = entry.sample._replace(cpu_seconds=used)
-            return True
+        """CPU time of a run without a kept descriptor; ``False`` when the run has ended."""
         found = self._live(entry)
         if not found and not entry.run.wrapper():
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -16,6 +17,15 @@ WRAPPER = str(Path(__file__).with_name("run.sh"))
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: A kernel may have been started with some of these ignored; a program starts with all at their default.
 _RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+#: What dash runs itself (dash(1), "Builtins"), and our own function in run.sh.
+BUILTINS = frozenset(
+    {
+        ".", ":", "[", "alias", "bg", "break", "cd", "chdir", "command", "continue", "echo", "eval", "exec",
+        "exit", "export", "false", "fg", "getopts", "hash", "jobs", "kill", "local", "printf", "pwd",
+        "read", "readonly", "return", "set", "shift", "test", "times", "trap", "true", "type", "ulimit",
+        "umask", "unalias", "unset", "wait", "fc", "bind", "_agenttop_refuse",
+    }
+)  # fmt: skip
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -24,6 +34,16 @@ def shell(env: Mapping[str, str]) -> str:
     if all(map(_IDENTIFIER.fullmatch, env)):
         return "/bin/sh"
     return shutil.which("bash", path="/bin:/usr/bin:/usr/local/bin") or "/bin/sh"
+
+
+@functools.cache
+def _is_dash(shell: str) -> bool:
+    return os.path.basename(os.path.realpath(shell)) == "dash"
+
+
+def _direct(shell: str, name: str) -> bool:
+    """Whether ``name`` as a command of this shell can only be a program, and is run without a copy of it."""
+    return _is_dash(shell) and ("/" in name or name not in BUILTINS)
 
 
 def spawn(
@@ -51,7 +71,7 @@ def spawn(
         str(folder),
         boot,
         cwd,
-        str(kib),
+        str(kib) if kib or not _direct(program, command[0]) else "direct",
         *(f"{path}/cgroup.procs" for path in groups),
         "--",
     ]

@@ -56,7 +56,9 @@ _ENTER = 10.0
 _THREADS = 16
 #: Runs started in one go. All their program costs a spawn is one hop to a thread and one commit.
 _BATCH = 16
-#: ... and from its pid file to the program.
+#: How often a tree that goes on forking is looked through for those who are not niced yet.
+_FORKS = 5
+#: How long a wrapper may take from its pid file to the program.
 _BEGIN = 1.0
 _REBOOTED = "the machine was rebooted"
 
@@ -201,22 +203,27 @@ class SubprocessBackend(Backend):
     def _find(self, launch: Launch, ref: RunRef | None) -> Run | None:
         if ref is not None:
             return Run.from_ref(ref)
-        noted = runs.identity(launch.folder) or self._starting(launch)
+        noted = self._noted(launch) or self._starting(launch)
         if noted is None:
             return None
-        boot, wrapper = noted
         made = runs.load_groups(launch.folder)
-        carried = _carried(launch, wrapper)
-        return Run(launch.marker, launch.folder, wrapper.pid, wrapper.start_time, boot, made, mark=carried)
+        carried = noted.mark or launch.mark
+        return Run(launch.marker, launch.folder, noted.pid, noted.start_time, noted.boot, made, mark=carried)
 
-    def _starting(self, launch: Launch) -> tuple[str, proc.Stat] | None:
+    def _noted(self, launch: Launch) -> runs.Identity | None:
+        return runs.identity(launch.folder, (launch.mark, launch.marker))
+
+    def _starting(self, launch: Launch) -> runs.Identity | None:
         """A wrapper that runs but has not written its pid file yet."""
         end = time.monotonic() + _ENTER
         while marked := self._table.fresh().marked.get(launch.mark):
-            if (noted := runs.identity(launch.folder)) or time.monotonic() > end:
-                return noted or (self._boot_id(), min(marked, key=lambda process: process.start_time))
+            if noted := self._noted(launch):
+                return noted
+            if time.monotonic() > end:
+                first = min(marked, key=lambda process: process.start_time)
+                return runs.Identity(self._boot_id(), *first.key, launch.mark)
             time.sleep(0.005)
-        return runs.identity(launch.folder)
+        return self._noted(launch)
 
     # -- the end
 
@@ -397,12 +404,12 @@ class SubprocessBackend(Backend):
     def _is_over(self, launch: Launch) -> bool:
         run = self._runs.get(launch.marker)
         if run is None:
-            noted = runs.identity(launch.folder)
+            noted = self._noted(launch)
             if noted is None:  # never started, or its wrapper has yet to say who it is
                 return launch.mark not in self._table.fresh().marked
-            if noted[0] != self._boot_id():
+            if noted.boot != self._boot_id():
                 return True
-            run = Run(launch.marker, launch.folder, noted[1].pid, noted[1].start_time, noted[0])
+            run = Run(launch.marker, launch.folder, noted.pid, noted.start_time, noted.boot)
         return run.done.is_set() or run.wrapper() is None
 
     async def trim(self, launch: Launch) -> None:
@@ -429,7 +436,14 @@ class SubprocessBackend(Backend):
 
     async def sample(self, refs: Mapping[str, RunRef]) -> dict[str, Sample]:
         """One round of the sampler."""
-        known = {key: run for key, ref in refs.items() if (run := self._sampled(ref)) is not None}
+        runs = self._runs
+        known: dict[str, Run] = {}
+        for key, ref in refs.items():
+            run = runs.get(ref["marker"])
+            if run is None or run.pid != ref["pid"] or run.start_time != ref["start_time"]:
+                run = self._sampled(ref)
+            if run is not None:
+                known[key] = run
         return await self._thread(partial(self._sampler.sample, known))
 
     def _sampled(self, ref: RunRef) -> Run | None:
@@ -438,11 +452,6 @@ class SubprocessBackend(Backend):
             return known
         run = self._run(ref)
         return run if run.boot == self._boot_id() else None
-
-
-def _carried(launch: Launch, wrapper: proc.Stat) -> str:
-    """The mark of a run that is found again; what an older version started carries a shorter one."""
-    return launch.marker if proc.marker(wrapper.pid) == launch.marker else launch.mark
 
 
 def _holds(run: Run, scan: tree.Scan | None, inode: int) -> bool | None:
@@ -535,8 +544,15 @@ def _spawn(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: 
 
 
 def _renice(run: Run, table: tree.Table, nice: int) -> None:
-    if not cgroups.renice(run.groups, nice):
-        priority.renice(tree.members(run, table), nice)
+    if cgroups.renice(run.groups, nice):
+        return
+    done: set[tuple[int, int]] = set()
+    for _ in range(_FORKS):  # what was forked from one that had not been told has not been, either
+        fresh = [process for process in tree.members(run, table) if process.key not in done]
+        if not fresh:
+            return
+        priority.renice(fresh, nice)
+        done.update(process.key for process in fresh)
 
 
 def groups_of(folder: Path) -> dict[str, str]:

@@ -139,7 +139,7 @@ class Births:
 def _watch(hunts: list[_Hunt]) -> None:
     by_marker: dict[str, list[_Hunt]] = {}
     for hunt in hunts:
-        by_marker.setdefault(hunt.run.marker, []).append(hunt)
+        by_marker.setdefault(hunt.run.carried, []).append(hunt)
     alert = end = time.monotonic() + _QUIET
     last = -1
     while (now := time.monotonic()) < end:

@@ -58,7 +58,7 @@ class UngroupedStop(Stop):
             caught = await self._trees.births.hunt(self._run)
             self._note(caught)
             scan = await self._trees.scan()
-            found = [p for p in scan.marked.get(self._run.marker, ()) if p.pid != self._run.pid]
+            found = [p for p in scan.marked.get(self._run.carried, ()) if p.pid != self._run.pid]
             self._note(found)
             for process in found:
                 send(process, signal.SIGKILL)
@@ -69,6 +69,6 @@ class UngroupedStop(Stop):
         found = tree.related(self._run, scan)
         if found:
             found = await self._look()
-        if found or scan.marked.get(self._run.marker):
+        if found or scan.marked.get(self._run.carried):
             return await self._thread(partial(self._prove_now, scan, found))
         return self._prove_now(scan, found)

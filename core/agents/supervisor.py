@@ -10,14 +10,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from ..backend import Adoption, Backend, Exit, Killed, Launch, RunRef, Step
+from ..backend import MARKER, Adoption, Backend, Exit, Killed, Launch, RunRef, Step
 from ..clock import Clock
 from ..errors import AgentTopError, BackendError, BackendUnavailable, Conflict, JournalUnavailable
 from ..journal import events as ev
@@ -52,6 +53,7 @@ class Watched:
     number: int
     backend: Backend
     launch: Launch
+    """Its environment is only the run's mark: the rest is large, and may hold secrets."""
     ref: RunRef
     ended: anyio.Event = field(default_factory=anyio.Event)
     stale: float | None = None
@@ -78,7 +80,8 @@ class Supervisor:
         self._launcher = launcher
         self._clock = clock
         self._tasks = tasks
-        self._locks: dict[str, anyio.Lock] = {}
+        # Kept by whoever holds or awaits one: at rest an agent has none.
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._slots = anyio.CapacityLimiter(AT_ONCE)
         self._preparing = anyio.CapacityLimiter(PREPARING)
         self.runs: dict[str, Watched] = {}
@@ -91,7 +94,10 @@ class Supervisor:
         """Held while an agent's run is being started, frozen or thawed."""
         if agent not in self._books.pending.agents:
             return anyio.Lock()  # removed: whoever takes it finds nothing, and nothing is left of it
-        return self._locks.setdefault(agent, anyio.Lock())
+        lock = self._locks.get(agent)
+        if lock is None:
+            lock = self._locks[agent] = anyio.Lock()
+        return lock
 
     def starting(
         self, agent: Agent, reason: Literal["start", "restart", "policy", "boot"], by: str
@@ -193,7 +199,7 @@ class Supervisor:
         for (agent, number), item in zip(owed, prepared, strict=True):
             outcome = next(refs) if isinstance(item, Prepared) else item
             if isinstance(item, Prepared) and isinstance(outcome, dict):
-                run = Watched(agent.id, number, backend, item.launch, outcome)
+                run = Watched(agent.id, number, backend, _kept(item.launch), outcome)
                 results.append(_Begun(run, item.told))
             elif not isinstance(outcome, dict):
                 results.append(outcome)
@@ -442,7 +448,7 @@ class Supervisor:
         elif found.state == "never_started" or found.ref is None:
             self._tasks.start_soon(self._start_again, agent, number)
         else:
-            watched = Watched(agent, number, backend, launch, found.ref)
+            watched = Watched(agent, number, backend, _kept(launch), found.ref)
             self._watch([(watched, record)])
             if run.ref is None:
                 await self._books.record(ev.RunStarted(agent=agent, run=number, ref=found.ref))
@@ -508,6 +514,10 @@ class Supervisor:
     def drop(self, agent: str) -> None:
         """The agent was removed: its lock is not needed any more."""
         self._locks.pop(agent, None)
+
+
+def _kept(launch: Launch) -> Launch:
+    return replace(launch, env={MARKER: launch.mark})
 
 
 def _proven(run: Watched, killed: Killed) -> ev.KillProven:

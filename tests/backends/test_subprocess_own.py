@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agenttop.backends import mounts, output, proc, runs
+from agenttop.backends import mounts, output, proc, runs, spawn
 from agenttop.backends.subprocess import SubprocessBackend
 from agenttop.core.agents.spec import Limits
 from agenttop.core.backend import MARKER, BackendContext, Frozen, Killed, Launch, RunRef, mark
@@ -452,6 +452,35 @@ async def test_a_program_that_begins_while_it_is_stopped_hears_of_it(rig: Subpro
         killed = await rig.backend.stop(ref, grace=8.0)
         assert killed.survivors == ()
         assert killed.seconds < 4.0
+
+
+# -- the wrapper's short way to the program
+
+
+def test_every_builtin_of_this_machine_s_dash_is_known() -> None:
+    dash = shutil.which("dash")
+    if dash is None:
+        missing("dash", "another shell is /bin/sh here")
+        return
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if os.path.isdir(folder)]
+    names = {name for folder in folders for name in os.listdir(folder)} | spawn.BUILTINS
+    script = 'for name do case $(command -V "$name") in *builtin*) echo "$name";; esac; done'
+    said = subprocess.run([dash, "-c", script, "x", *names], capture_output=True, text=True, check=False)
+    assert set(said.stdout.split()) <= spawn.BUILTINS
+
+
+@pytest.mark.parametrize("name", ["echo", "kill", "ours", "_agenttop_refuse"])
+async def test_a_program_of_a_builtin_s_name_is_run_and_not_the_builtin(
+    rig: SubprocessRig, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / name).write_text("#!/bin/sh\necho program $0 $*\nexit 7\n")
+    (folder / name).chmod(0o755)
+    launch = rig.launch((name, "a b"), env={"PATH": f"{folder}:{os.environ['PATH']}"})
+    ref = await rig.start(launch)
+    assert (await rig.wait(ref)).code == 7
+    assert text(await rig.read(launch)) == f"program {folder / name} a b\n".encode()
 
 
 # -- many at once

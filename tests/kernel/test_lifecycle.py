@@ -274,3 +274,37 @@ async def test_a_child_that_has_ended_is_not_in_the_plan_but_one_that_was_named_
     named = await client.kill_plan(Target(refs=[done.id[:4]]))
     assert [agent.name for agent in named.agents] == ["done"]
     assert "stop" in named.impossible
+
+
+async def test_a_fleet_starts_without_those_that_cannot(client: KernelClient, kernel: Kernel) -> None:
+    """Fifty are several batches; two of them fail, one before and one after its folder is made."""
+    forever = ["/bin/sh", "-c", "exec sleep 600"]
+    specs = [
+        AgentSpec(name=f"agent-{n}", command=forever, cwd="/tmp", labels={"n": str(n)}) for n in range(50)
+    ]
+    specs[7] = specs[7].model_copy(update={"command": ["no-such-program-anywhere"]})
+    specs[40] = specs[40].model_copy(update={"cwd": "/no/such/folder"})
+    specs[41] = specs[41].model_copy(update={"env": {"ITS": "own"}})
+    outcomes = await client.up(FleetRequest(fleet="/fifty", specs=specs, environ=ENVIRON))
+    assert [outcome.name or outcome.ref for outcome in outcomes] == [spec.name for spec in specs]
+    failed = {outcome.ref: outcome.error["what"] for outcome in outcomes if outcome.error}
+    assert failed == {
+        "agent-7": "cannot start no-such-program-anywhere",
+        "agent-40": "cannot start in /no/such/folder",
+    }
+    agents = {info.name: info for info in await client.agents(all=True)}
+    assert len(agents) == 48
+    for info in agents.values():
+        assert info.run == 1
+        assert info.pid is not None
+        assert alive(info.pid)
+        assert await kinds(client, info.name) == ["AgentCreated", "RunStarting", "RunStarted"]
+    # One environment is one file; who has values of its own has a file of its own.
+    kept = {name: kernel.paths.agent_dir(info.id) / "environ.json" for name, info in agents.items()}
+    assert kept["agent-0"].stat().st_ino == kept["agent-1"].stat().st_ino
+    assert kept["agent-0"].stat().st_ino != kept["agent-41"].stat().st_ino
+    # A change of one is not a change of the others.
+    specs[1] = specs[1].model_copy(update={"env": {"NEW": "value"}})
+    await client.up(FleetRequest(fleet="/fifty", specs=[specs[1]], environ=ENVIRON))
+    assert b"NEW" in kept["agent-1"].read_bytes()
+    assert b"NEW" not in kept["agent-0"].read_bytes()
