@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agenttop.core.client import KernelClient
     from agenttop.core.paths import Paths
 
+    from .questions import Questions
     from .session import Arrived, Connected, Lost, Session, Trouble
 
 #: Seconds without an update after which the second hand repaints ages itself; with updates, they do.
@@ -97,6 +98,9 @@ class AgentTopApp(App[int]):
         self.verbs = Verbs(self)
         self.toasts: list[Toast] = []
         self.trouble: Trouble | None = None
+        self.began = self.clock.time()
+        """Since when this screen is open: questions from before are counted, not told."""
+        self._questions: Questions | None = None
         self.seen_at = self.clock.time()
         """When the shown rows were true; ages stand still there while no kernel answers."""
         self._connect = connect
@@ -189,6 +193,7 @@ class AgentTopApp(App[int]):
         elif self.toasts:
             self._pane.show_toasts()
         self._read_events()
+        self._read_questions()
 
     @property
     def _pane(self) -> PaneScreen:
@@ -262,6 +267,16 @@ class AgentTopApp(App[int]):
         if self.model.seq != self._events_seq and not self.model.standing:
             self._events_busy = True
             self.run_worker(self._fetch_events(self._events_wanted, self.model.seq), group="events")
+
+    def _read_questions(self) -> None:
+        """Look for new questions while there are any; asked for at most once a second."""
+        header = self.model.header
+        if self._questions is None and header is not None and header.approvals:
+            from .questions import Questions
+
+            self._questions = Questions(self)
+        if self._questions is not None and header is not None and header.approvals:
+            self._questions.look()
 
     async def _fetch_events(self, count: int, seq: int) -> None:
         try:
@@ -361,11 +376,6 @@ class AgentTopApp(App[int]):
         if rows := self._targets():
             self.verbs.restart(rows)
 
-    def do_agent_freeze_all(self) -> None:
-        """The kill switch; the same key undoes it."""
-        live = [row for row in self.model.rows.values() if row.state not in ("error", "terminated")]
-        self.verbs.freeze_all(resume=bool(live) and all(row.pause for row in live))
-
     # --- screens: imported when first opened ---------------------------------------------------
 
     def do_agent_kill(self) -> None:
@@ -378,6 +388,39 @@ class AgentTopApp(App[int]):
         from .screens.kill import KillScreen
 
         self.push_screen(KillScreen(refs))
+
+    def do_agent_freeze_all(self) -> None:
+        """The kill switch; the same key undoes it. Asks once."""
+        header = self.model.header
+        self.open_halt(undo=header is not None and header.halted)
+
+    def open_halt(self, *, undo: bool) -> None:
+        """Halt everything, or let it go on; nothing is done before Enter."""
+        from .screens.halt import HaltScreen
+
+        self.push_screen(HaltScreen(undo=undo))
+
+    def do_agent_answer(self) -> None:
+        """What waits for a person's decision."""
+        row = self.model.current
+        self.open_questions(agent=row.id if row is not None and row.needs else "")
+
+    def open_questions(self, *, agent: str = "", budget: str = "", otherwise_details: bool = False) -> None:
+        """The open questions, beginning with one of an agent or of a budget."""
+        from .screens.approval import ApprovalScreen
+
+        self.push_screen(ApprovalScreen(agent=agent, budget=budget, otherwise_details=otherwise_details))
+
+    def do_agent_budget(self) -> None:
+        """The budget of the cursor's agent: its own is changed, or a new one made."""
+        if row := self.model.current:
+            self.open_budget(row)
+
+    def open_budget(self, row: Row, given: Mapping[str, str] | None = None) -> None:
+        """The form for an agent's budget."""
+        from .screens.budget_form import BudgetScreen
+
+        self.push_screen(BudgetScreen(agent=row, given=given))
 
     def do_app_help(self) -> None:
         """Keys and how to read a row."""
@@ -407,11 +450,11 @@ class AgentTopApp(App[int]):
         if row := self.model.current:
             self.open_details(row.id, zoom=True)
 
-    def open_details(self, ref: str, *, zoom: bool = False) -> None:
+    def open_details(self, ref: str, *, zoom: bool = False, tab: str = "Output") -> None:
         """The details of one agent; ``zoom`` begins with the output filling the screen."""
         from .screens.details import DetailsScreen
 
-        self.push_screen(DetailsScreen(ref, zoom=zoom))
+        self.push_screen(DetailsScreen(ref, zoom=zoom, tab=tab))
 
     def do_app_palette(self) -> None:
         """Everything there is to do, by name."""
@@ -440,7 +483,7 @@ class AgentTopApp(App[int]):
 
     # --- panes ---------------------------------------------------------------------------------
 
-    def _open_pane(self, number: int) -> None:
+    def _open_pane(self, number: int, view: str = "") -> None:
         from .widgets.tabs import PANES, THERE
 
         if number not in THERE:
@@ -450,6 +493,10 @@ class AgentTopApp(App[int]):
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()
+        if number == 5:
+            from .screens.budgets import BudgetsScreen
+
+            self.push_screen(BudgetsScreen(view))
         if number == 6:
             from .screens.events import EventsScreen
 
@@ -474,6 +521,12 @@ class AgentTopApp(App[int]):
     def do_pane_5(self) -> None:
         """Budgets."""
         self._open_pane(5)
+
+    def open_providers(self) -> None:
+        """The providers, in the pane of the budgets they serve."""
+        if self._pane.NUMBER == 5:
+            self.pop_screen()
+        self._open_pane(5, "providers")
 
     def do_pane_6(self) -> None:
         """Events."""

@@ -5,7 +5,7 @@ The same list feeds completion, the palette's rows and the reasons why something
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agenttop.core.api import WINDOWS, Row
@@ -14,11 +14,10 @@ from agenttop.themes import NAMES
 
 from .columns import BY_ID, COLUMNS
 from .format import clean
+from .model import ENDED, asks
 
 if TYPE_CHECKING:
     from .app import AgentTopApp
-
-ENDED = frozenset(("error", "terminated"))
 
 
 class Command(NamedTuple):
@@ -37,6 +36,14 @@ COMMANDS: tuple[Command, ...] = (
     Command("kill", ("agents",), "shows what would end, and asks", True),
     Command("restart", ("agents",), "a new run", True),
     Command("nice", ("number", "agents"), "set the priority: -20 first … 19 last", True),
+    Command("approve", ("agents",), "let one held call through", True),
+    Command("deny", ("agents",), "refuse its held calls", True),
+    Command("budget", ("agent", "limit"), "its budget, as: budget api $5/day ask", True),
+    Command("calls", ("agent",), "its model calls one by one"),
+    Command("budgets", (), "every budget, and who is stopped next"),
+    Command("providers", (), "breakers, limits and what is left, who waits"),
+    Command("halt", (), "kill switch: hold every call, freeze every agent; asks", True),
+    Command("unhalt", (), "undo the kill switch", True),
     Command("details", ("agent",), "everything about an agent"),
     Command("logs", ("agent",), "its whole output"),
     Command("filter", ("text",), "show only rows with these words"),
@@ -88,6 +95,10 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return "observed: agenttop did not start it"
     if verb == "pause" and row.pause:
         return "it is paused already"
+    if verb in ("approve", "deny") and not asks(row):
+        return "no call of it waits for you"
+    if verb == "budget" and row.observed:
+        return "observed: its calls do not pass the gateway"
     if verb == "resume" and not row.pause:
         return "it is not paused"
     return ""
@@ -117,6 +128,9 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
         if not words:
             raise UsageError("nice needs a number", "", "-20 is first, 19 is last")
         number, words = _number(words[0]), words[1:]
+    given: Mapping[str, str] = {}
+    if verb == "budget":
+        given, words = _limit(" ".join(words[1:])), words[:1]
     rows = [find(app, word) for word in words] or app.model.targets()
     if not rows:
         raise UsageError(f"{verb} was not done", "No agent was named, and none is under the cursor")
@@ -127,12 +141,31 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
         "resume": lambda: app.verbs.resume(rows),
         "hold": lambda: app.verbs.hold(rows),
         "restart": lambda: app.verbs.restart(rows),
+        "approve": lambda: app.verbs.answer(rows, "once"),
+        "deny": lambda: app.verbs.answer(rows, "deny"),
+        "budget": lambda: app.open_budget(rows[0], given),
+        "calls": lambda: app.open_details(rows[0].id, tab="Calls"),
         "kill": lambda: app.open_kill([row.id for row in rows]),
         "nice": lambda: app.verbs.set_nice(rows, number),
         "details": lambda: app.open_details(rows[0].id),
         "logs": lambda: app.open_details(rows[0].id, zoom=True),
     }
     verbs[verb]()
+
+
+def _limit(text: str) -> dict[str, str]:
+    """``$5/day ask`` as the fields of the budget form; nothing for nothing."""
+    if not text:
+        return {}
+    from agenttop.core.budget.short import parse_short
+
+    try:
+        found = parse_short(text)
+    except ValueError as error:
+        said = f"{clean(text)} is not a limit"
+        raise UsageError("This budget cannot be", said, "As $5/day, 2M tokens/hour deny") from error
+    assert isinstance(found, dict)
+    return {name: f"{value:f}" if name == "usd" else str(value) for name, value in found.items()}
 
 
 def _number(word: str) -> int:
@@ -168,8 +201,18 @@ def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence
             app.use_theme(name)
             app.change(theme=name)
         case _:
-            screens = {"new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help}
+            screens: dict[str, Callable[[], None]] = {
+                "budgets": app.do_pane_5, "providers": app.open_providers,
+                "halt": lambda: _halt(app, undo=False), "unhalt": lambda: _halt(app, undo=True),
+                "new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help,
+            }  # fmt: skip
             screens.get(verb, app.do_app_quit)()
+
+
+def _halt(app: AgentTopApp, *, undo: bool) -> None:
+    if undo and app.model.header is not None and not app.model.header.halted:
+        raise UsageError("Nothing to undo", "the kill switch is off", "halt uses it")
+    app.open_halt(undo=undo)
 
 
 def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:

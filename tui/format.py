@@ -143,6 +143,11 @@ def percent(part: float | None, whole: float | None) -> int | None:
     return round(100 * part / whole)
 
 
+def level(used: float) -> str:
+    """The colour of so many per cent of a limit: ``good``, ``warn`` from 70, ``bad`` from 90."""
+    return "good" if used < 70 else "warn" if used < 90 else "bad"
+
+
 def age(seconds: float) -> str:
     """``3s 41s 2m 1h14 3d04:11``: one step a second below a minute, then a minute."""
     whole = max(0, int(seconds))

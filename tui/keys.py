@@ -13,10 +13,13 @@ from typing import NamedTuple
 from agenttop.core.errors import UsageError
 
 #: The groups of the help screen, in its order.
-GROUPS = ("Look", "Act on the row or on tagged rows", "Tag", "Go", "Everything")
-LOOK, ACT, TAG, GO, ALL = GROUPS
+GROUPS = ("Look", "Act on the row or on tagged rows", "Act on the budget", "Tag", "Go", "Everything")
+LOOK, ACT, BUDGET, TAG, GO, ALL = GROUPS
 
-FLEET, EVENTS, DETAILS = "fleet", "events", "details"
+FLEET, EVENTS, DETAILS, BUDGETS = "fleet", "events", "details", "budgets"
+#: Panes that fill the screen below the tabs, and all of them.
+PANES = (FLEET, EVENTS, BUDGETS)
+EVERYWHERE = (FLEET, EVENTS, DETAILS, BUDGETS)
 
 
 class Key(NamedTuple):
@@ -38,7 +41,7 @@ class Key(NamedTuple):
 
 TABLE: tuple[Key, ...] = (
     Key("app.help", ("f1", "question_mark"), "Help", "keys, states, how to read a row", ALL,
-        (FLEET, EVENTS, DETAILS), footer=1),
+        EVERYWHERE, footer=1),
     Key("app.setup", ("f2", "S"), "Setup", "setup: columns, colours", ALL, (FLEET,), footer=2),
     Key("look.search", ("f3", "slash"), "Search", "search", LOOK, (FLEET, EVENTS, DETAILS), footer=3),
     Key("look.filter", ("f4", "backslash"), "Filter", "filter", LOOK, (FLEET, EVENTS), footer=4),
@@ -50,7 +53,7 @@ TABLE: tuple[Key, ...] = (
         (FLEET, DETAILS), footer=8, acts=True),
     Key("agent.kill", ("f9", "x"), "Kill", "signal or kill: shows what dies first", ACT,
         (FLEET, DETAILS), footer=9, acts=True),
-    Key("app.quit", ("f10", "q", "ctrl+c"), "Quit", "leave; agents run on", ALL, (FLEET, EVENTS), footer=10),
+    Key("app.quit", ("f10", "q", "ctrl+c"), "Quit", "leave; agents run on", ALL, PANES, footer=10),
     Key("agent.new", ("n",), "New", "new agent", GO, footer=11, acts=True),
     Key("agent.pause", ("p",), "Pause", "pause (freeze), resume", ACT,
         (FLEET, DETAILS), footer=12, acts=True),
@@ -60,43 +63,67 @@ TABLE: tuple[Key, ...] = (
     Key("tag.toggle", ("space",), "Tag", "tag, next row", TAG, footer=16),
     Key("look.needs", ("exclamation_mark",), "Need you", "only what needs you", LOOK, footer=14),
     Key("look.split", ("v",), "Split", "split pane", LOOK, footer=17),
-    Key("app.command", ("colon",), "Command", "command", GO, (FLEET, EVENTS), footer=18),
+    Key("app.command", ("colon",), "Command", "command", GO, PANES, footer=18),
     Key("agent.details", ("enter",), "Details", "details", LOOK, footer=19),
-    Key("agent.freeze_all", ("ctrl+f",), "Freeze all", "kill switch: hold and freeze all, or resume all", ALL,
-        (FLEET, EVENTS), footer=20, acts=True),
+    Key("agent.freeze_all", ("ctrl+f",), "Freeze all", "kill switch: hold and freeze all, or undo it", ALL,
+        EVERYWHERE, footer=20, acts=True),
     Key("look.sort_left", ("less_than_sign", "comma"), "Sort <", "sort by the column to the left", LOOK),
     Key("look.sort_right", ("greater_than_sign", "full_stop"), "Sort >", "sort by the column to the right",
         LOOK),
     Key("look.reverse", ("I",), "Reverse", "reverse the order", LOOK),
-    Key("look.window", ("w",), "Window", "window of the sums: run, hour, today, total", LOOK),
+    Key("look.window", ("w",), "Window", "window of the sums: run, hour, today, total", LOOK,
+        (FLEET, BUDGETS)),
     Key("look.inspector", ("i",), "Inspector", "the row's dropped columns below the table", LOOK),
     Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK),
-    Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, (FLEET, EVENTS, DETAILS)),
+    Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, EVERYWHERE),
     Key("agent.restart", ("r",), "Restart", "restart as a new run", ACT, (FLEET, DETAILS), acts=True),
+    Key("agent.answer", ("A",), "Answer", "answer what waits for you: held calls", ACT,
+        (FLEET, EVENTS, DETAILS), footer=21, acts=True),
+    Key("agent.budget", ("b",), "Budget", "budget of this agent: make one or change it", ACT,
+        (FLEET, DETAILS), acts=True),
+    Key("budget.answer", ("enter", "A"), "Answer", "answer the calls it holds; without any: change it",
+        BUDGET, (BUDGETS,), acts=True),
+    Key("budget.extend", ("plus",), "Extend", "extend: raise its limit", BUDGET, (BUDGETS,), acts=True),
+    Key("budget.cut", ("minus",), "Cut", "cut: lower its limit", BUDGET, (BUDGETS,), acts=True),
+    Key("budget.edit", ("e",), "Edit", "change its limit, window or action", BUDGET, (BUDGETS,), acts=True),
+    Key("budget.new", ("n",), "New budget", "new budget", BUDGET, (BUDGETS,), acts=True),
+    Key("budget.action", ("o",), "On breach", "what happens on breach: ask, deny, freeze, kill", BUDGET,
+        (BUDGETS,), acts=True),
+    Key("budget.remove", ("x", "delete"), "Remove", "remove it; asks first", BUDGET, (BUDGETS,), acts=True),
+    Key("budget.agents", ("a",), "Agents", "the fleet, only the agents it covers", BUDGET, (BUDGETS,)),
+    Key("budget.view", ("tab",), "View", "below the budgets: burn-down, who is next, providers", LOOK,
+        (BUDGETS,)),
+    Key("budget.sort", ("s",), "Sort", "order of the budgets: tree, next, used, spent", LOOK, (BUDGETS,)),
     Key("tag.children", ("c",), "Tag tree", "tag with children", TAG),
     Key("tag.none", ("U",), "Untag", "untag all", TAG),
-    Key("pane.1", ("1",), "Fleet", "fleet", GO, (FLEET, EVENTS)),
-    Key("pane.2", ("2",), "Tasks", "tasks (a later version)", GO, (FLEET, EVENTS)),
-    Key("pane.3", ("3",), "Bus", "bus (a later version)", GO, (FLEET, EVENTS)),
-    Key("pane.4", ("4",), "Memory", "memory (a later version)", GO, (FLEET, EVENTS)),
-    Key("pane.5", ("5",), "Budgets", "budgets (a later version)", GO, (FLEET, EVENTS)),
-    Key("pane.6", ("6",), "Events", "events", GO, (FLEET, EVENTS)),
-    Key("pane.7", ("7",), "Metrics", "metrics (a later version)", GO, (FLEET, EVENTS)),
-    Key("app.palette", ("ctrl+p",), "Palette", "command palette", GO, (FLEET, EVENTS, DETAILS)),
+    Key("pane.1", ("1",), "Fleet", "fleet", GO, PANES),
+    Key("pane.2", ("2",), "Tasks", "tasks (a later version)", GO, PANES),
+    Key("pane.3", ("3",), "Bus", "bus (a later version)", GO, PANES),
+    Key("pane.4", ("4",), "Memory", "memory (a later version)", GO, PANES),
+    Key("pane.5", ("5",), "Budgets", "budgets", GO, PANES),
+    Key("pane.6", ("6",), "Events", "events", GO, PANES),
+    Key("pane.7", ("7",), "Metrics", "metrics (a later version)", GO, PANES),
+    Key("app.palette", ("ctrl+p",), "Palette", "command palette", GO, EVERYWHERE),
     Key("events.follow", ("f",), "Follow", "follow the newest", LOOK, (EVENTS, DETAILS), footer=12),
-    Key("move.up", ("up", "k"), "Up", "row up", GO, (FLEET, EVENTS)),
-    Key("move.down", ("down", "j"), "Down", "row down", GO, (FLEET, EVENTS)),
-    Key("move.page_up", ("pageup", "ctrl+b"), "Page up", "page up", GO, (FLEET, EVENTS)),
-    Key("move.page_down", ("pagedown", "ctrl+d"), "Page down", "page down", GO, (FLEET, EVENTS)),
-    Key("move.home", ("home", "g"), "First", "first row", GO, (FLEET, EVENTS)),
-    Key("move.end", ("end", "G"), "Last", "last row", GO, (FLEET, EVENTS)),
+    Key("move.up", ("up", "k"), "Up", "row up", GO, PANES),
+    Key("move.down", ("down", "j"), "Down", "row down", GO, PANES),
+    Key("move.page_up", ("pageup", "ctrl+b"), "Page up", "page up", GO, PANES),
+    Key("move.page_down", ("pagedown", "ctrl+d"), "Page down", "page down", GO, PANES),
+    Key("move.home", ("home", "g"), "First", "first row", GO, PANES),
+    Key("move.end", ("end", "G"), "Last", "last row", GO, PANES),
 )  # fmt: skip
 
 #: The footer of a pane that has an order of its own; as many as there is room for, from the left.
 FOOTERS: dict[str, tuple[str, ...]] = {
     DETAILS: (
         "app.back", "agent.pause", "agent.hold", "agent.restart", "look.search", "events.follow",
-        "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs",
+        "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs", "agent.budget",
+        "agent.answer",
+    ),
+    BUDGETS: (
+        "app.back", "budget.answer", "budget.extend", "budget.cut", "budget.edit", "budget.new",
+        "budget.view", "budget.agents", "app.help", "budget.action", "budget.remove", "look.window",
+        "budget.sort", "agent.freeze_all",
     ),
 }  # fmt: skip
 
@@ -107,6 +134,7 @@ _SHOWN = {
     "right_square_bracket": "]", "exclamation_mark": "!", "colon": ":", "less_than_sign": "<",
     "greater_than_sign": ">", "comma": ",", "full_stop": ".", "space": "Space", "enter": "Enter",
     "escape": "Esc", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "up": "Up",
+    "plus": "+", "minus": "-",
     "down": "Down", "left": "Left", "right": "Right", "tab": "Tab", "backspace": "BkSp", "delete": "Del",
 }  # fmt: skip
 _TYPED = {shown: name for name, shown in _SHOWN.items()}

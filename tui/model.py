@@ -36,6 +36,8 @@ class FleetModel:
         self.window = "today"
         self.counts: dict[str, int] = {}
         self.needing = 0
+        self.asking = 0
+        """Those of them that wait for a decision about a call."""
         self.observed_cost = 0.0
         self.stale: set[str] = set()
 
@@ -47,6 +49,9 @@ class FleetModel:
         self.sort = "cost"
         self.largest = True
         self.filter = ""
+        self.only: frozenset[str] | None = None
+        """Only these agents are shown: those that ``only_name``, a budget, covers."""
+        self.only_name = ""
         self.search = ""
         self.needs_only = False
         self.show_ended = True
@@ -75,6 +80,12 @@ class FleetModel:
         return self.header is not None
 
     @property
+    def needing_you(self) -> int:
+        """What needs a person: agents that do, each open question counted once."""
+        questions = self.header.approvals if self.header is not None else 0
+        return self.needing - self.asking + max(questions, self.asking)
+
+    @property
     def shown_header(self) -> Header | None:
         """The header that belongs to the shown rows."""
         return self._kept_header if self.standing else self.header
@@ -101,7 +112,7 @@ class FleetModel:
 
     def _count(self) -> None:
         self.counts = {}
-        self.needing = 0
+        self.needing = self.asking = 0
         self.observed_cost = 0.0
         self.stale = set()
         for row in self.rows.values():
@@ -111,6 +122,7 @@ class FleetModel:
         state = "paused" if row.pause else row.state
         self.counts[state] = self.counts.get(state, 0) + sign
         self.needing += sign * row.needs
+        self.asking += sign * asks(row)
         if row.observed and row.cost:
             self.observed_cost += sign * row.cost
         if row.stale is not None:
@@ -238,6 +250,8 @@ class FleetModel:
     def _accepts(self, row: Row) -> bool:
         if self.needs_only and not row.needs:
             return False
+        if self.only is not None and row.id not in self.only:
+            return False
         if not self.show_ended and row.state == "terminated":
             return False
         return not self.filter or matches(row, self.filter)
@@ -311,6 +325,11 @@ class FleetModel:
             return rows
         current = self.rows.get(self.cursor) if self.cursor is not None else None
         return [current] if current is not None else []
+
+
+def asks(row: Row) -> bool:
+    """Whether it waits for a decision of a person about a call."""
+    return row.needs and row.state == "waiting" and row.reason in ("budget", "approval")
 
 
 def matches(row: Row, text: str) -> bool:

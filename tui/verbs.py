@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agenttop.core.errors import AgentTopError, from_dict
 
@@ -75,19 +75,13 @@ class Verbs:
         request = Target(refs=[row.id for row in rows])
         self._do("restarted", rows, lambda client: client.restart(request))
 
-    def freeze_all(self, *, resume: bool) -> None:
-        """The kill switch: hold and freeze everything, or let everything go on."""
-        from agenttop.core.agents.states import Pause
-        from agenttop.core.api import PauseRequest, Target
+    def answer(self, rows: Sequence[Row], answer: Literal["once", "deny"]) -> None:
+        """Let one held call of each through, or refuse the held calls."""
+        from agenttop.core.api import AnswerRequest
 
-        async def everything(client: KernelClient) -> list[Outcome]:
-            if resume:
-                return await client.resume(Target(all=True))
-            # Hold first: it acts at once on all, and no call leaves while trees are being frozen.
-            await client.pause(PauseRequest(all=True, how=Pause.HOLD))
-            return await client.pause(PauseRequest(all=True, how=Pause.FREEZE))
-
-        self._do("resumed" if resume else "held and frozen", (), everything)
+        request = AnswerRequest(refs=[row.id for row in rows], answer=answer)
+        done = "one call let through" if answer == "once" else "denied"
+        self._do(done, rows, lambda client: client.answer(request))
 
     def _do(self, done: str, rows: Sequence[Row], call: Call) -> None:
         self._app.run_worker(self._perform(done, call), group="verbs", exit_on_error=True)

@@ -41,7 +41,7 @@ async def test_on_a_small_one_the_panes_are_tabs() -> None:
         await pilot.press("tab")
         await shows(pilot, "COMMAND", "uv run pytest")
         await pilot.press("3")
-        await shows(pilot, "ENDED IN", "14:05:44")
+        await shows(pilot, "QUEUE", "ENDED", "14:05:44")
         await pilot.press("4")
         await shows(pilot, "mailbox     -", "comes with the bus")
         await pilot.press("7")

@@ -192,16 +192,6 @@ async def test_a_toast_never_lies_over_the_cursors_row() -> None:
         assert not toasts.y <= y < toasts.bottom
 
 
-async def test_the_kill_switch_holds_and_freezes_all() -> None:
-    client = SampleClient()
-    async with stage(client, press=("ctrl+f",)) as (_, pilot):
-        await until(pilot, lambda: len(client.calls) == 2)
-    assert client.calls == [
-        ("pause", PauseRequest(all=True, how=Pause.HOLD)),
-        ("pause", PauseRequest(all=True, how=Pause.FREEZE)),
-    ]
-
-
 async def test_a_frozen_display_stands_still_and_says_so() -> None:
     client = SampleClient()
     async with stage(client, press=("Z",)) as (app, pilot):

@@ -12,7 +12,7 @@ from .stage import shows, stage, text, typed, until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("pane", [keys.FLEET, keys.EVENTS, keys.DETAILS])
+@pytest.mark.parametrize("pane", keys.EVERYWHERE)
 def test_every_key_of_a_pane_is_in_its_help(pane: str) -> None:
     table = KeyTable()
     said = "\n".join("".join(piece for piece, _ in row) for block in blocks(table, pane) for row in block)

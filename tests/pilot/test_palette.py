@@ -53,7 +53,7 @@ async def test_without_a_name_it_acts_on_the_cursors_row() -> None:
         ("nice x api", "It is not a number"),
         ("theme neon", "There are htop"),
         ("sort height", "There are"),
-        ("pause scrape", "it has no process"),
+        ("pause scrape", "It has no process"),
         ("hold claude-4182", "do not pass the gateway"),
     ],
 )

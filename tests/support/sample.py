@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from agenttop.core.agents.spec import AgentSpec
@@ -16,18 +15,11 @@ from agenttop.core.agents.states import Pause
 from agenttop.core.api import (
     AgentDetail,
     AgentInfo,
-    AnswerRequest,
-    ApprovalInfo,
-    BudgetInfo,
-    BudgetRequest,
     CallInfo,
-    CallsRequest,
     CheckInfo,
     Delta,
     EventInfo,
-    ExtendRequest,
     FleetRequest,
-    HaltInfo,
     Header,
     KernelStatus,
     KillPlan,
@@ -36,7 +28,6 @@ from agenttop.core.api import (
     PauseRequest,
     ProcessInfo,
     ProviderGauge,
-    ProviderInfo,
     RemoveRequest,
     Row,
     RunRequest,
@@ -46,14 +37,13 @@ from agenttop.core.api import (
     Target,
     TemplateInfo,
     Tokens,
-    UsageRequest,
-    UsageRow,
     Window,
 )
 from agenttop.core.backend import Chunk
-from agenttop.core.budget.budget import Budget
 from agenttop.core.client import KernelClient
 from agenttop.core.errors import Conflict, KernelUnreachable, NoSuchAgent
+
+from .sample_budgets import SampleMoney
 
 NOW = 1_795_269_981.0
 """14:06:21 UTC, the moment of the pictures (``ManualClock``'s own start)."""
@@ -501,6 +491,8 @@ def header(rows: Sequence[Row], **given: Any) -> Header:
         "budget_reserved": 0.87,
         "budget_limit": 50.0,
         "problem": "",
+        "approvals": sum(r.reason in ("budget", "approval") for r in rows),
+        "budget_window": "day",
     }
     return Header(**(values | given))
 
@@ -564,7 +556,7 @@ def events(rows: Sequence[Row]) -> list[EventInfo]:
     ]
 
 
-class SampleClient(KernelClient):
+class SampleClient(SampleMoney, KernelClient):
     """A fleet that stands still until something is done to it.
 
     ``calls`` records every verb with its request. ``push`` sends a delta to whoever watches;
@@ -578,6 +570,7 @@ class SampleClient(KernelClient):
         self.calls: list[tuple[str, Any]] = []
         self.dead = False
         self._watchers: list[asyncio.Queue[Delta | None]] = []
+        SampleMoney.__init__(self)
 
     # --- for tests -----------------------------------------------------------------------------
 
@@ -702,7 +695,7 @@ class SampleClient(KernelClient):
             spec=spec,
             children=[c.id for c in self.rows.values() if c.parent == r.id],
             processes=self._processes(r),
-            calls=self._calls(),
+            calls=[call for call in self.call_list if call.agent == r.id] or self._calls(),
             calls_today=412,
             calls_hour=41,
             mechanism="cgroup2",
@@ -902,44 +895,6 @@ class SampleClient(KernelClient):
 
     async def shutdown(self, *, restart: bool = False) -> None:
         self.calls.append(("shutdown", restart))
-
-    async def budgets(self) -> list[BudgetInfo]:
-        return []
-
-    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
-        self.calls.append(("set_budget", request))
-        return BudgetInfo(budget=request.budget)
-
-    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
-        self.calls.append(("extend_budget", request))
-        return BudgetInfo(budget=Budget(name=request.name, usd=Decimal(10)))
-
-    async def remove_budget(self, name: str) -> None:
-        self.calls.append(("remove_budget", name))
-
-    async def approvals(self) -> list[ApprovalInfo]:
-        return []
-
-    async def answer(self, request: AnswerRequest) -> list[Outcome]:
-        self.calls.append(("answer", request))
-        return [Outcome(ref=ref, done=request.answer) for ref in request.refs]
-
-    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
-        return []
-
-    async def usage(self, request: UsageRequest) -> list[UsageRow]:
-        return []
-
-    async def providers(self) -> list[ProviderInfo]:
-        return []
-
-    async def halt(self) -> HaltInfo:
-        self.calls.append(("halt", None))
-        return HaltInfo(halted=True)
-
-    async def unhalt(self) -> HaltInfo:
-        self.calls.append(("unhalt", None))
-        return HaltInfo(halted=False)
 
 
 async def _sample() -> KernelClient:

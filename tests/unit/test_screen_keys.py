@@ -5,13 +5,18 @@ import pytest
 from agenttop.core.errors import UsageError
 from agenttop.tui import keys
 from agenttop.tui.app import AgentTopApp
+from agenttop.tui.screens.budgets import BudgetsScreen
+from agenttop.tui.screens.details import DetailsScreen
 from agenttop.tui.screens.events import EventsScreen
 from agenttop.tui.screens.fleet import FleetScreen
 
-SCREENS = {keys.FLEET: FleetScreen, keys.EVENTS: EventsScreen}
+SCREENS = {
+    keys.FLEET: FleetScreen, keys.EVENTS: EventsScreen, keys.BUDGETS: BudgetsScreen,
+    keys.DETAILS: DetailsScreen,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("pane", [keys.FLEET, keys.EVENTS, keys.DETAILS])
+@pytest.mark.parametrize("pane", keys.EVERYWHERE)
 def test_no_key_means_two_things_in_one_pane(pane: str) -> None:
     seen: dict[str, str] = {}
     for entry in keys.KeyTable().pane(pane):
@@ -29,8 +34,12 @@ def test_every_entry_of_a_pane_has_a_method(pane: str) -> None:
 
 def test_no_plain_letter_destroys() -> None:
     for entry in keys.TABLE:
-        if entry.id == "agent.kill":
+        if entry.id in ("agent.kill", "budget.remove", "agent.freeze_all"):
             assert not {"k", "d"} & set(entry.keys)
+
+
+def test_the_kill_switch_is_no_key_that_is_typed_by_accident() -> None:
+    assert all(len(key) > 1 for key in keys.BY_ID["agent.freeze_all"].keys)
 
 
 def test_the_ten_function_keys_fit_eighty_cells() -> None:
@@ -63,7 +72,7 @@ def test_the_details_footer_says_the_way_back_first_and_fits_eighty_cells() -> N
     cells = sum(
         len(keys.shown(key.keys[0])) + (6 if key.keys[0].startswith("f") and key.keys[0][1:].isdigit()
         else len(key.label) + 1)
-        for key in shown if key.id != "agent.logs"
+        for key in shown if key.id not in ("agent.logs", "agent.budget", "agent.answer")
     )  # fmt: skip
     assert cells <= 80
     assert {"agent.restart", "agent.kill", "app.help"} <= {key.id for key in shown}

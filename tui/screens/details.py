@@ -12,15 +12,16 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from agenttop.core.agents.states import ENDED
-from agenttop.core.api import AgentDetail, EventInfo
+from agenttop.core.api import AgentDetail, BudgetInfo, CallInfo, EventInfo
 from agenttop.core.api import Row as FleetRow
 from agenttop.core.errors import AgentTopError, KernelUnreachable
 
 from .. import keys
+from ..budgets import covering
 from ..verbs import sentences
 from ..widgets import details_page as page
 from ..widgets.call_table import HEADING as CALLS_HEADING
-from ..widgets.call_table import call_rows, graph_rows
+from ..widgets.call_table import call_rows, graph_rows, wide_heading, wide_rows
 from ..widgets.details_head import DetailsHead
 from ..widgets.footer import Footer, Prompt
 from ..widgets.gauge import Live
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 WIDE, TALL = 110, 26
 #: Seconds between two looks at the processes and calls.
 EVERY = 1.0
+#: Calls that the calls' own tab asks for.
+CALLS = 500
 
 TABS = ("Output", "Calls", "Mail", "Memory", "Files", "Events", "Spec")
 NARROW_TABS = ("Output", "Processes", "Calls", "Mail", "Memory", "Files", "Events", "Spec")
@@ -66,15 +69,19 @@ class DetailsScreen(PaneScreen):
         *(Binding(str(number), f"tab({number})", show=False) for number in range(1, 9)),
     ]
 
-    def __init__(self, ref: str, *, zoom: bool = False) -> None:
+    def __init__(self, ref: str, *, zoom: bool = False, tab: str = "Output") -> None:
         super().__init__(id="details")
         self.ref = ref
         self.zoomed = zoom
         self.full_log = zoom
-        self.tab = "Output"
+        self.tab = tab
         self.pane = "output"
         self.detail: AgentDetail | None = None
         self.events: list[EventInfo] = []
+        self.budgets: list[BudgetInfo] = []
+        """Those that cover this agent, the tightest first."""
+        self.calls: list[CallInfo] | None = None
+        """As many as the calls' own tab shows; the overview has the last ones."""
         self.problem = ""
         self._cpu: dict[int, float | None] = {}
         self._before: tuple[float, dict[int, float]] | None = None
@@ -116,6 +123,7 @@ class DetailsScreen(PaneScreen):
                 self._listen(client)
                 try:
                     self._learned(await client.inspect(self.ref))
+                    await self._learn_money(client)
                     if self.tab == "Events":
                         self.events = await client.last_events(500, [self.ref])
                 except KernelUnreachable:
@@ -124,6 +132,16 @@ class DetailsScreen(PaneScreen):
                     self.problem = str(error)
             self.updated()
             await anyio.sleep(EVERY)
+
+    async def _learn_money(self, client: KernelClient) -> None:
+        from agenttop.core.api import CallsRequest
+
+        info = self.detail.info if self.detail is not None else None
+        if info is None:
+            return
+        self.budgets = covering(await client.budgets(), info.id)
+        if self.tab == "Calls":
+            self.calls = await client.model_calls(CallsRequest(refs=[info.id], limit=CALLS))
 
     def _listen(self, client: KernelClient) -> None:
         if client is not self._client:
@@ -218,7 +236,9 @@ class DetailsScreen(PaneScreen):
         if not heads:
             return  # not composed yet, or being taken away
         live = self.live
-        heads.first().show(live, self.tabs, self.tab, self.problem)
+        header = self.shell.model.header
+        halted = header is not None and header.halted
+        heads.first().show(live, self.tabs, self.tab, self.problem, halted=halted)
         self._show_rule("output", self.log_view.status)
         self.query_one("#split", Paper).show([[("│", "rule")]] * self.app.size.height)
         if live is not None:
@@ -256,18 +276,23 @@ class DetailsScreen(PaneScreen):
         self._show_rule("calls", f"{detail.calls_today} today, {detail.calls_hour} this hour")
         paper = self.query_one("#calls", Paper)
         rows: list[Row] = []
-        if live.row is not None and self.app.size.height >= TALL:
+        if live.row is not None and self.app.size.height >= 20:
             ascii = not self.shell.look.unicode
-            rows += graph_rows(live.row.spark, max(20, paper.size.width - 1), 3, ascii=ascii)
-        rows.append(CALLS_HEADING)
-        rows += call_rows(detail.calls, live.now, models=not self.overview)
-        if not detail.calls:
+            tall = 3 if self.app.size.height >= TALL else 1
+            rows += graph_rows(live.row.spark, max(20, paper.size.width - 1), tall, ascii=ascii)
+        if self.overview:
+            calls = detail.calls
+            rows += [CALLS_HEADING, *call_rows(calls, live.now)]
+        else:
+            calls = self.calls if self.calls is not None else detail.calls
+            rows += [wide_heading(paper.size.width), *wide_rows(calls, live.now, paper.size.width)]
+        if not calls:
             rows.append([(" no model call yet", "muted")])
         paper.show(rows)
         paper.styles.height = "1fr"
         if self.overview:
             rest = self.query_one("#rest", Paper)
-            rest.show(page.later(rest.size.width))
+            rest.show([*page.budget_rows(self.budgets, rest.size.width), *page.later(rest.size.width)])
             rest.styles.height = len(rest.rows)
             paper.styles.height = max(
                 4, min(len(rows) + 1, self.query_one("#main").size.height - len(rest.rows) - 1)
@@ -408,6 +433,15 @@ class DetailsScreen(PaneScreen):
         """A new run."""
         if rows := self._rows():
             self.shell.verbs.restart(rows)
+
+    def do_agent_answer(self) -> None:
+        """What waits for a person's decision about its calls."""
+        self.shell.open_questions(agent=self.detail.info.id if self.detail is not None else self.ref)
+
+    def do_agent_budget(self) -> None:
+        """Its own budget: changed, or a new one made."""
+        for row in self._rows():
+            self.shell.open_budget(row)
 
     def do_agent_kill(self) -> None:
         """Signals and kill, with a preview."""

@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from .. import keys
 from ..columns import BY_ID
-from ..model import WINDOWS
+from ..model import WINDOWS, asks
 from ..widgets.empty import Empty
 from ..widgets.events_strip import EventsStrip
 from ..widgets.fleet_table import FleetTable
@@ -175,6 +175,14 @@ class FleetScreen(PaneScreen):
 
     # --- looking -------------------------------------------------------------------------------
 
+    def do_agent_details(self) -> None:
+        """What the cursor's row asks, if it asks anything; else everything about it."""
+        row = self.shell.model.current
+        if row is not None and asks(row) and not self.shell.lost:
+            self.shell.open_questions(agent=row.id, otherwise_details=True)
+        elif row is not None:
+            self.shell.open_details(row.id)
+
     def do_look_search(self) -> None:
         """Move to rows as a word is typed; Enter keeps the place, Esc goes back."""
         model = self.shell.model
@@ -220,10 +228,13 @@ class FleetScreen(PaneScreen):
         self._reordered()
 
     def do_look_needs(self) -> None:
-        """Only what needs a person, or all again."""
+        """What the cursor's row asks; else only what needs a person, or all again."""
         model = self.shell.model
+        if model.current is not None and asks(model.current) and not self.shell.lost:
+            self.shell.open_questions(agent=model.current.id)
+            return
         model.needs_only = not model.needs_only
-        if model.needs_only and not model.needing:
+        if model.needs_only and not model.needing_you:
             model.needs_only = False
             self.shell.toast("Nobody needs you", "no agent waits for input, approval or budget", "good")
         self._reordered()
@@ -317,8 +328,8 @@ class FleetScreen(PaneScreen):
             self.shell.clear_toasts()
         elif model.standing:
             self.do_look_freeze()
-        elif model.filter or model.needs_only:
-            model.filter, model.needs_only = "", False
+        elif model.filter or model.needs_only or model.only is not None:
+            model.filter, model.needs_only, model.only = "", False, None
             self._reordered()
         elif model.tags:
             self.do_tag_none()

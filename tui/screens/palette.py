@@ -29,6 +29,8 @@ from ..widgets.paper import Paper, Row, counted, ends, rule
 #: Commands remembered, and shown.
 KEPT, SHOWN = 20, 3
 WORDS, TARGET = 18, 14
+#: Commands on nothing that no key does as well.
+KEYLESS = ("providers", "halt", "unhalt")
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class PaletteScreen(Dialog[None]):
                 yield self._key(key, current)
 
     def _key(self, key: Key, current: FleetRow | None) -> Entry:
-        on_agent = key.id.startswith("agent.") and key.id not in ("agent.new", "agent.freeze_all")
+        fleetwide = ("agent.new", "agent.freeze_all", "agent.answer")
+        on_agent = key.id.startswith("agent.") and key.id not in fleetwide
         target = clean(current.name) if on_agent and current is not None else ""
         why = "no kernel answers" if key.acts and self.shell.lost else ""
         if on_agent and current is None:
@@ -188,6 +191,9 @@ class PaletteScreen(Dialog[None]):
                 for row in self.shell.model.rows.values():
                     if current is None or row.id != current.id:
                         yield replace(self._command(command.name, row, command.text, ""), other=True)
+            elif command.name in KEYLESS:
+                yield Entry(command.name, "", command.text, "", self._runs(command.name), command.name,
+                            "no kernel answers" if command.acts and self.shell.lost else "")  # fmt: skip
             elif command.takes:
                 kinds = " ".join(command.takes)
                 yield Entry(
@@ -426,7 +432,8 @@ class PaletteScreen(Dialog[None]):
         """What can be known to be wrong before the palette closes."""
         verb, *words = line.split()
         if "agents" in BY_NAME[verb].takes or "agent" in BY_NAME[verb].takes:
-            for word in words[1:] if verb == "nice" else words:
+            named = {"nice": words[1:], "budget": words[:1]}.get(verb, words)
+            for word in named:
                 commands.find(self.shell, word)
 
     def _remember(self, line: str) -> None:

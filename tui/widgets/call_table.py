@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..format import clean, clock, model, tokens
+from ..format import age, clean, clock, model, tokens
 from .paper import Row, column, ends
 
 if TYPE_CHECKING:
@@ -58,36 +58,101 @@ HEADING: Row = [
     ("   SEC", "label"), ("       $", "label"), ("  ENDED IN", "label"),
 ]  # fmt: skip
 
-
-def call_rows(calls: Sequence[CallInfo], now: float, *, models: bool = False) -> list[Row]:
-    """One row a call, the newest first."""
-    return [call_row(call, now, models=models) for call in sorted(calls, key=lambda call: -call.started)]
+#: From so many cells on, the number of tries has a column.
+TRIES_FROM = 92
 
 
-def call_row(call: CallInfo, now: float, *, models: bool = False) -> Row:
+def call_rows(calls: Sequence[CallInfo], now: float) -> list[Row]:
+    """One row a call: held ones first with the reason, then the newest first."""
+    found: list[Row] = []
+    for call in _ordered(calls):
+        found.append(call_row(call, now))
+        found += _why(call)
+    return found
+
+
+def _ordered(calls: Sequence[CallInfo]) -> list[CallInfo]:
+    return sorted(calls, key=lambda call: (call.state != "held", -call.started))
+
+
+def _why(call: CallInfo) -> list[Row]:
+    """The line below a held call: what it waits for."""
+    if call.state != "held":
+        return []
+    text = clean(call.detail) or clean(call.reason) or "the gateway keeps it"
+    return [
+        [("          ", ""), (text, "state-needs-you" if call.reason in ("budget", "approval") else "muted")]
+    ]
+
+
+def call_row(call: CallInfo, now: float) -> Row:
     """``14:05:44   412  104k  3.1k   655   9.8   0.054  Bash``."""
+    return [(f" {clock(call.started)} ", "muted"), *_buckets(call), _seconds(call, now), _price(call),
+            ("  ", ""), *_end(call, tries=True)]  # fmt: skip
+
+
+def wide_heading(width: int) -> Row:
+    """The heading of ``wide_rows``."""
+    tries = " TRY" if width >= TRIES_FROM else ""
+    text = f" TIME     MODEL         IN  C-RD  C-WR   OUT  1ST    SEC QUEUE{tries}        $  ENDED"
+    return [(text, "label")]
+
+
+def wide_rows(calls: Sequence[CallInfo], now: float, width: int) -> list[Row]:
+    """As ``call_rows``, with the model, the seconds to the first token and in the queue, and the tries."""
+    found: list[Row] = []
+    for call in _ordered(calls):
+        row: Row = [
+            (f" {clock(call.started)} ", "muted"), column(model(call.model) if call.model else "-", 11, "fg"),
+            *_buckets(call), _short(call.first_token_seconds, 5), _seconds(call, now, 7),
+            _short(call.queued_seconds or None, 6),
+        ]  # fmt: skip
+        if width >= TRIES_FROM:
+            row.append((f"{call.attempts:>4}", "warn bold" if call.attempts > 1 else "muted"))
+        found.append([*row, (" ", ""), _price(call), ("  ", ""), *_end(call, tries=width < TRIES_FROM)])
+        found += _why(call)
+    return found
+
+
+def _buckets(call: CallInfo) -> Row:
     going = call.state != "settled"
-    seconds = now - call.started if going else call.seconds
     mark = "" if call.exact and not going else "~"
-    row: Row = [
-        (f" {clock(call.started)} ", "muted"),
+    return [
         _count(call.input, 5, "tok-input", mark), _count(call.cache_read, 6, "tok-cache-read", mark),
         _count(call.cache_write, 6, "tok-cache-write", mark), _count(call.output, 6, "tok-output", mark),
-        column("-" if seconds is None else f"{seconds:.1f}", 6, "fg", right=True),
-        _price(call, going), ("  ", ""),
     ]  # fmt: skip
+
+
+def _seconds(call: CallInfo, now: float, cells: int = 6) -> tuple[str, str]:
+    seconds = now - call.started if call.state != "settled" else call.seconds
+    text = "-" if seconds is None else f"{seconds:.1f}" if seconds < 9999 else age(seconds)
+    return (text.rjust(cells), "muted" if seconds is None else "fg")
+
+
+def _short(seconds: float | None, cells: int) -> tuple[str, str]:
+    text = "-" if seconds is None else f"{seconds:.1f}" if seconds < 99.95 else age(seconds)
+    return (text.rjust(cells), "muted" if seconds is None else "fg")
+
+
+def _end(call: CallInfo, *, tries: bool) -> Row:
+    """How it ended, or what it does: never by colour alone."""
     if call.state == "held":
-        row.append(("held", "state-paused bold"))
-    elif going:
+        return [(f"held {clean(call.reason)}".rstrip(), "state-needs-you bold")]
+    row: Row = []
+    if call.state == "running":
         row.append(("in flight", "state-planning"))
-    else:
+    elif call.ended_in:
         row.append((clean(call.ended_in), "fg"))
     if call.outcome not in ("", "ok"):
         row.append((f" {clean(call.outcome)}", "bad"))
     if call.status is not None and call.status >= 400:
         row.append((f" {call.status}", "warn bold"))
-    if models and call.model:
-        row.append((f"  {model(call.model)}", "muted"))
+    if tries and call.attempts > 1:
+        row.append((f" {call.attempts} tries", "warn"))
+    if call.error:
+        row.append((f" {clean(call.error)}", "muted"))
+    if row and not call.ended_in and call.state == "settled":
+        row[0] = (row[0][0].lstrip(), row[0][1])
     return row
 
 
@@ -96,7 +161,11 @@ def _count(value: int, cells: int, ink: str, mark: str) -> tuple[str, str]:
     return (text.rjust(cells), ink if value else "muted")
 
 
-def _price(call: CallInfo, going: bool) -> tuple[str, str]:
+def _price(call: CallInfo) -> tuple[str, str]:
+    """What it cost; of one that is not settled the worst case that is reserved for it."""
+    if call.state != "settled" and call.reserved_usd is not None:
+        return (f"≤{call.reserved_usd:.3f}".rjust(8), "num-estimated")
+    going = call.state != "settled"
     if call.cost_usd is None:
         return ("-".rjust(8) if going else "unpr.".rjust(8), "muted")
     text = f"{call.cost_usd:.3f}" if call.exact and not going else f"~{call.cost_usd:.3f}"

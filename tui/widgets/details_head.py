@@ -20,16 +20,23 @@ class DetailsHead(Lines):
         self._tabs: tuple[str, ...] = ()
         self._tab = ""
         self._problem = ""
+        self._halted = False
 
-    def show(self, live: Live | None, tabs: tuple[str, ...], tab: str, problem: str) -> None:
+    def show(
+        self, live: Live | None, tabs: tuple[str, ...], tab: str, problem: str, *, halted: bool = False
+    ) -> None:
         """What is known now."""
         self._live, self._tabs, self._tab, self._problem = live, tabs, tab, problem
+        self._halted = halted
         self.redraw()
 
     def build(self, width: int, height: int) -> list[Strip]:
         """Four lines, or the first alone."""
         ink = ink_of(self.app, "bg")
-        first = identity(self._live, width) if self._live is not None else [(" asking the kernel", "muted")]
+        badge: Row = [(" HALTED ", "badge-fg/bad bold")] if self._halted else []
+        room = width - length(badge)
+        first = identity(self._live, room) if self._live is not None else [(" asking the kernel", "muted")]
+        first = [*badge, *first]
         if self._problem:
             first = ends(first, [(self._problem, "bad"), (" ", "")], width)
         lines = [ink.strip(first, width)]

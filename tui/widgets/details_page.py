@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from agenttop.core.api import AgentInfo, EventInfo
+from agenttop.core.api import AgentInfo, BudgetInfo, EventInfo
 
+from ..budgets import amounts, lasts, window
 from ..format import UNKNOWN, clean, clock, size, uptime
+from .budget_table import bar
 from .gauge import Live
-from .paper import Row, rule, wrapped
+from .paper import Row, column, rule, wrapped
 
 #: Where a later version puts something, and what one can do until then.
 LATER = {
@@ -32,9 +34,32 @@ def ending(info: AgentInfo) -> str:
 def later(width: int) -> list[Row]:
     """What the overview has no data for yet: a ``-`` is honest, an empty gauge is not."""
     rows: list[Row] = []
-    for title in ("Budgets", "Memory", "Mail and files"):
+    for title in ("Memory", "Mail and files"):
         rows += [rule(title, width), [(" -", "muted")]]
     return rows
+
+
+def budget_rows(infos: Sequence[BudgetInfo], width: int, most: int = 4) -> list[Row]:
+    """``api  ━━━━───  3.54/8.00  lasts 1h14  ask``: the budgets that cover an agent, the tightest first."""
+    side = f"{len(infos)} cover it, 5 for all" if len(infos) > 1 else "5 for all"
+    found: list[Row] = [rule("Budgets", width, side)]
+    if not infos:
+        return [*found, [(" no budget covers it: b makes one", "muted")]]
+    cells = max(6, width - 55)
+    for info in infos[:most]:
+        of = amounts(info)
+        text = f"{of.say(of.spent)}/{of.say(of.limit)}"
+        left = lasts(info)
+        said = "holds it now" if left == "now" else f"lasts {left}" if left != UNKNOWN else ""
+        found.append([
+            (" ", ""), column(info.budget.name, 14, "label"), column(window(info), 6, "muted"),
+            *bar(of, cells), (text.rjust(15), "fg"), ("  ", ""),
+            column(said, 13, "state-needs-you bold" if left == "now" else "muted"),
+            (info.budget.action, "muted"),
+        ])  # fmt: skip
+    if len(infos) > most:
+        found.append([(f" and {len(infos) - most} more", "muted")])
+    return found
 
 
 def rows(tab: str, live: Live, events: Sequence[EventInfo], width: int) -> list[Row]:

@@ -143,6 +143,8 @@ class Dialog(ModalScreen[Result]):
     Dialog.-bad.-ascii #frame { border: ascii $bad; }
     Dialog.-good #frame { border: round $good; }
     Dialog.-good.-ascii #frame { border: ascii $good; }
+    Dialog.-needs #frame { border: round $state-needs-you; }
+    Dialog.-needs.-ascii #frame { border: ascii $state-needs-you; }
     Dialog #body { height: auto; background: transparent; }
     Dialog Chips { padding: 0 1; }
     """
@@ -150,7 +152,7 @@ class Dialog(ModalScreen[Result]):
 
     #: How wide it wants to be; it gets what there is.
     WIDTH = 104
-    #: ``accent``, ``bad`` or ``good``.
+    #: ``accent``, ``bad``, ``good`` or ``state-needs-you``.
     edge = "accent"
     #: Lines left free below the box.
     MARGIN = 0
@@ -208,6 +210,7 @@ class Dialog(ModalScreen[Result]):
         self.edge = edge
         self.set_class(edge == "bad", "-bad")
         self.set_class(edge == "good", "-good")
+        self.set_class(edge == "state-needs-you", "-needs")
         self.set_class(self.ink.ascii, "-ascii")
         frame.refresh()
 

@@ -22,6 +22,9 @@ STATES = (
     ("initializing", "N"), ("terminated", "T"),
 )  # fmt: skip
 
+#: What the fleet's budget covers, as its meter says it.
+BUDGET_WINDOWS = {"day": " today", "hour": " this hour", "task": " this task", "total": " in total"}
+
 #: Cells of the right column: short words below ``ROOMY`` columns, full words from there.
 ROOMY, NARROW_TEXT, WIDE_TEXT, THREE = 118, 37, 68, 160
 
@@ -71,11 +74,16 @@ def _token_text(used: int, limit: int | None, peak: int, words: tuple[str, str])
 def _budget_meter(sums: Sums | None, window: str) -> Meter:
     if sums is None or sums.budget_limit is None or sums.budget_spent is None:
         return Meter("BUD", (), 1, "-" if sums is None else "no budget set", quiet=True)
+    used = 100 * sums.budget_spent / sums.budget_limit if sums.budget_limit else 100
+    spent, when = f.level(used), BUDGET_WINDOWS.get(sums.budget_window, "")
     return Meter(
         "BUD",
-        (("good", sums.budget_spent), ("warn", sums.budget_reserved)),
+        (
+            (spent, sums.budget_spent),
+            ("state-needs-you" if spent == "warn" else "warn", sums.budget_reserved),
+        ),
         sums.budget_limit,
-        f"${sums.budget_spent:.2f}/${sums.budget_limit:.2f} today",
+        f"${sums.budget_spent:.2f}/${sums.budget_limit:.2f}{when}",
     )
 
 
@@ -210,19 +218,27 @@ class Header(Lines):
         sums = model.shown_header
         if sums is None:
             return [("Need you: ", palette("label")), ("-", palette("muted"))]
+        needing = model.needing_you
         badge: Part = (
-            (f" {model.needing} ", palette("badge-fg", "state-needs-you", bold=True))
-            if model.needing
+            (f" {needing} ", palette("badge-fg", "state-needs-you", bold=True))
+            if needing
             else ("0", palette("fg"))
         )
-        line: list[Part] = [("Need you: ", palette("label")), badge]
+        line: list[Part] = [*self._halted(sums, look), ("Need you: ", palette("label")), badge]
         if model.rows:
             line += [
                 ("  Held calls: " if roomy else "  Held: ", palette("label")),
                 (str(sums.held), palette("bright", bold=True) if sums.held else palette("muted")),
             ]
-            line += self._load(sums, look, roomy)
+            if roomy or not sums.halted:
+                line += self._load(sums, look, roomy)
         return line
+
+    def _halted(self, sums: Sums, look: Look) -> list[Part]:
+        """The kill switch is on: said first, and not by colour alone."""
+        if not sums.halted:
+            return []
+        return [(" HALTED ", look.palette("badge-fg", "bad", bold=True)), ("  ", look.palette("fg"))]
 
     def _load(self, sums: Sums, look: Look, roomy: bool) -> list[Part]:
         palette = look.palette
@@ -316,10 +332,12 @@ class Header(Lines):
             (str(len(model.rows)), palette("bright", bold=True)),
             (" agents", palette("label")),
         ]
-        if model.needing:
+        if sums.halted:
+            line += [(" ", palette("fg")), *self._halted(sums, look)[:1]]
+        if model.needing_you:
             line += [
                 (" ", palette("fg")),
-                (f" {model.needing} ", palette("badge-fg", "state-needs-you", bold=True)),
+                (f" {model.needing_you} ", palette("badge-fg", "state-needs-you", bold=True)),
             ]
         for state, mark in STATES:
             if count := model.counts.get(state, 0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.strip import Strip
 
 from .. import format as f
+from ..keys import shown
 from ..lines import Lines, Part, strip
 
 #: So many agents are named; more are counted.
@@ -18,7 +19,8 @@ class Notice(Lines):
     def needed(self) -> bool:
         """Whether there is anything to say."""
         model = self.shell.model
-        return bool(model.stale or (model.header is not None and model.header.problem))
+        header = model.header
+        return bool(model.stale or (header is not None and (header.problem or header.halted)))
 
     def build(self, width: int, height: int) -> list[Strip]:
         """The line: what ails the kernel goes first."""
@@ -28,10 +30,20 @@ class Notice(Lines):
         if model.header is not None and model.header.problem:
             parts += [(" KERNEL ", palette("badge-fg", "bad", bold=True)),
                       ("  " + f.clean(model.header.problem), palette("bad"))]  # fmt: skip
+        elif model.header is not None and model.header.halted:
+            parts += [(" HALTED ", palette("badge-fg", "bad", bold=True)),
+                      ("  " + self._halted(), palette("bad"))]  # fmt: skip
         elif model.stale:
             parts += [(" STALE ", palette("badge-fg", "state-waiting", bold=True)),
                       ("  " + self._stale(), palette("state-waiting"))]  # fmt: skip
         return [strip(parts, width, palette("fg"), look.glyphs.mark)]
+
+    def _halted(self) -> str:
+        keys = self.shell.keys.by_id["agent.freeze_all"].keys
+        undo = f"{shown(keys[0])} lets all go on." if keys else "agenttop unhalt lets all go on."
+        if self.size.width < 100:
+            return f"Every call is held, every agent frozen. {undo}"
+        return f"The kill switch is on: every model call is held and every managed agent is frozen. {undo}"
 
     def _stale(self) -> str:
         model = self.shell.model

@@ -13,7 +13,7 @@ from ..lines import Lines, Part, strip
 
 PANES = ("Fleet", "Tasks", "Bus", "Memory", "Budgets", "Events", "Metrics")
 #: Panes this version has; the others are muted and say so when asked for.
-THERE = frozenset((1, 6))
+THERE = frozenset((1, 5, 6))
 
 
 class Tabs(Lines):
@@ -34,8 +34,11 @@ class Tabs(Lines):
                 tab: list[Part] = [(f" {number} {name} ", palette("head-fg", "head-bg", bold=True))]
             else:
                 there = number in THERE
+                header = self.shell.model.header
+                asked = number == 5 and header is not None and header.approvals
+                mark = "state-needs-you" if asked else "accent" if there else "muted"
                 tab = [
-                    (f" {number}", palette("accent" if there else "muted")),
+                    (f" {number}", palette(mark, bold=bool(asked))),
                     (f" {name} ", palette("fg" if there else "muted")),
                 ]
             left += tab
@@ -56,6 +59,9 @@ class Tabs(Lines):
             flags += [("!", palette("state-needs-you", bold=True)), ("  ", palette("fg"))]
         if model.tags:
             flags += [(f"{len(model.tags)} tagged", palette("tag")), ("  ", palette("fg"))]
+        if model.only is not None:
+            flags += [("budget ", palette("label")), (self.shell.look.cut(f.clean(model.only_name), 16),
+                       palette("fg")), ("  ", palette("fg"))]  # fmt: skip
         if model.filter:
             flags += [("filter ", palette("label")), (self.shell.look.cut(model.filter, 16), palette("fg")),
                       ("  ", palette("fg"))]  # fmt: skip
