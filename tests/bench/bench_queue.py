@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from agenttop.core.clock import ManualClock
 from agenttop.core.gateway.lanes.fair import FairQueue, Place
-from agenttop.core.gateway.lanes.lane import Lane, Ticket
+from agenttop.core.gateway.lanes.lane import Lane
+from agenttop.core.gateway.lanes.ticket import Ticket
 from agenttop.core.gateway.providers import CallLimits, Provider
 
 WAITERS = 1_000

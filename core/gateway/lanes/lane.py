@@ -4,69 +4,23 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from random import Random
-from typing import Literal, NamedTuple
-
-import anyio
 
 from ...agents.states import Waiting
 from ...clock import Clock
 from ..providers import CallLimits, Provider
 from . import heads, times
 from .breaker import Breaker
-from .fair import FairQueue, Place
+from .fair import FairQueue
 from .gate import Block, Gate, Pass
 from .rates import Rates
+from .ticket import Kind, Ticket, Why
 from .waiter import Verdict
 
 MODELS = 64
 """Models of which limits are learned, per provider."""
-
-Kind = Literal["limit", "closed", "probe", "broken", "lost"]
-
-
-class Why(NamedTuple):
-    """Why a call waits, as a person is told; ``end`` is when that may be over (monotonic)."""
-
-    kind: Kind
-    reason: Waiting
-    detail: str
-    end: float | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Ticket(Place):
-    """One call from its first ``enter`` until it leaves."""
-
-    model: str | None = None
-    home: str = ""
-    """The provider it asked for."""
-    may_use: Collection[str] | None = None
-    """Providers; ``None`` is all."""
-    lane: Lane | None = None
-    """Where it waits or runs; ``None`` while its answer was taken back."""
-    running: bool = False
-    answered: bool = False
-    losses: int = 0
-    not_before: float = 0.0
-    granted: str | None = None
-    why: Why | None = None
-    changed: anyio.Event | None = None
-    passes: list[tuple[Gate, Pass]] = field(default_factory=list)
-
-    def tell(self, why: Why | None) -> None:
-        """Note why it waits and wake whoever waits."""
-        if why != self.why:
-            self.why = why
-            self.wake()
-
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        if self.changed is not None:
-            self.changed.set()
 
 
 class Lane:

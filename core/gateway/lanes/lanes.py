@@ -12,7 +12,8 @@ from ...api import ProviderInfo
 from ...clock import Clock
 from ..providers import Provider
 from . import picture
-from .lane import Lane, Ticket, Why
+from .lane import Lane
+from .ticket import Ticket, Why
 from .waiter import Verdict, Waiter, Waits
 
 Moved = Callable[[str, Literal["closed", "open", "half-open"], str], None]
