@@ -164,6 +164,7 @@ class Kernel:
             self.keys,
             providers=self.config.providers,
             unpriced=self.config.budgets.unpriced,
+            runaway=self.config.runaway,
         )
         self.money = Money(self.books, self.desk, self.meters, self.clock)
         limits = Limits(body_bytes=self.config.gateway.max_body)
@@ -192,7 +193,7 @@ class Kernel:
             key_names=self._key_names,
         )
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
-        self.desk.acts = AgentActs(self.books, self.control)
+        self.desk.jobs.acts = AgentActs(self.books, self.control)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(
             self.books,

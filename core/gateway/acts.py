@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+Job = Literal["freeze", "thaw", "kill", "resume"]
+"""One of the verbs."""
 
 
 class Acts(Protocol):

@@ -10,10 +10,8 @@ wake everybody who asks, in the order they came.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import anyio
 
@@ -29,6 +27,8 @@ from ..journal import events as ev
 from ..journal.books import Books
 from ..journal.events import CallStarted
 from ..journal.journal import Ticket
+from .acts import Job
+from .approvals import new_approval, open_question
 from .desk import Refused
 from .gate import Gate
 from .holding import Holding
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds at most between two looks at whether a window has ended: wall clocks are set, machines sleep.
 LOOK = 15.0
-
-Job = Literal["freeze", "thaw", "kill", "resume"]
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +150,7 @@ class Admission:
         reserved = {
             "reserved_usd": None if need.usd is None else dollars(need.usd),
             "reserved_tokens": need.tokens,
-            "approval": given or asker.started.approval,
+            "approval": " ".join(filter(None, (asker.started.approval, given))) or None,
         }
         return self._books.post(
             *self._withdrawn(asker),
@@ -231,12 +229,10 @@ class Admission:
 
     def _ask(self, asker: Asker, agent: Agent, short: Short, words: str) -> str:
         """The open question about this agent and budget; asked now, if it was not yet."""
-        name, approvals = short.place[0], self._books.pending.approvals
-        for approval in agent.approvals:
-            found = approvals.get(approval)
-            if found is not None and found.about == "budget" and found.budget == name:
-                return approval
-        approval = new_approval(approvals)
+        name, fleet = short.place[0], self._books.pending
+        if (approval := open_question(fleet, agent, "budget", name)) is not None:
+            return approval
+        approval = new_approval(fleet.approvals)
         self._books.post(
             ev.ApprovalRequested(
                 agent=agent.id,
@@ -422,13 +418,6 @@ class Admission:
 def _wake(askers: Iterable[Asker]) -> None:
     for asker in list(askers):
         asker.woken.set()
-
-
-def new_approval(taken: Iterable[str]) -> str:
-    """An id that no agent can have: ids of agents are hexadecimal."""
-    while (approval := f"q{secrets.token_hex(2)}") in taken:
-        pass
-    return approval
 
 
 def _figures(short: Short, need: Need) -> dict[str, float | int | None]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import anyio
 
-from ..agents.agent import Agent
 from ..agents.states import Waiting
 from ..budget import soft
 from ..budget.prices import Prices
@@ -18,20 +16,23 @@ from ..budget.state import Approval
 from ..budget.verdict import Unpriced
 from ..budget.worst import WorstCase
 from ..clock import Clock
-from ..errors import AgentTopError, JournalUnavailable
+from ..errors import JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
 from ..journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
-from .acts import Acts
-from .admission import Admission, Job
-from .desk import Asking, Caller, Refused
+from . import policy
+from .admission import Admission
+from .desk import Asking, Caller
 from .gate import Gate
 from .gauges import Gauges
 from .holding import Holding
 from .identity import Identity
+from .jobs import Jobs
 from .lanes import Lanes, Waiter
 from .meters import Meters
 from .providers import KeyRing, Provider
+from .runaway import Bars, Runaway
+from .suspicion import Suspicion
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,21 @@ class _Open:
     """What it will probably use, for its place in the queue."""
 
 
+class _Never:
+    """No agent is ever a runaway."""
+
+    enabled = False
+    identical = near = floor = 2**31
+    window = rate = 1.0
+
+
 class CallDesk:
     """Implements ``Desk`` on the kernel's books.
 
     Args:
         providers: By name; those the gateway forwards to.
         unpriced: What becomes of calls without a known price under a budget in USD.
+        runaway: When an agent seems to run in circles; ``None`` never asks.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class CallDesk:
         *,
         providers: Mapping[str, Provider] | None = None,
         unpriced: Unpriced = "pass",
+        runaway: Bars | None = None,
     ) -> None:
         self._books = books
         self._identity = identity
@@ -76,61 +87,28 @@ class CallDesk:
         self._clock = clock
         self._open: dict[str, _Open] = {}
         self._supplied: set[str] = set()
-        self._jobs: dict[tuple[Job, str], str] = {}
-        """What is being done to agents, and by whom."""
-        self._tasks: anyio.abc.TaskGroup | None = None
         self._refolded = anyio.Event()
-        self.acts: Acts | None = None
-        """The kernel's verbs; set before ``run``."""
+        self.jobs = Jobs()
+        """Its ``acts`` are the kernel's verbs; set before ``run``."""
         self.missing_keys: dict[str, int] = {}
         """Provider key names that calls wait for, with how many calls wait."""
         self.gauges = Gauges(books, meters, clock)
         self.gate = Gate(books)
+        self.suspicion = Suspicion(books, clock, self.gate, Runaway(runaway or _Never()))
         self.worst = WorstCase(prices, providers or {})
         self.lanes = Lanes(providers or {}, clock, moved=self._breaker_moved)
-        self.admission = Admission(books, clock, self.gate, self._do, unpriced)
+        self.admission = Admission(books, clock, self.gate, self.jobs.do, unpriced)
         books.listen(self._committed)
         books.on_refold(lambda: self._refolded.set())
 
     async def run(self) -> None:
         """Timers of windows and queues, and what budgets do to agents. One task, owned by the kernel."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            for job, agent in self._jobs:
-                tasks.start_soon(self._act, job, agent)
+            tasks.start_soon(self.jobs.run, name="jobs")
             tasks.start_soon(self.admission.run, name="budget windows")
             tasks.start_soon(self.lanes.run, name="lanes")
             tasks.start_soon(self._settle_lost, name="lost calls")
             tasks.start_soon(self.gauges.rebuild, name="gauges")
-
-    def _do(self, job: Job, agent: str, by: str) -> None:
-        """Have something done to an agent, unless it is being done already."""
-        if (job, agent) not in self._jobs:
-            self._jobs[job, agent] = by
-            if self._tasks is not None:
-                self._tasks.start_soon(self._act, job, agent, name=f"{job} {agent}")
-
-    async def _act(self, job: Job, agent: str) -> None:
-        by = self._jobs[job, agent]
-        try:
-            if self.acts is not None:
-                await self._verb(self.acts, job, agent, by)
-        except AgentTopError as error:
-            log.warning("%s wanted to %s %s: %s", by, job, agent, error)
-        finally:
-            del self._jobs[job, agent]
-
-    @staticmethod
-    async def _verb(acts: Acts, job: Job, agent: str, by: str) -> None:
-        match job:
-            case "freeze":
-                await acts.freeze(agent, by)
-            case "thaw":
-                await acts.thaw(agent, by)
-            case "kill":
-                await acts.kill(agent, by)
-            case "resume":
-                await acts.resume_conversation(agent)
 
     # --- who -------------------------------------------------------------------------------------
 
@@ -157,7 +135,7 @@ class CallDesk:
             JournalUnavailable: The journal takes nothing.
         """
         agent = self.gate.agent(started.agent)
-        _check(agent, started)
+        policy.check(agent, started)
         await self.worst.ready()
         holding = Holding(self._books, started.agent, started.call)
         need = self.worst.of(
@@ -167,10 +145,13 @@ class CallDesk:
         # Known before it is written down: what is in the books and not known here was lost (_settle_lost).
         self._open[started.call] = _Open(started, asking, holding, min(tokens, need.tokens))
         try:
-            await self.admission.enter(started, need, holding)
+            cleared = await self.suspicion.cleared(started, asking.fingerprint, holding)
+            await self.admission.enter(cleared, need, holding)
         except BaseException:
             del self._open[started.call]
             raise
+        finally:
+            self.suspicion.left(started.call)
 
     async def turn(self, started: CallStarted) -> str:
         """The provider the call goes to, now that it is its turn and nobody holds its agent.
@@ -192,6 +173,7 @@ class CallDesk:
                 agent.nice,
                 agent.spec.queue,
                 opened.tokens,
+                agent.spec.providers,
             )
             provider = await self.lanes.enter(waiter, opened.holding.because)
             agent = self.gate.agent(started.agent)
@@ -273,7 +255,7 @@ class CallDesk:
 
     def waits(self, approval: Approval) -> bool:
         """Whether a call still waits for this answer; else its client gave up."""
-        return self.admission.waits(approval)
+        return self.suspicion.waits(approval) or self.admission.waits(approval)
 
     async def answer(self, approval: Approval, events: Sequence[ev.Event], answer: Answer, by: str) -> None:
         """Write an answer down and act on it: what waits goes on, or ends; durable on return.
@@ -284,13 +266,12 @@ class CallDesk:
         waits = self.waits(approval)
         await self._books.commit(*events)
         if answer == "kill":
-            if self.acts is not None:
-                await self.acts.kill(approval.agent, by)
+            self.jobs.do("kill", approval.agent, by)
             return
         if approval.budget is not None:
-            self._do("thaw", approval.agent, f"budget {approval.budget}")
+            self.jobs.do("thaw", approval.agent, f"budget {approval.budget}")
         if not waits and answer != "deny":
-            self._do("resume", approval.agent, by)
+            self.jobs.do("resume", approval.agent, by)
 
     # --- what it cost ----------------------------------------------------------------------------
 
@@ -312,6 +293,8 @@ class CallDesk:
         """Durable on return, however long the disk takes."""
         opened = self._open.get(event.call)
         self.lanes.leave(event.call, event.usage.total or None)
+        if opened is not None and event.outcome == "ok":
+            self.suspicion.answered(event.agent, opened.asking.fingerprint)
         if opened is not None and event.exact and event.outcome == "ok":
             self.worst.learned(event.agent, opened.started.model, opened.asking.body_bytes, event.usage)
         try:
@@ -371,25 +354,9 @@ class CallDesk:
                 case ev.AgentRemoved():
                     self._identity.forget(event.agent)
                     self.worst.forget(event.agent)
+                    self.suspicion.forget(event.agent)
                 case ev.NiceChanged():
                     self.lanes.renice(event.agent, event.nice)
-
-
-def _check(agent: Agent, started: CallStarted) -> None:
-    """Raise unless the agent's declaration allows this provider and model.
-
-    Raises:
-        Refused: It does not.
-    """
-    spec = agent.spec
-    if spec.providers is not None and started.provider not in spec.providers:
-        raise Refused("policy", f"{agent.name} may not use the provider {started.provider}")
-    if spec.models is None:
-        return
-    if started.model is None:
-        raise Refused("policy", f"{agent.name} may use some models only, and this request names none")
-    if not any(fnmatchcase(started.model, pattern) for pattern in spec.models):
-        raise Refused("policy", f"{agent.name} may not use the model {started.model[:100]}")
 
 
 def _seconds(value: bytes | None) -> float | None:

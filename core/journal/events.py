@@ -226,7 +226,8 @@ class CallStarted(AgentEvent):
     reserved_tokens: int | None = None
     """The worst case, held against every budget that covers the agent until the call is settled."""
     approval: str | None = None
-    """The approval that let this one call through its budgets."""
+    """The approval that let this one call through its budgets, or although it looks like a runaway's; both,
+    with a blank between, where two were needed."""
     client: dict[str, str] = Field(default_factory=dict)
     """Facts the client's headers tell (session, subagent), never credentials."""
 

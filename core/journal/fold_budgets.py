@@ -220,8 +220,8 @@ def _warned(fleet: Fleet, event: ev.BudgetWarned, ts: float) -> None:
 
 @_on(ev.CallStarted)
 def _call_started(fleet: Fleet, event: ev.CallStarted, ts: float) -> None:
-    if event.approval is not None:
-        _use_pass(fleet, event.approval)
+    for approval in (event.approval or "").split():
+        _use_pass(fleet, approval)
     if event.reserved_tokens is None or event.agent not in fleet.agents:
         return
     if (stale := fleet.reservations.pop(event.call, None)) is not None:

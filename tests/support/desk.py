@@ -70,7 +70,7 @@ class DeskRig:
             providers=BUILT_IN,
             **self._options,
         )
-        self.desk.acts = self.acting
+        self.desk.jobs.acts = self.acting
 
     async def agents(self, *ids: str, **spec: Any) -> None:
         """Make agents with a live run."""
