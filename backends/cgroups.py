@@ -12,8 +12,11 @@ limit of version 1 that was set around the kernel is escaped.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +36,9 @@ MECHANISMS: tuple[Mechanism, ...] = ("cgroup2", "cgroup1", "signal")
 #: Controllers of version 2 and 1 by what they limit.
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
 _PERIOD = 100_000
+_NAME = re.compile(r"agenttop-[0-9a-f]{12}")
+#: Seconds for which an empty folder of another kernel is left alone.
+_YOUNG = 60.0
 
 
 def weight(nice: int) -> int:
@@ -155,6 +161,12 @@ class Cgroups:
             write(f"{folder}/pids.max", str(limits.pids))
         if nice:
             renice(made, nice)
+
+    def tidy(self, kept: Iterable[str] = ()) -> None:
+        """Remove what nothing lives in any more, on leaving: runs' groups but ``kept``, and those above."""
+        kept = set(kept)
+        remove(folder for folder in leftovers(self) if folder not in kept)
+        self.close()
 
     def close(self) -> None:
         """Remove the folders above the runs' groups where they are empty; the next run makes them anew."""
@@ -284,6 +296,20 @@ def _hand_down(base: str) -> frozenset[str]:
     except OSError:  # EBUSY: processes live in the base itself, so its controllers stay there
         return frozenset()
     return frozenset(limits)
+
+
+def sweep(groups: Cgroups) -> None:
+    """Remove the empty folders that killed kernels of other state folders left beside this one's.
+
+    A kernel may be about to make a group in a folder it has just made, so young ones stay.
+    """
+    for base in groups.bases.values():
+        with os.scandir(base) as entries:
+            others = [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.name != groups.name]
+        for entry in others:
+            with contextlib.suppress(OSError):  # somebody else's, in use, or just gone
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _YOUNG:
+                    os.rmdir(entry.path)
 
 
 def leftovers(groups: Cgroups) -> list[str]:

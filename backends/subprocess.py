@@ -101,6 +101,7 @@ class SubprocessBackend(Backend):
     def _choose(self) -> cgroups.Cgroups:
         chosen = cgroups.choose(self.context.state, dict(self.context.settings))
         cgroups.remove(cgroups.leftovers(chosen))
+        cgroups.sweep(chosen)
         return chosen
 
     async def check(self) -> list[Check]:
@@ -289,8 +290,11 @@ class SubprocessBackend(Backend):
         self._inputs.release_all()
         self._sampler.close()
         self._ends.close()
-        if self._groups is not None:
-            await self._thread(self._groups.close)
+        if self._groups is None and not self._runs:
+            return  # nothing was ever started or found here
+        live = [run for run in self._runs.values() if not run.done.is_set()]
+        kept = {path for run in live for path in run.groups.values()}
+        await self._thread(partial((await self._cgroups()).tidy, kept))
 
     # -- control
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from agenttop.backends import cgroups, mounts
+from agenttop.core.backend import state_name
 
 #: Parts that must be there: `AGENTTOP_TEST_REQUIRE=docker,tmux,claude` turns a skip into a failure.
 REQUIRED = frozenset(filter(None, os.environ.get("AGENTTOP_TEST_REQUIRE", "").split(",")))
@@ -24,9 +28,21 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def groups_of(state: Path) -> list[Path]:
+    """The control groups of the kernel with this state folder, in all hierarchies."""
+    places = mounts.current()
+    v2 = [places.v2.mount, places.v2.own] if places.v2 else []
+    bases = {*v2, *(place.own for place in places.v1.values())}
+    named = [Path(base, f"agenttop-{state_name(state)}") for base in sorted(bases)]
+    return [group for group in named if group.is_dir()]
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An AGENTTOP_HOME of the test's own, and no trace of the developer's."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An AGENTTOP_HOME of the test's own, and no trace of the developer's.
+
+    A kernel that leaves removes its control groups; for those that a test kills it is done here.
+    """
     for name in list(os.environ):
         if (
             name.startswith(("AGENTTOP_", "ANTHROPIC_", "OPENAI_", "CLAUDE"))
@@ -34,4 +50,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AGENTTOP_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    yield tmp_path / "home"
+    found = groups_of(tmp_path / "home" / "state")
+    assert [str(group) for group in found if cgroups.remove([str(group)])] == []

@@ -18,6 +18,8 @@ from pathlib import Path
 from agenttop.core.paths import Paths
 
 MARKERS = ("AGENTTOP_HOME", "AGENTTOP_DEMO")
+#: Seconds that emptied cgroups may take to be removable.
+GONE = 2.0
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -132,11 +134,30 @@ def _thaw(groups: set[Path]) -> None:
 
 
 def remove_cgroups(groups: set[Path]) -> None:
-    """Empty cgroups go, and then the folder of their kernel, once its last one has gone."""
-    for group in sorted(groups | {group.parent for group in groups}, key=_depth, reverse=True):
-        if "agenttop" in group.name or "agenttop" in group.parent.name:
-            with suppress(OSError):
-                group.rmdir()
+    """Empty cgroups go, and then the folder of their kernel, once its last one has gone.
+
+    The system may take a moment to see that a process has left its group (EBUSY).
+    """
+    deadline = time.monotonic() + GONE
+    waiting = [
+        group
+        for group in sorted(groups | {group.parent for group in groups}, key=_depth, reverse=True)
+        if "agenttop" in group.name or "agenttop" in group.parent.name
+    ]
+    while waiting := [group for group in waiting if not _removed(group)]:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _depth(path: Path) -> int:
