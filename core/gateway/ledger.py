@@ -129,7 +129,7 @@ class Ledger:
             return "error", reader.final or not reader.begun
         if reader.final:
             return "ok", True
-        return ("upstream_cut" if reader.begun else "ok"), False
+        return ("upstream_cut" if reader.begun and not reader.ended else "ok"), False
 
     async def settle(
         self,

@@ -51,6 +51,7 @@ class AnswerReader(ABC):
         final: The provider's final usage figure was seen: ``usage()`` is exact.
         begun: Anything was seen that the provider bills.
         answered: The first token (or the body) was seen.
+        ended: The answer's own last word was seen: it was not cut, whether it told its usage or not.
         failed: The answer itself says that the call failed, whatever the HTTP status.
         stop_reason: Why the model stopped, in the protocol's words.
         tools: Names of the tools the model called, in order.
@@ -62,6 +63,7 @@ class AnswerReader(ABC):
         self.final = False
         self.begun = False
         self.answered = False
+        self.ended = False
         self.failed = False
         self.stop_reason: str | None = None
         self.tools: list[str] = []
@@ -164,10 +166,14 @@ class WireProtocol(ABC):
         status = {"budget": 402, "policy": 403, "ended": 403, "key": 401, "throttled": 429}[kind]
         return status, self.error_body(status, message)
 
-    def keep_alive(self, operation: str) -> bytes | None:
-        """What may be sent again and again in a stream whose answer has not begun, so that the client
-        goes on waiting; ``None`` where no client was seen to bear that."""
-        return None
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
+        """What may be sent in a stream whose answer has not begun, so that the client goes on waiting: one
+        piece after the other, round and round. Empty where no client was seen to bear that.
+
+        Args:
+            target: The request's path and query.
+        """
+        return ()
 
     def error_event(self, operation: str, status: int, message: str) -> bytes:
         """An error inside a stream whose head (200) was sent already."""

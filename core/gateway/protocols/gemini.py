@@ -104,6 +104,13 @@ class Gemini(WireProtocol):
         value = headers.get(b"x-request-id")
         return value.decode("latin-1")[:200] if value else None
 
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
+        """A chunk without candidates. Gemini CLI fails on comments, gives up after a minute without a head,
+        and waits on these (tried: a quarter of an hour, one request)."""
+        if facts.stream and b"alt=sse" in target:
+            return (b'data: {"candidates":[]}\r\n\r\n',)
+        return ()
+
     def error_body(self, status: int, message: str) -> bytes:
         """``{"error": {"code": …, "message": …, "status": …}}``."""
         return orjson.dumps(_error(status, message))

@@ -174,7 +174,8 @@ class StreamedReader(AnswerReader):
         return True
 
     def finish(self) -> None:
-        """Nothing to do: what was told is final once the model has stopped."""
+        """The protocol has no last word: an answer has ended that says why the model stopped."""
+        self.ended = self.stop_reason is not None
 
     def usage(self) -> Usage:
         """See the base class."""

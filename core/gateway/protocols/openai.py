@@ -126,13 +126,23 @@ class OpenAI(WireProtocol):
             status = 400
         return status, _error(status, message, _CODES[kind])
 
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
+        """A comment between chunks (tried: OpenCode, Qwen Code), an event of no known kind in a stream of
+        events: Codex does not count comments, gives up after five minutes without an event, and passes
+        over kinds it does not know (tried: a quarter of an hour each, one request)."""
+        if operation in _CHAT:
+            return (b": held\n\n",)
+        if operation == "responses":
+            return (b'event: keepalive\ndata: {"type":"keepalive","sequence_number":0}\n\n',)
+        return ()
+
     def error_event(self, operation: str, status: int, message: str) -> bytes:
         """``response.failed`` for Responses, an error for a chunk elsewhere."""
         if operation not in _RESPONSES:
             return b"data: " + self.error_body(status, message) + b"\n\n"
         # Codex ends its turn at once, with the message, on this code only; others it tries again.
         code = {429: "rate_limit_exceeded"}.get(status, "invalid_prompt" if status < 500 else "server_error")
-        response = {
+        response: dict[str, Any] = {
             "id": "resp_agenttop", "object": "response", "status": "failed", "output": [], "usage": None,
             "error": {"code": code, "message": message},
         }  # fmt: skip

@@ -81,8 +81,9 @@ class ChatReader(AnswerReader):
 
     def finish(self) -> None:
         """Some servers end without a ``[DONE]``."""
-        if self._told and self.stop_reason is not None:
-            self.final = True
+        if self.stop_reason is not None:
+            self.ended = True
+            self.final = self._told
 
     def usage(self) -> Usage:
         """See the base class."""
@@ -134,6 +135,7 @@ class ChatReader(AnswerReader):
         data = fields(event)[1]
         if data.startswith(b"[DONE]"):
             self.final = self._told
+            self.ended = True
             return True
         chunk = parse(data)
         if not chunk:

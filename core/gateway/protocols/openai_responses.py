@@ -120,7 +120,7 @@ class ResponseReader(AnswerReader):
             self._asks = self._asks or item.get("type") in _CLIENT_CALLS
 
     def _last(self, kind: str, response: dict[str, Any]) -> None:
-        self.begun = True
+        self.begun = self.ended = True
         self.model = word(response.get("model")) or self.model
         for index, item in enumerate(items(response.get("output"))):
             self._item(index, members(item))

@@ -71,9 +71,9 @@ class Polyglot(WireProtocol):
         """See the base class."""
         return self._dialect(operation).refusal(operation, kind, message)
 
-    def keep_alive(self, operation: str) -> bytes | None:
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
         """See the base class."""
-        return self._dialect(operation).keep_alive(operation)
+        return self._dialect(operation).keep_alive(operation, facts, target)
 
     def error_event(self, operation: str, status: int, message: str) -> bytes:
         """See the base class."""

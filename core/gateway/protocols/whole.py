@@ -49,6 +49,7 @@ class WholeReader(AnswerReader):
         self._parts.clear()
         self._text_bytes = 0
         self._read(body)
+        self.ended = self.begun
 
     def usage(self) -> Usage:
         """See the base class."""

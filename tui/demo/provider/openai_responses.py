@@ -238,4 +238,5 @@ def _usage_fields(usage: Usage) -> dict[str, Any]:
 
 def _flat(fields: dict[str, Any]) -> dict[str, int]:
     flat = {key: value for key, value in fields.items() if isinstance(value, int)}
-    return flat | fields["input_tokens_details"]
+    details: dict[str, int] = fields["input_tokens_details"]
+    return flat | details
