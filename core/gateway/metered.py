@@ -63,7 +63,7 @@ class MeteredCall(Passage):
         facts = protocol.read_request(operation, request.headers, body, route.path)
         self._body = body
         self._ledger = ledger = Ledger(self._parts, route, provider, operation, facts)
-        keep_alive = protocol.keep_alive(operation) if facts.stream else None
+        keep_alive = protocol.keep_alive(operation, facts, route.target) if facts.stream else ()
         self._patience = Patience(self._client, limits, keep_alive, ledger.asked_at)
         asking = Asking(facts.body_bytes or len(body), facts.max_tokens, facts.fingerprint)
         if await self._admitted(ledger, asking):

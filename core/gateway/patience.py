@@ -7,6 +7,8 @@ elsewhere the client is told to come again soon, which costs it nothing but the 
 
 from __future__ import annotations
 
+import itertools
+
 from .limits import Limits
 from .server import ClientConnection
 
@@ -17,7 +19,7 @@ class Patience:
     """Of one client with one call.
 
     Args:
-        keep_alive: What may be sent while it waits; ``None`` for nothing.
+        keep_alive: What may be sent while it waits, round and round; empty for nothing.
         since: When it began to wait (monotonic seconds).
 
     Attributes:
@@ -25,12 +27,12 @@ class Patience:
     """
 
     def __init__(
-        self, client: ClientConnection, limits: Limits, keep_alive: bytes | None, since: float
+        self, client: ClientConnection, limits: Limits, keep_alive: tuple[bytes, ...], since: float
     ) -> None:
         self.waiting = True
         self._client = client
         self._limits = limits
-        self._keep_alive = keep_alive
+        self._keep_alive = itertools.cycle(keep_alive) if keep_alive else None
         self._since = since
         self._kept_at: float | None = None
 
@@ -56,5 +58,5 @@ class Patience:
         elif now - self._kept_at < self._limits.keep_alive_every or self._client.full:
             return True
         self._kept_at = now
-        self._client.write(self._keep_alive)
+        self._client.write(next(self._keep_alive))
         return True

@@ -29,15 +29,15 @@ SHORT = Limits(tick_seconds=0.01, keep_alive_after=0.05, keep_alive_every=0.03, 
 class Lively(Anthropic):
     """A protocol whose clients bear keep-alives."""
 
-    def keep_alive(self, operation: str) -> bytes | None:
-        return PING
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
+        return (PING,)
 
 
 class Mute(Anthropic):
     """One whose clients do not."""
 
-    def keep_alive(self, operation: str) -> bytes | None:
-        return None
+    def keep_alive(self, operation: str, facts: RequestFacts, target: bytes) -> tuple[bytes, ...]:
+        return ()
 
 
 @pytest.fixture
@@ -489,3 +489,21 @@ async def test_a_request_that_is_wrong_in_itself_is_refused_as_that(
             writer.close()
         assert [b"usage" in seen.body for seen in bench.provider.seen] == [True, False] * 2
         assert [s.status for s in bench.desk.settled] == [400, 400]
+
+
+def test_each_known_client_gets_what_it_was_seen_to_wait_on() -> None:
+    anthropic, openai, gemini = (PROTOCOLS[name] for name in ("anthropic", "openai", "gemini"))
+    plain, claude = RequestFacts(stream=True), RequestFacts(stream=True, client={"session": "s"})
+    assert anthropic.keep_alive("messages", plain, b"/v1/messages") == (PING,)
+    pieces = anthropic.keep_alive("messages", claude, b"/v1/messages")
+    assert pieces[0] == PING
+    assert [piece.partition(b"\n")[0] for piece in pieces].count(b"event: message_start") == 1
+    assert len(pieces) * Limits().keep_alive_every < 150  # half of the time after which it gives up
+    (event,) = openai.keep_alive("responses", plain, b"/v1/responses")
+    assert event.startswith(b"event: keepalive\n")
+    assert openai.keep_alive("chat", plain, b"/v1/chat/completions") == (b": held\n\n",)
+    assert openai.keep_alive("embeddings", plain, b"/v1/embeddings") == ()
+    path = b"/v1beta/models/m:streamGenerateContent"
+    assert gemini.keep_alive("streamGenerateContent", plain, path) == ()
+    (chunk,) = gemini.keep_alive("streamGenerateContent", plain, path + b"?alt=sse")
+    assert not chunk.startswith(b":")
