@@ -37,7 +37,7 @@ MECHANISMS: tuple[Mechanism, ...] = ("cgroup2", "cgroup1", "signal")
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
 _PERIOD = 100_000
 _NAME = re.compile(r"agenttop-[0-9a-f]{12}")
-#: Seconds for which an empty folder of another kernel is left alone.
+#: Seconds for which an empty group of another kernel is left alone.
 _YOUNG = 60.0
 
 
@@ -299,27 +299,37 @@ def _hand_down(base: str) -> frozenset[str]:
 
 
 def sweep(groups: Cgroups) -> None:
-    """Remove the empty folders that killed kernels of other state folders left beside this one's.
+    """Remove the empty groups that killed kernels of other state folders left beside this one's.
 
-    A kernel may be about to make a group in a folder it has just made, so young ones stay.
+    What has a process in it cannot be removed; and a kernel may be about to use what it has just made,
+    so young groups stay.
     """
-    for base in groups.bases.values():
-        with os.scandir(base) as entries:
-            others = [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.name != groups.name]
-        for entry in others:
-            with contextlib.suppress(OSError):  # somebody else's, in use, or just gone
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _YOUNG:
-                    os.rmdir(entry.path)
+    others = [
+        folder
+        for base in groups.bases.values()
+        for folder in _folders(base)
+        if _NAME.fullmatch(os.path.basename(folder)) and os.path.basename(folder) != groups.name
+    ]
+    for other in others:
+        with contextlib.suppress(FileNotFoundError):
+            # Its time is that of the last group made in it, or removed.
+            if time.time() - os.stat(other).st_mtime > _YOUNG:
+                for folder in (*_folders(other), other):
+                    with contextlib.suppress(OSError):  # in use, somebody else's, or just gone
+                        os.rmdir(folder)
+
+
+def _folders(above: str) -> list[str]:
+    try:
+        with os.scandir(above) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
 
 
 def leftovers(groups: Cgroups) -> list[str]:
     """Groups of this state folder that exist and have no process; for cleaning after crashes."""
     empty = []
     for base in groups.bases.values():
-        try:
-            with os.scandir(f"{base}/{groups.name}") as entries:
-                folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
-            continue
-        empty += [folder for folder in folders if not tree.group_pids(folder)]
+        empty += [folder for folder in _folders(f"{base}/{groups.name}") if not tree.group_pids(folder)]
     return empty

@@ -569,22 +569,25 @@ def members(launch: Launch) -> list[str]:
 
 
 @pytest.mark.root
-async def test_what_killed_kernels_left_is_removed_when_it_is_old_and_empty(
-    rig: SubprocessRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_killed_kernels_left_is_removed_when_it_is_old_and_empty(rig: SubprocessRig) -> None:
     base = (await rig.backend.capabilities()) and cgroups.choose(rig.state, {}).bases.get("tree")
     if base is None:
         missing("cgroup2", "no version 2 group can be written here")
     old, used = Path(base, f"agenttop-{os.urandom(6).hex()}"), Path(base, f"agenttop-{os.urandom(6).hex()}")
-    old.mkdir()
+    (old / "run").mkdir(parents=True)
     (used / "run").mkdir(parents=True)
+    sleeper = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220 - somebody else's agent
     try:
+        (used / "run" / "cgroup.procs").write_text(str(sleeper.pid))
         await rig.restart_kernel()
         await rig.backend.capabilities()
         assert old.exists(), "it may be about to be used"
-        monkeypatch.setattr(cgroups, "_YOUNG", -1.0)
+        for group in (old / "run", old, used / "run", used):
+            os.utime(group, (0, 0))
         await rig.restart_kernel()
         await rig.backend.capabilities()
-        assert (old.exists(), used.exists()) == (False, True)
+        assert (old.exists(), (used / "run").exists()) == (False, True)
     finally:
+        sleeper.kill()
+        sleeper.wait()
         cgroups.remove([str(old), str(used)])
