@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 COLUMNS, LINES = 200, 50
 TICKS, PACE, SHARE = 40, 0.5, 0.05
@@ -32,7 +32,7 @@ WARM = 8
 
 def fleet(count: int) -> list:
     """Rows as a large fleet has them: a tenth are leads with nine children each."""
-    from sample import NOW, ROWS
+    from support.sample import NOW, ROWS
 
     rows = []
     for n in range(count):
@@ -73,7 +73,7 @@ async def measure(tick: Callable[[], None], written: Callable[[], int]) -> dict[
 
 def ours(count: int, out: str) -> None:
     """The fleet table, tree and sort by cost on, through the whole path from a delta."""
-    from sample import SampleClient, header
+    from support.sample import SampleClient, header
 
     from agenttop.tui.app import AgentTopApp
 
