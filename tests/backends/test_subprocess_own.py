@@ -23,7 +23,7 @@ from agenttop.core.errors import BackendError
 from agenttop.core.nice import weight
 
 from ..conftest import missing
-from .contract import alive, text, ticks
+from .evidence import alive, text, ticks
 from .rig import DEADLINE, until
 from .subprocess_rig import SubprocessRig
 
