@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from .budget import Budget
-from .state import Kin
+from .state import BudgetState, Kin
 
 if TYPE_CHECKING:
     from ..agents.agent import Fleet
@@ -67,12 +67,24 @@ class Cover:
     Whoever changes budgets, or what they go by, says so: ``added``, ``dropped``, ``forget``.
     """
 
-    __slots__ = ("_by_agent", "_known", "_wide")
+    __slots__ = ("_by_agent", "_known", "_places", "_wide")
 
     def __init__(self) -> None:
         self._by_agent: dict[str, dict[str, None]] = {}
         self._wide: dict[str, None] | None = None
         self._known: dict[str, tuple[str, ...]] = {}
+        self._places: dict[str, tuple[tuple[BudgetState, str], ...]] = {}
+
+    def places(self, fleet: Fleet, agent_id: str) -> tuple[tuple[BudgetState, str], ...]:
+        """The budgets that cover an agent, each with the key of the account that counts there."""
+        found = self._places.get(agent_id)
+        if found is None:
+            names = self.of(fleet, agent_id)
+            states = (fleet.budgets[name] for name in names)
+            found = tuple((state, agent_id if state.per_agent else "") for state in states)
+            if agent_id in fleet.agents:
+                self._places[agent_id] = found
+        return found
 
     def of(self, fleet: Fleet, agent_id: str) -> tuple[str, ...]:
         """Names of the budgets that cover an agent; none for one that is gone."""
@@ -115,7 +127,7 @@ class Cover:
         """A budget was made."""
         if self._wide is not None:
             self._put(budget)
-        self._known.clear()
+        self.forget()
 
     def dropped(self, budget: Budget) -> None:
         """A budget was removed, or is about to be replaced."""
@@ -125,11 +137,13 @@ class Cover:
             names.pop(budget.name, None)
             if not names:
                 del self._by_agent[budget.target]
-        self._known.clear()
+        self.forget()
 
     def forget(self, agent_id: str | None = None) -> None:
         """An agent (``None``: any of them) changed in what budgets go by."""
         if agent_id is None:
             self._known.clear()
+            self._places.clear()
         else:
             self._known.pop(agent_id, None)
+            self._places.pop(agent_id, None)

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 def passed(fleet: Fleet, agent: str, now: float) -> Iterator[BudgetWarned]:
     """Warnings due for the budgets that cover an agent which has just spent something."""
-    for name in fleet.cover.of(fleet, agent):
-        state = fleet.budgets[name]
-        account = state.look(agent)
+    for state, key in fleet.cover.places(fleet, agent):
+        account = state.accounts.get(key)
         if account is None or account.warned is not None:
             continue
         used = state.used(account, now)
         if used >= state.budget.soft:
-            key = agent if state.per_agent else None
-            yield BudgetWarned(agent=key, name=name, used=round(used, 6), window=account.start or 0.0)
+            yield BudgetWarned(
+                agent=key or None,
+                name=state.budget.name,
+                used=round(used, 6),
+                window=account.start or 0.0,
+            )

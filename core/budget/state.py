@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from .amount import nanos
 from .budget import Budget
-from .window import bounds, rolling
+from .window import Rolling, bounds, rolling
 
 Source = Literal["person", "config", "fleet", "spec"]
 
@@ -87,14 +88,21 @@ class BudgetState:
     source: Source
     since: float
     by: str = ""
-    usd: int | None = None
-    """Its limit in billionths, before extensions."""
     accounts: dict[str, Account] = field(default_factory=dict)
+    usd: int | None = field(init=False)
+    """The limit in billionths, before extensions."""
+    tokens: int | None = field(init=False)
+    per_agent: bool = field(init=False)
+    """Whether each agent has an account of its own."""
+    rolling: Rolling | None = field(init=False)
 
-    @property
-    def per_agent(self) -> bool:
-        """Whether each agent has an account of its own."""
-        return self.budget.window == "task" and self.budget.scope != "agent"
+    def __post_init__(self) -> None:
+        """Work out what every call asks for."""
+        budget = self.budget
+        self.usd = None if budget.usd is None else nanos(budget.usd)
+        self.tokens = budget.tokens
+        self.per_agent = budget.window == "task" and budget.scope != "agent"
+        self.rolling = rolling(budget)
 
     def account(self, agent: str, ts: float) -> Account:
         """The account that counts for this agent, made if need be."""
@@ -110,7 +118,7 @@ class BudgetState:
 
     def limit(self, account: Account | None, now: float) -> tuple[int | None, int | None]:
         """The limits at ``now``, the account's extensions included."""
-        usd, tokens = self.usd, self.budget.tokens
+        usd, tokens = self.usd, self.tokens
         if account is None or not account.extensions:
             return usd, tokens
         for extension in account.extensions:
@@ -128,7 +136,7 @@ class BudgetState:
             account.start, account.end = bounds(self.budget, ts)
             account.extensions = [e for e in account.extensions if e.until is None or e.until > ts]
             return True
-        if account.slots:
+        if account.slots and (account.warned is not None or self._is_old(account.slots[0], ts)):
             self._drop(account, ts)
         return False
 
@@ -141,13 +149,17 @@ class BudgetState:
         if gone:
             account.slots = account.slots[gone:]
             account.extensions = [e for e in account.extensions if e.until is None or e.until > ts]
-        window = rolling(self.budget)
+        window = self.rolling
         if window and account.warned is not None and account.warned + window.length <= ts:
             account.warned = None
 
+    def _is_old(self, slot: Slot, now: float) -> bool:
+        window = self.rolling
+        return window is not None and slot.start + window.slot + window.length <= now
+
     def _old(self, account: Account, now: float) -> Iterator[Slot]:
         """Slots that lie wholly outside a rolling window: money comes back late rather than early."""
-        if (window := rolling(self.budget)) is None:
+        if (window := self.rolling) is None:
             return
         for slot in account.slots:
             if slot.start + window.slot + window.length > now:
@@ -159,7 +171,7 @@ class BudgetState:
         if account.end is not None and now >= account.end:
             return Figures(0, 0)
         usd, tokens = account.usd, account.tokens
-        if account.slots:
+        if account.slots and self._is_old(account.slots[0], now):
             for slot in self._old(account, now):
                 usd -= slot.usd
                 tokens -= slot.tokens
@@ -169,7 +181,7 @@ class BudgetState:
         """Count what was used at ``ts``; the account was rolled to there before."""
         account.usd += usd
         account.tokens += tokens
-        if (window := rolling(self.budget)) is None:
+        if (window := self.rolling) is None:
             return
         start = ts // window.slot * window.slot
         if account.slots and account.slots[-1].start >= start:
@@ -182,7 +194,7 @@ class BudgetState:
         """When money comes back by itself; ``None``: it does not."""
         if account.end is not None:
             return account.end
-        window = rolling(self.budget)
+        window = self.rolling
         if window is None:
             return None
         return next(

@@ -50,30 +50,28 @@ def shortages(
     Args:
         behind: Whether other calls wait for room in an account before this one.
     """
-    for name in fleet.cover.of(fleet, agent):
-        state = fleet.budgets[name]
-        account = state.look(agent)
-        if account is None:
-            account = _NOTHING
+    needed = need.usd or 0
+    for state, key in fleet.cover.places(fleet, agent):
+        account = state.accounts.get(key) or _NOTHING
         usd, tokens = state.limit(account, now)
-        spent = state.spent(account, now)
-        place = (name, agent if state.per_agent else "")
-        left = Figures((usd or 0) - spent.usd, (tokens or 0) - spent.tokens)
+        spent_usd, spent_tokens = state.spent(account, now)
+        left_usd, left_tokens = (usd or 0) - spent_usd, (tokens or 0) - spent_tokens
+        place = (state.budget.name, key)
         missing = need.usd is None and usd is not None and unpriced != "pass"
-        needed = need.usd or 0
         if (
             missing
-            or (usd is not None and needed > left.usd)
-            or (tokens is not None and need.tokens > left.tokens)
+            or (usd is not None and needed > left_usd)
+            or (tokens is not None and need.tokens > left_tokens)
         ):
             action: Action = "deny" if missing and unpriced == "deny" else state.budget.action
-            yield Short(place, True, action, missing, left, usd, tokens)
+            yield Short(place, True, action, missing, Figures(left_usd, left_tokens), usd, tokens)
         elif (
-            (usd is not None and needed > left.usd - account.reserved_usd)
-            or (tokens is not None and need.tokens > left.tokens - account.reserved_tokens)
+            (usd is not None and needed > left_usd - account.reserved_usd)
+            or (tokens is not None and need.tokens > left_tokens - account.reserved_tokens)
             or behind(place)
         ):
-            yield Short(place, False, state.budget.action, False, left, usd, tokens)
+            action = state.budget.action
+            yield Short(place, False, action, False, Figures(left_usd, left_tokens), usd, tokens)
 
 
 def worst(found: list[Short]) -> Short:

@@ -43,9 +43,8 @@ class HeaderBudget(NamedTuple):
 def per_cent(fleet: Fleet, agent: str, now: float) -> int | None:
     """Per cent used of the tightest budget that covers an agent; ``None`` where none does."""
     tightest = None
-    for name in fleet.cover.of(fleet, agent):
-        state = fleet.budgets[name]
-        account = state.look(agent)
+    for state, key in fleet.cover.places(fleet, agent):
+        account = state.accounts.get(key)
         used = state.used(account, now) if account is not None else 0.0
         tightest = used if tightest is None else max(tightest, used)
     return None if tightest is None else int(tightest * 100)

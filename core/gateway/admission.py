@@ -101,6 +101,9 @@ class Admission:
             Refused: A budget, or a person, refuses it.
             JournalUnavailable: The journal takes nothing.
         """
+        if (ticket := self._at_once(started, need, holding)) is not None:
+            await ticket
+            return
         asker = Asker(started, need, holding)
         family = self._by_agent.setdefault(started.agent, {})
         family[asker] = None
@@ -112,6 +115,16 @@ class Admission:
             if not family:
                 self._by_agent.pop(started.agent, None)
         await ticket
+
+    def _at_once(self, started: CallStarted, need: Need, holding: Holding) -> Ticket | None:
+        """Write a call down that nothing stands in the way of; ``None`` for others."""
+        agent = self._gate.agent(started.agent)
+        if self._gate.closed(agent):
+            return None
+        fleet, lines = self._books.pending, self._lines
+        for _ in shortages(fleet, agent.id, need, self.now, self.unpriced, lines.__contains__):
+            return None
+        return self._books.post(*holding.ending(), _reserving(started, need))
 
     async def _reserved(self, asker: Asker) -> Ticket:
         while True:
@@ -146,16 +159,8 @@ class Admission:
     def _go(self, asker: Asker, given: str | None) -> Ticket:
         """Write it down, in one commit with what ends its waiting."""
         self._thaw(asker)
-        need = asker.need
-        reserved = {
-            "reserved_usd": None if need.usd is None else dollars(need.usd),
-            "reserved_tokens": need.tokens,
-            "approval": " ".join(filter(None, (asker.started.approval, given))) or None,
-        }
         return self._books.post(
-            *self._withdrawn(asker),
-            *asker.holding.ending(),
-            asker.started.model_copy(update=reserved),
+            *self._withdrawn(asker), *asker.holding.ending(), _reserving(asker.started, asker.need, given)
         )
 
     def _thaw(self, asker: Asker) -> None:
@@ -413,6 +418,17 @@ class Admission:
             self._books.post(*events)
         except JournalUnavailable as error:
             log.debug("not noted: %s", error)
+
+
+def _reserving(started: CallStarted, need: Need, given: str | None = None) -> CallStarted:
+    """The call with what is reserved for it, and the pass it uses."""
+    reserved: dict[str, float | int | str | None] = {
+        "reserved_usd": None if need.usd is None else dollars(need.usd),
+        "reserved_tokens": need.tokens,
+    }
+    if given is not None:
+        reserved["approval"] = f"{started.approval} {given}" if started.approval else given
+    return started.model_copy(update=reserved)
 
 
 def _wake(askers: Iterable[Asker]) -> None:

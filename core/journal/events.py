@@ -46,7 +46,15 @@ class Usage(NamedTuple):
 
     def plus(self, other: Usage) -> Usage:
         """The bucket-wise sum."""
-        return Usage(*(a + b for a, b in zip(self, other, strict=True)))
+        # Written out: this is done for every call and every sum it counts in.
+        return Usage(
+            self.input + other.input,
+            self.cache_read + other.cache_read,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
 
 
 class Event(BaseModel):

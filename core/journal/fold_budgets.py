@@ -5,7 +5,7 @@ As the rest of the fold it is pure: windows move on by the journal's own times, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..budget.amount import nanos
@@ -119,8 +119,7 @@ def _set(fleet: Fleet, event: ev.BudgetSet, ts: float) -> None:
     old = fleet.budgets.get(name)
     if old is not None:
         fleet.cover.dropped(old.budget)
-    usd = None if event.budget.usd is None else nanos(event.budget.usd)
-    state = BudgetState(event.budget, event.source, ts, event.by, usd)
+    state = BudgetState(event.budget, event.source, ts, event.by)
     if old is not None and same_account(old.budget, event.budget):
         state.accounts = old.accounts
         for account in state.accounts.values():
@@ -174,7 +173,7 @@ def _hold_running(fleet: Fleet, state: BudgetState, ts: float) -> None:
     for held in fleet.reservations.values():
         held.accounts = [place for place in held.accounts if place[0] != name]
         if name in fleet.cover.of(fleet, held.agent):
-            _reserve(state, held, ts)
+            _reserve(state, held.agent if state.per_agent else "", held, ts)
 
 
 @_on(ev.BudgetRemoved)
@@ -228,29 +227,25 @@ def _call_started(fleet: Fleet, event: ev.CallStarted, ts: float) -> None:
         _release(fleet, stale)
     usd = None if event.reserved_usd is None else nanos(event.reserved_usd)
     held = fleet.reservations[event.call] = Reservation(event.agent, usd, event.reserved_tokens)
-    for name in fleet.cover.of(fleet, event.agent):
-        _reserve(fleet.budgets[name], held, ts)
+    for state, key in fleet.cover.places(fleet, event.agent):
+        _reserve(state, key, held, ts)
 
 
-def _reserve(state: BudgetState, held: Reservation, ts: float) -> None:
-    account = state.account(held.agent, ts)
+def _reserve(state: BudgetState, key: str, held: Reservation, ts: float) -> None:
+    account = state.accounts.get(key) or state.account(held.agent, ts)
     account.reserved_usd += held.usd or 0
     account.reserved_tokens += held.tokens
-    held.accounts.append((state.budget.name, held.agent if state.per_agent else ""))
+    held.accounts.append((state.budget.name, key))
 
 
 def _release(fleet: Fleet, held: Reservation) -> None:
-    for account in _accounts(fleet, held):
-        account.reserved_usd -= held.usd or 0
-        account.reserved_tokens -= held.tokens
-
-
-def _accounts(fleet: Fleet, held: Reservation) -> Iterator[Account]:
+    usd, tokens = held.usd or 0, held.tokens
     for name, key in held.accounts:
         state = fleet.budgets.get(name)
         account = state.accounts.get(key) if state is not None else None
         if account is not None:
-            yield account
+            account.reserved_usd -= usd
+            account.reserved_tokens -= tokens
 
 
 @_on(ev.CallSettled)
@@ -262,17 +257,16 @@ def _settled(fleet: Fleet, event: ev.CallSettled, ts: float) -> None:
     cost = event.cost_usd
     if not tokens and not cost:
         return
+    usd = 0 if cost is None else max(0, nanos(cost))
     if event.agent in fleet.agents or held is None:
-        names: Iterator[str] = iter(fleet.cover.of(fleet, event.agent))
+        places: Iterable[tuple[BudgetState, str]] = fleet.cover.places(fleet, event.agent)
     else:  # removed while its call ran: what it used counts where its worst case was held
-        names = (name for name, _ in held.accounts)
-    for name in names:
-        if (state := fleet.budgets.get(name)) is None:
-            continue
-        account = state.account(event.agent, ts)
+        places = [(fleet.budgets[name], key) for name, key in held.accounts if name in fleet.budgets]
+    for state, key in places:
+        account = state.accounts.get(key) or state.account(event.agent, ts)
         if state.roll(account, ts):
-            _drop_passes(fleet, name)
-        state.add(account, ts, nanos(max(0.0, cost or 0.0)), max(0, tokens))
+            _drop_passes(fleet, state.budget.name)
+        state.add(account, ts, usd, max(0, tokens))
         account.unpriced += cost is None
         account.estimated += not event.exact
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agenttop.core.budget.amount import NANOS, dollars, nanos, said
+from agenttop.core.budget.amount import dollars, nanos, said
 from agenttop.core.budget.budget import Budget
 from agenttop.core.budget.state import Account, BudgetState
 from agenttop.core.budget.window import bounds, local_zone
@@ -24,7 +24,7 @@ def budget(**fields: Any) -> Budget:
 
 
 def state(**fields: Any) -> tuple[BudgetState, Account]:
-    made = BudgetState(budget(**fields), "person", 0.0, usd=NANOS)
+    made = BudgetState(budget(**fields), "person", 0.0)
     return made, made.account("a", 0.0)
 
 
