@@ -7,7 +7,7 @@ with the same words as by ``core/http/control.py``, which describes and serves t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 import anyio.to_thread
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..client import KernelClient
 from ..errors import AgentTopError, UsageError
-from ..table import WINDOWS, Window
+from ..table import Window
 from . import errors, frames
 from .callers import Caller, Connection
 from .stream import Stream
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BODY = 64 << 20
 """Longest request body in bytes."""
 
-_WATCHES: dict[bytes, Window] = {f"window={window}".encode(): window for window in WINDOWS}
+_WATCHES: dict[bytes, Window] = {f"window={window}".encode(): window for window in get_args(Window)}
 
 
 class Front:
