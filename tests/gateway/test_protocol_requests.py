@@ -59,6 +59,9 @@ def test_the_most_a_request_may_produce_counts_all_its_choices(
         ([(b"session-id", b"s"), (b"x-codex-turn-metadata", b'{"agent_name":"/root"}')], [{}], True),
         ([(b"session-id", b"s"), (b"x-codex-turn-metadata", b'{"agent_name":"/root/a"}')], [{}], False),
         ([(b"session-id", b"s"), (b"x-codex-turn-metadata", b"not json")], [{}], True),
+        ([(b"session-id", b"s"), (b"x-codex-turn-metadata", b'{"request_kind":"turn"}')], [], True),
+        ([(b"session-id", b"s"), (b"x-codex-turn-metadata", b'{"request_kind":"title"}')], [], False),
+        ([(b"x-codex-turn-metadata", b'{"agent_name":"/root/a","request_kind":"turn"}')], [], False),
         ([(b"User-Agent", b"QwenCode/0.24.4 (linux; x64)")], [], False),
     ],
 )

@@ -294,3 +294,25 @@ async def test_keys_are_told_apart_in_the_truth_and_not_told() -> None:
     entries = provider.truth.entries
     assert provider.truth.select(key=key_digest("secret-1")) == [entries[0], entries[2]]
     assert "secret" not in repr(entries)
+
+
+async def test_codexs_own_kind_of_tool_is_called_with_a_script() -> None:
+    """Its newest models get their tools in the input, in namespaces, and one that takes JavaScript."""
+    tools = [{"type": "namespace", "name": "functions", "tools": [{"type": "custom", "name": "exec"}]}]
+    ask: Any = [
+        {"type": "additional_tools", "role": "developer", "tools": tools},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+    ]
+    async with MockProvider() as provider, client(provider) as api:
+        events = [e async for e in await api.responses.create(model=MODEL, input=ask, stream=True)]
+        last = events[-1]
+        assert last.type == "response.completed"
+        call = last.response.output[-1]
+        assert call.type == "custom_tool_call"
+        output = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "hi"}
+        history = [*ask, call.model_dump(exclude_none=True), output]
+        second = await api.responses.create(model=MODEL, input=history)
+    assert (call.name, "echo hi" in call.input) == ("exec", True)
+    written = "".join(e.delta for e in events if e.type == "response.custom_tool_call_input.delta")
+    assert written == call.input
+    assert second.output[-1].type == "message"

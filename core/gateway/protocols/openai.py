@@ -166,7 +166,7 @@ def _error(status: int, message: str, code: str | None) -> bytes:
 def _client(headers: Sequence[Header]) -> tuple[dict[str, str], bool]:
     """What the client says of itself, and whether it is one that offers tools in its main loop."""
     client: dict[str, str] = {}
-    known = False
+    known = turns = False
     for header, value in headers:
         name = header.lower()
         if name in _SESSIONS:
@@ -176,12 +176,15 @@ def _client(headers: Sequence[Header]) -> tuple[dict[str, str], bool]:
         elif name in (b"x-parent-session-id", b"x-openai-subagent"):
             client["subagent"] = _printable(value)
         elif name == b"x-codex-turn-metadata":
-            agent = word(parse(value).get("agent_name")) or "/root"
+            codex = parse(value)
+            agent = word(codex.get("agent_name")) or "/root"
             if agent.strip("/") != "root":
                 client["subagent"] = _printable(agent.encode())
+            turns = word(codex.get("request_kind")) == "turn"
         elif name == b"user-agent":
             known = value.startswith(_CLIS)
-    return client, known or "session" in client
+    # Codex says itself what a request is for, and may hide its tools in the input.
+    return client, (known or "session" in client) and not turns
 
 
 def _printable(value: bytes) -> str:

@@ -38,6 +38,9 @@ class Tool(NamedTuple):
 
     name: str
     schema: dict[str, Any]
+    custom: bool = False
+    """Takes text of its own kind instead of JSON."""
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -91,6 +92,9 @@ def _read(data: dict[str, Any]) -> Ask:
     if not items:
         raise Invalid("Missing required parameter: 'input'.")
     tools = objects(data.get("tools"))
+    for item in items:
+        if item.get("type") == "additional_tools":
+            tools = [*tools, *objects(item.get("tools"))]
     model = openai.model_of(data)
     prompt, rounds = _last_prompt(items)
     choice = data.get("tool_choice")
@@ -105,15 +109,21 @@ def _read(data: dict[str, Any]) -> Ask:
         conversation=conversation_of(data.get("instructions"), items[0]),
         prompt=prompt,
         rounds=rounds,
-        tools=tuple(Tool(str(t["name"]), t.get("parameters") or {}) for t in tools if _is_function(t)),
+        tools=tuple(_tools(tools)),
         forced=str(choice.get("name", "")) if isinstance(choice, dict) else "",
         thinks=bool(reasoning) and reasoning.get("effort") != "none",
         schema=wanted.get("schema") if wanted.get("type") == "json_schema" else None,
     )
 
 
-def _is_function(tool: dict[str, Any]) -> bool:
-    return tool.get("type") == "function" and bool(tool.get("name"))
+def _tools(tools: list[dict[str, Any]], namespace: str = "") -> Iterator[Tool]:
+    """The tools that the client runs itself, those in namespaces too."""
+    for tool in tools:
+        name, kind = str(tool.get("name", "")), tool.get("type")
+        if kind == "namespace" and not namespace:
+            yield from _tools(objects(tool.get("tools")), name)
+        elif kind in ("function", "custom") and name:
+            yield Tool(name, tool.get("parameters") or {}, kind == "custom", namespace)
 
 
 def _last_prompt(items: list[dict[str, Any]]) -> tuple[str, int]:
@@ -155,7 +165,10 @@ class _Writer:
         at["item_id"] = whole["id"]
         match part.kind:
             case "tool":
-                self._deltas("response.function_call_arguments", at, part, "arguments")
+                if whole["type"] == "custom_tool_call":
+                    self._deltas("response.custom_tool_call_input", at, part, "input")
+                else:
+                    self._deltas("response.function_call_arguments", at, part, "arguments")
             case "thinking":
                 inner = {**at, "summary_index": 0}
                 self.add("response.reasoning_summary_part.added", {**inner, "part": _summary("")}, self._sent)
@@ -182,9 +195,16 @@ def _item(answer: Answer, index: int, part: Part, status: str) -> dict[str, Any]
     salt = f"{answer.id.removeprefix('resp_')}{index}"
     match part.kind:
         case "tool":
+            tool = next((tool for tool in answer.ask.tools if tool.name == part.tool), Tool(part.tool, {}))
+            named = {"namespace": tool.namespace} if tool.namespace else {}
+            if tool.custom:
+                return {
+                    "type": "custom_tool_call", "id": f"ctc_{salt}", "call_id": answer.tool_ids[index],
+                    "name": part.tool, **named, "input": text, "status": status,
+                }  # fmt: skip
             return {
                 "type": "function_call", "id": f"fc_{salt}", "call_id": answer.tool_ids[index],
-                "name": part.tool, "arguments": text, "status": status,
+                "name": part.tool, **named, "arguments": text, "status": status,
             }  # fmt: skip
         case "thinking":
             return {

@@ -13,7 +13,7 @@ from .directives import Wishes, parse_directives
 
 _SHELLS = (
     "Bash", "bash", "run_shell_command", "exec_command", "shell_command", "shell", "local_shell",
-    "container.exec",
+    "container.exec", "exec",
 )  # fmt: skip
 _PIECE = 24
 """Characters in one delta: providers send a few tokens at a time."""
@@ -41,9 +41,9 @@ def reply_to(ask: Ask, rng: Random) -> Reply:
     if tool is not None:
         if not ask.forced:
             parts.append(_part("text", scenes.prose(rng, 1)))
-        for _ in range(wishes.calls):
-            arguments = scenes.tool_input(tool.name, tool.schema, rng, asked=wishes.tools is not None)
-            parts.append(_part("tool", orjson.dumps(arguments).decode(), tool.name))
+        asked = wishes.tools is not None
+        calls = (_part("tool", _input(tool, rng, asked=asked), tool.name) for _ in range(wishes.calls))
+        parts += calls
     elif ask.schema is not None:
         parts.append(_part("text", orjson.dumps(scenes.fill(ask.schema, rng)).decode()))
     else:
@@ -63,6 +63,12 @@ def _next_tool(ask: Ask, wishes: Wishes) -> Tool | None:
     elif ask.tools and not ask.rounds and ask.schema is None:
         wanted = next((name for name in _SHELLS if name in by_name), ask.tools[0].name)
     return by_name.get(wanted)
+
+
+def _input(tool: Tool, rng: Random, *, asked: bool) -> str:
+    if tool.custom:
+        return scenes.custom_input(tool.name, rng)
+    return orjson.dumps(scenes.tool_input(tool.name, tool.schema, rng, asked=asked)).decode()
 
 
 def _part(kind: str, text: str, tool: str = "") -> Part:

@@ -124,6 +124,13 @@ def tool_input(name: str, schema: dict[str, Any], rng: Random, *, asked: bool) -
     return filled if isinstance(filled, dict) else {}
 
 
+def custom_input(name: str, rng: Random) -> str:
+    """What goes to a tool that does not take JSON: Codex's ``exec`` takes a script, others any text."""
+    if name == "exec":
+        return f'const said = await tools.exec_command({{cmd: "{HARMLESS[0]}"}});\ntext(said);\n'
+    return prose(rng, 1)
+
+
 def _shell(schema: dict[str, Any], command: str, description: str) -> dict[str, Any]:
     """The arguments of a shell tool, in the names its schema has for them."""
     known = schema.get("properties") or {}
