@@ -39,7 +39,8 @@ def events(
         if start is None:
             start = (await client.status()).seq
             for event in await client.last_events(tail, refs or ()) if tail else ():
-                if event.seq <= start and (not kind or event.kind in kind):
+                # What came since "start" is followed below; without following it is among the newest.
+                if (event.seq <= start or not follow) and (not kind or event.kind in kind):
                     _print(event, as_json)
             if not follow:
                 return
