@@ -55,7 +55,8 @@ class Asker:
     """Budgets of which it was said that it does not fit them."""
     froze: set[str] = field(default_factory=set)
     """Budgets that had its agent frozen."""
-    denied: str = ""
+    refused: Refused | None = None
+    """What a person's answer makes of it."""
     woken: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -129,8 +130,8 @@ class Admission:
     async def _reserved(self, asker: Asker) -> Ticket:
         while True:
             agent = self._gate.agent(asker.started.agent)
-            if asker.denied:
-                raise Refused("budget", asker.denied)
+            if asker.refused is not None:
+                raise asker.refused
             if self._gate.closed(agent):
                 self._leave(asker)
                 await self._gate.wait(asker.started.agent, asker.holding)
@@ -356,7 +357,9 @@ class Admission:
         for asker in list(self._by_agent.get(event.agent, ())):
             if asker.approval == event.approval:
                 if event.answer == "deny":
-                    asker.denied = f"a person refused this call: {asker.holding.detail}"
+                    asker.refused = Refused("budget", f"a person refused this call: {asker.holding.detail}")
+                elif event.answer == "kill":
+                    asker.refused = Refused("ended", "a person ended this agent")
                 asker.woken.set()
 
     # --- time ------------------------------------------------------------------------------------

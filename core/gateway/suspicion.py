@@ -63,6 +63,8 @@ class Suspicion:
                 break
             if answer == "deny":
                 raise Refused("policy", f"a person refused this call: {why}")
+            if answer == "kill":
+                raise Refused("ended", "a person ended this agent")
         return started
 
     def left(self, call: str) -> None:
