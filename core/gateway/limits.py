@@ -40,7 +40,7 @@ class Limits:
     """Without a byte from the provider. Clients give up after 600 by themselves."""
     upstream_idle_seconds: float = 50.0
     """A pooled connection; below the 60 s after which many load balancers close theirs."""
-    upstream_idle_connections: int = 64
+    upstream_idle_connections: int = 256
     """Pooled connections per provider."""
     keep_alive_after: float = 20.0
     """A held call's client, where its protocol has keep-alives, gets the first one after this long."""

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -117,16 +118,12 @@ class Provider(BaseModel):
     @property
     def origin(self) -> Origin:
         """Where to connect."""
-        parts = urlsplit(self.base_url)
-        https = parts.scheme == "https"
-        return Origin(
-            "https" if https else "http", parts.hostname or "", parts.port or (443 if https else 80)
-        )
+        return _split(self.base_url)[0]
 
     @property
     def path(self) -> bytes:
         """The path part of ``base_url``, put before that of every request; no slash at its end."""
-        return urlsplit(self.base_url).path.encode()
+        return _split(self.base_url)[1]
 
     @property
     def key_name(self) -> str:
@@ -134,6 +131,14 @@ class Provider(BaseModel):
         if self.key_env is None and self.key_file is None:
             return f"keyring:{self.key_keyring}"
         return self.key_env or str(self.key_file)
+
+
+@lru_cache(maxsize=256)
+def _split(base_url: str) -> tuple[Origin, bytes]:
+    parts = urlsplit(base_url)
+    https = parts.scheme == "https"
+    origin = Origin("https" if https else "http", parts.hostname or "", parts.port or (443 if https else 80))
+    return origin, parts.path.encode()
 
 
 BUILT_IN: dict[str, Provider] = {

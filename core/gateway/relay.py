@@ -172,20 +172,19 @@ class Relay:
         self._client.start(head.status, head.reason, headers, length=length, bodyless=head.bodyless)
         self._hurry()
 
-    def answer_chunk(self, raw: bytes, start: int) -> None:
-        """Pass a chunk on as it came, if that can be."""
+    def answer_chunks(self, raw: bytes, data: bytes) -> None:
+        """Pass chunks on as they came, if that can be."""
         read = self._read
         if read is None:
-            self.answer_data(raw[start:-2], False)
+            self.answer_data(data, False)
             return
         self._seen = True
-        data = raw[start:-2]
         cut = read(data)
         if cut is not None:
             self._note_first()
             self._hold(data, cut)
             return
-        self._client.pass_chunk(raw)
+        self._client.pass_chunks(raw)
         if self.first_at is None:
             self._note_first()
 

@@ -296,8 +296,8 @@ class ClientConnection(asyncio.Protocol):
         """Whether the answer's body is written in chunks."""
         return self._chunked
 
-    def pass_chunk(self, raw: bytes) -> None:
-        """Write a part of a chunked body that is a chunk already."""
+    def pass_chunks(self, raw: bytes) -> None:
+        """Write a part of a chunked body that is in chunks already."""
         if self._transport is not None:
             self._transport.write(raw)
 

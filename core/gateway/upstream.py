@@ -15,7 +15,7 @@ from .limits import Limits
 from .providers import Origin
 
 _HEAD_LIMIT = 256 << 10
-_WHOLE_CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n").match
+_CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n").match
 """The size line of a chunk without extensions, as all known providers send them."""
 
 
@@ -30,8 +30,8 @@ class AnswerSink(Protocol):
         """A piece of the body; the last one may be empty."""
         ...
 
-    def answer_chunk(self, raw: bytes, start: int) -> None:
-        """A piece of the body, not the last: ``raw`` is one whole chunk, with ``raw[start:-2]`` in it."""
+    def answer_chunks(self, raw: bytes, data: bytes) -> None:
+        """A piece of the body, not the last: ``raw`` is whole chunks, with ``data`` in them."""
         ...
 
     def answer_lost(self, why: str) -> None:
@@ -151,14 +151,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._drop()  # nobody asked: not to be trusted for another call
             return
         if self._between and self._sink is not None:
-            # The usual piece of a stream is one whole chunk. The parser need not see it: it stands between
+            # The usual piece of a stream is whole chunks. The parser need not see them: it stands between
             # two chunks before and after.
-            size = _WHOLE_CHUNK(data)
-            if size is not None:
-                start = size.end()
-                if len(data) == start + int(size[1], 16) + 2 and data.endswith(b"\r\n"):
-                    self._sink.answer_chunk(data, start)
-                    return
+            content = _content(data)
+            if content is not None:
+                self._sink.answer_chunks(data, content)
+                return
         if not self._head_done:
             self._head_bytes += len(data)
         try:
@@ -399,3 +397,22 @@ class Room:
         """Return when there is room."""
         while self._free is not None:
             await self._free.wait()
+
+
+def _content(data: bytes) -> bytes | None:
+    """What is in ``data``, if that is nothing but whole chunks of the plainest form and not the last one."""
+    parts: list[bytes] = []
+    at, length = 0, len(data)
+    while at < length:
+        size = _CHUNK_SIZE(data, at)
+        if size is None:
+            return None
+        start = size.end()
+        end = start + int(size[1], 16)
+        if data[end : end + 2] != b"\r\n":
+            return None
+        at = end + 2
+        if at == length and not parts:
+            return data[start:end]
+        parts.append(data[start:end])
+    return b"".join(parts)
