@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agenttop.core.gateway.fingerprint import distance, fingerprint
 from agenttop.core.gateway.protocols import PROTOCOLS, asked
 from agenttop.core.gateway.protocols.anthropic import Anthropic
-from agenttop.core.gateway.protocols.base import WireProtocol
+from agenttop.core.gateway.protocols.base import RequestFacts, WireProtocol
 from agenttop.core.gateway.protocols.gemini import Gemini
 from agenttop.core.gateway.protocols.openai import OpenAI
 from agenttop.core.gateway.protocols.openai_chat import asking_usage
@@ -400,6 +400,23 @@ def test_refusals_are_what_their_clients_understand(
     assert told == status
     assert error[path[0]][path[1]] == word
     assert error["error"]["message"] == "agenttop: no"
+
+
+@pytest.mark.parametrize("home", ["anthropic", "openai", "gemini"])
+@pytest.mark.parametrize(("dialect", "operation"), DIALECTS, ids=[name for _, name in DIALECTS])
+def test_what_keeps_a_client_waiting_depends_on_its_dialect_and_tells_its_reader_nothing(
+    home: str, dialect: WireProtocol, operation: str
+) -> None:
+    facts = RequestFacts(stream=True)
+    sent = PROTOCOLS[home].keep_alive(operation, facts, b"/x?alt=sse")
+    assert sent == dialect.keep_alive(operation, facts, b"/x?alt=sse")
+    made = dialect.reader(
+        operation, 200, {b"content-type": b"text/event-stream"}, event_bytes=1 << 20, answer_bytes=1 << 20
+    )
+    for piece in sent:
+        made.feed(piece)
+    assert (made.answered, made.failed, made.final) == (False, False, False)
+    assert made.usage().total == 0
 
 
 @pytest.mark.parametrize(("dialect", "operation"), DIALECTS, ids=[name for _, name in DIALECTS])
