@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agenttop.core.api import TemplateInfo
 from agenttop.core.errors import BackendError, UsageError
 from agenttop.tui.screens.launch import LaunchScreen, broken, command_line, free_name, request
 
@@ -178,3 +179,21 @@ async def test_no_hint_is_cut_where_the_form_has_its_full_width() -> None:
         await shows(pilot, "what it is told first", "-20 first … 19 last")
         await pilot.press("left")
         await shows(pilot, "program and arguments")
+
+
+async def test_the_kernels_own_custom_template_asks_for_a_command() -> None:
+    class Bare(StageClient):
+        async def templates(self) -> list[TemplateInfo]:
+            """As where no agent CLI is installed; the kernel itself names ``custom``."""
+            return [
+                TemplateInfo(name="claude", title="Claude Code", ready=False, hint="npm install"),
+                TemplateInfo(name="custom", title="A program of your own", ready=True),
+            ]
+
+    client = Bare()
+    async with stage(client, press=("n",)) as (_, pilot):
+        await shows(pilot, "program and arguments", "Command")
+        await pilot.press("tab", *typed("sleep 99"), "enter")
+        await until(pilot, lambda: bool(client.calls))
+    ((verb, request),) = client.calls
+    assert (verb, request.spec.command) == ("run", ["sleep", "99"])

@@ -216,7 +216,7 @@ class LaunchScreen(Dialog[str]):
         assert isinstance(template, Choose)
         offered = [Option(t.name, why="" if t.ready else t.hint or "not found") for t in self.templates]
         template.options = [*(option for option in offered if option.value != CUSTOM), Option(CUSTOM)]
-        ready = [t.name for t in self.templates if t.ready]
+        ready = [t.name for t in self.templates if t.ready and t.name != CUSTOM]
         if ready and not self.values["command"]:
             template.value = ready[0]
         self._changed()
@@ -226,7 +226,8 @@ class LaunchScreen(Dialog[str]):
     @property
     def chosen(self) -> TemplateInfo | None:
         """The chosen template, unless it is a command of one's own."""
-        return next((t for t in self.templates if t.name == self.values["template"]), None)
+        name = self.values["template"]
+        return next((t for t in self.templates if t.name == name != CUSTOM), None)
 
     def _lay_out(self) -> None:
         """Which fields there are depends on template and backend; how close they stand, on the height."""
