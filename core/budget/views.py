@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..api import ApprovalInfo, BudgetInfo
@@ -161,7 +162,11 @@ def _info(state: BudgetState, look: _Look) -> BudgetInfo:
 
 def _tightest(state: BudgetState, now: float) -> Account:
     """The account to show: of a budget with one for each agent, that which is used up most."""
-    return max(state.accounts.values(), key=lambda account: state.used(account, now), default=_NOTHING)
+    account = max(state.accounts.values(), key=lambda account: state.used(account, now), default=_NOTHING)
+    if account.end is not None and now >= account.end:  # nothing was settled in the new window yet
+        account = replace(account)
+        state.roll(account, now)
+    return account
 
 
 def window(state: BudgetState, account: Account, now: float) -> tuple[float | None, float | None]:

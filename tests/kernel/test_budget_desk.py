@@ -13,6 +13,7 @@ import pytest
 from tests.support.desk import DeskRig, desk_rig
 
 from agenttop.core.budget.amount import NANOS
+from agenttop.core.clock import SystemClock
 from agenttop.core.gateway.desk import Refused
 from agenttop.core.journal import events as ev
 from agenttop.core.journal import fold
@@ -296,6 +297,44 @@ async def test_a_crash_in_the_middle_gives_its_reservation_back_and_a_refold_is_
         assert await rig.desk.settle_crashed() == 1
         assert rig.account().reserved_usd == 0
         assert rig.account().tokens == 1_010
+
+
+class BeforeTheHour(SystemClock):
+    """The machine's clock, moved so that an hour ends soon after it was made."""
+
+    def __init__(self, seconds: float) -> None:
+        now = super().time()
+        self._shift = 3_600 - (now + seconds) % 3_600
+
+    def time(self) -> float:
+        return super().time() + self._shift
+
+
+async def test_held_calls_go_on_and_questions_are_withdrawn_when_the_window_ends(tmp_path: Path) -> None:
+    async with desk_rig(tmp_path, BeforeTheHour(0.8)) as rig:
+        await rig.agents("a", "b")
+        await rig.budget(usd=Decimal("0.022"), window="hour")
+        await rig.settle(await rig.admit("a"), ev.Usage(output=2_000))
+        with anyio.move_on_after(0.1):
+            await rig.admit("b")  # its client gives up
+        with anyio.fail_after(10):
+            await rig.admit("a")
+            await until(lambda: not rig.books.pending.approvals, "both questions withdrawn")
+            await until(lambda: ("resume", "b") in rig.acting.done, "the other's conversation going on")
+        state = rig.books.pending.budgets["cap"]
+        assert state.spent(rig.account(), rig.clock.time()).usd == 0
+
+
+async def test_a_settlement_in_the_next_window_counts_there(tmp_path: Path) -> None:
+    async with desk_rig(tmp_path, BeforeTheHour(0.3)) as rig:
+        await rig.agents("a")
+        await rig.budget(usd=Decimal(1), window="hour")
+        early, late = await rig.admit("a"), await rig.admit("a")
+        await rig.settle(early, ev.Usage(output=100))
+        end = rig.account().end
+        await until(lambda: rig.clock.time() > end, "the hour's end")
+        await rig.settle(late, ev.Usage(output=200))
+        assert (rig.account().usd, rig.account().reserved_usd) == (2_000_000, 0)
 
 
 async def test_policy_refuses_models_and_providers_that_are_not_allowed(rig: DeskRig) -> None:

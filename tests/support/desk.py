@@ -15,7 +15,7 @@ from agenttop.core.budget.budget import Budget
 from agenttop.core.budget.prices import OwnPrice, Prices
 from agenttop.core.clock import Clock, SystemClock
 from agenttop.core.gateway.calls import CallDesk
-from agenttop.core.gateway.desk import Asking
+from agenttop.core.gateway.desk import Asking, Refused
 from agenttop.core.gateway.identity import Identity
 from agenttop.core.gateway.meters import Meters
 from agenttop.core.gateway.providers import BUILT_IN, KeyRing
@@ -104,6 +104,9 @@ class DeskRig:
         started = self.started(agent, model)
         try:
             await self.desk.admit(started, Asking(bytes, output))
+        except Refused:  # as the gateway does
+            await self.settle(started, ev.Usage(), outcome="refused")
+            raise
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self.settle(started, ev.Usage(), outcome="client_cut")
