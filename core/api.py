@@ -182,7 +182,7 @@ UsageKey = Literal["agent", "run", "task", "model", "provider", "label", "second
 class UsageRequest(_Model):
     """Sums over settled calls, by any keys. ``label`` names the label whose values are told apart."""
 
-    by: list[UsageKey] = Field(default_factory=lambda: ["agent"], max_length=6)
+    by: list[UsageKey] = Field(default=["agent"], max_length=6)
     label: str = ""
     refs: list[Text] = Field(default_factory=list, max_length=20_000)
     since: float | None = None

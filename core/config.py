@@ -107,15 +107,15 @@ class RunawayTable(_Table):
     """``[runaway]``: when an agent that seems to run in circles is held, and a person asked."""
 
     enabled: bool = True
-    identical: Annotated[int, Field(ge=2, le=1000)] = 8
+    identical: Annotated[int, Field(ge=2, le=1000)] = 60
     """So many identical requests answered within ``window``."""
-    near: Annotated[int, Field(ge=2, le=1000)] = 20
+    near: Annotated[int, Field(ge=2, le=1000)] = 120
     """So many nearly identical ones."""
     window: Annotated[Seconds, Field(ge=1, le=86_400)] = 600.0
     """In seconds, or such as ``"10m"``."""
     rate: Annotated[float, Field(ge=1.5, le=1e6, allow_inf_nan=False)] = 8.0
     """So many times the agent's own usual calls a minute."""
-    floor: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    floor: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     """Fewer calls a minute than this are never too many."""
 
 

@@ -152,7 +152,7 @@ window = "5m"
     assert anthropic.key_env == "ANTHROPIC_API_KEY"
     assert config.models["claude-*"].input == Decimal("3.0")
     assert config.models["vllm/*"].max_output == 4096
-    assert (config.runaway.enabled, config.runaway.window, config.runaway.identical) == (False, 300.0, 8)
+    assert (config.runaway.enabled, config.runaway.window, config.runaway.identical) == (False, 300.0, 60)
 
 
 def test_a_fallback_is_never_sent_other_credentials(paths: Paths) -> None:

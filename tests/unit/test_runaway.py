@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from agenttop.core.config import RunawayTable
 from agenttop.core.gateway.runaway import MINUTE, Runaway
 
+LOW = RunawayTable(identical=8, near=20, floor=30)
+"""Low bars, so that a few calls show the rules."""
 PRINT = 0x0123_4567_89AB_CDEF
 
 
@@ -24,7 +26,7 @@ def call(watch: Runaway, now: float, fingerprint: int | None = PRINT, agent: str
 
 
 def test_the_same_request_again_and_again_is_held() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert [call(watch, 10.0 * number) for number in range(8)] == [None] * 8
     assert call(watch, 80.0) == "the same request was answered 8 times in 10 minutes"
     assert call(watch, 81.0, PRINT ^ (1 << 63 | 0xFF)) is None
@@ -32,19 +34,19 @@ def test_the_same_request_again_and_again_is_held() -> None:
 
 
 def test_requests_that_were_not_answered_are_not_counted() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert all(watch.asked("a", PRINT, 10.0 * number) is None for number in range(30))
 
 
 def test_what_is_long_ago_does_not_count() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert all(call(watch, 86.0 * number) is None for number in range(50))
 
 
 @pytest.mark.parametrize(("bits", "held"), [(3, True), (4, False)])
 def test_nearly_identical_requests_are_held_later(bits: int, held: bool) -> None:
     near = [PRINT, flipped(bits)]
-    watch = Runaway(RunawayTable(identical=1000))
+    watch = Runaway(RunawayTable(identical=1000, near=20, floor=30))
     for number in range(20):
         assert call(watch, 5.0 * number, near[number % 2]) is None
     why = call(watch, 101.0, near[0])
@@ -60,7 +62,7 @@ def minutes_of(watch: Runaway, rate: int, minutes: int, begin: float = 0.0) -> l
 
 
 def test_many_more_calls_than_usual_are_held() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert set(minutes_of(watch, 6, 20)) == {None}
     held = [why for why in minutes_of(watch, 120, 1, 1200.0) if why is not None]
     assert held[0] == "49 calls in a minute; usual are 6"
@@ -68,30 +70,30 @@ def test_many_more_calls_than_usual_are_held() -> None:
 
 
 def test_few_calls_are_never_too_many() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert set(minutes_of(watch, 1, 20)) == {None}
     assert set(minutes_of(watch, 30, 1, 1200.0)) == {None}
 
 
 def test_one_that_is_always_busy_is_let_be() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     assert set(minutes_of(watch, 200, 30)) == {None}
 
 
 def test_without_a_history_only_very_many_are_too_many() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     why = [found for found in minutes_of(watch, 600, 1) if found is not None]
     assert why[0] == "241 calls in a minute; it has no history yet"
 
 
 def test_minutes_without_calls_are_no_history() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     for hour in range(10):
         assert set(minutes_of(watch, 60, 2, hour * 3600.0)) == {None}
 
 
 def test_time_that_it_was_frozen_does_not_count() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     for number in range(8):
         now = 700.0 * number
         assert call(watch, now) is None
@@ -102,7 +104,7 @@ def test_time_that_it_was_frozen_does_not_count() -> None:
 
 
 def test_calls_kept_by_a_freeze_are_no_burst_of_a_minute() -> None:
-    frozen, free = Runaway(RunawayTable()), Runaway(RunawayTable())
+    frozen, free = Runaway(LOW), Runaway(LOW)
     for watch in (frozen, free):
         minutes_of(watch, 10, 10)
         watch.paused("a", 600.0)
@@ -111,7 +113,7 @@ def test_calls_kept_by_a_freeze_are_no_burst_of_a_minute() -> None:
 
 
 def test_a_person_who_allows_it_raises_the_bar() -> None:
-    watch = Runaway(RunawayTable())
+    watch = Runaway(LOW)
     for again in (8, 16, 32):
         for number in range(again):
             assert call(watch, float(number)) is None

@@ -23,6 +23,8 @@ LONGEST_BACKOFF = 60.0
 CALM = 60.0
 """Seconds in which nobody had to wait for the window, after which there is none any more."""
 _FAR = 60.0
+_WIDE = 64
+"""A window that came from a single call is over when it has grown so wide."""
 _LOOK = 30.0
 _FORMS: dict[What, str] = {
     "requests": "{:.7g} requests a minute",
@@ -193,6 +195,12 @@ class Gate:
             self._turned_away = 0
         window = self.window
         if window is None or gone.epoch != self._epoch:
+            return
+        if window.peak <= 1:
+            # One call alone was too much, so it was not how many ran: come back doubling, not one by one.
+            window.size += 2
+            if window.size > _WIDE:
+                self.window = None
             return
         window.successes += 1
         if window.successes >= window.size:
