@@ -15,8 +15,8 @@ def nanos(usd: float | Decimal) -> int:
 
 
 def nanos_up(usd: float) -> int:
-    """The same, rounded up: for a worst case."""
-    return math.ceil(usd * NANOS)
+    """The same, rounded up: for a worst case. What binary fractions add is not rounded up."""
+    return math.ceil(round(usd * NANOS, 3))
 
 
 def dollars(amount: int) -> float:

@@ -76,7 +76,7 @@ class WorstCase:
     def of(self, agent: str, provider: str, model: str | None, body_bytes: int, output: int | None) -> Need:
         """The worst case of a call; await ``ready`` once before."""
         rates = self.rates(provider, model)
-        tokens = math.ceil(body_bytes * self._dense(agent, model))
+        tokens = math.ceil(round(body_bytes * self._dense(agent, model), 6))
         if rates.context is not None:
             tokens = min(tokens, rates.context)
         replied = rates.max_output if output is None else max(0, output)
@@ -122,12 +122,12 @@ class WorstCase:
     def _dearest(self, provider: Priced | str, model: str | None) -> Rates:
         own = self._prices.own(provider, model)
         context = self._prices.quote(provider, model, Usage()).context_limit
-        full = context or _LARGE_CONTEXT
         priced = self._rate(provider, model, Usage(input=_PROBE)) is not None
         size = (own.max_output if own is not None else None) or max_output(model, context)
         bound = context
         if bound is not None and "claude" in (model or "") and (own is None or own.context_limit is None):
             bound = max(bound, _LARGE_CONTEXT)
+        full = bound or _LARGE_CONTEXT
         if not priced:
             return Rates(None, None, bound, size)
         inputs = [

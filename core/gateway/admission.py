@@ -85,6 +85,8 @@ class Admission:
         self._asking: dict[Place, dict[Asker, None]] = {}
         self._by_agent: dict[str, dict[Asker, None]] = {}
         self._timer = anyio.Event()
+        self._moved = False
+        """A limit was changed."""
         books.on_post(self._posted)
         books.on_refold(self._wake_all)
 
@@ -207,7 +209,9 @@ class Admission:
         started, name = asker.started, short.place[0]
         state = self._books.pending.budgets[name]
         words = in_words(short, asker.need, state, started.model)
-        if name not in asker.breached:
+        asked = open_question(self._books.pending, agent, "budget", name)
+        # A client that comes again and again while a person is asked is one breach.
+        if name not in asker.breached and (asked is None or short.action in ("deny", "kill")):
             asker.breached.add(name)
             self._say(
                 ev.BudgetBreached(
@@ -322,6 +326,9 @@ class Admission:
                 _wake(group)
 
     def _posted(self, event: ev.Event) -> None:
+        if isinstance(event, ev.BudgetSet | ev.BudgetExtended | ev.BudgetRemoved):
+            self._moved = True  # questions that nobody waits for may be needless now
+            self._timer.set()
         if not self._lines and not self._asking:
             return
         match event:
@@ -394,6 +401,9 @@ class Admission:
                 await self._timer.wait()
             if due is not None and self.now >= due:
                 self._wake_all()
+                self._moved = True
+            if self._moved:
+                self._moved = False
                 self.sweep()
 
     def sweep(self) -> None:

@@ -325,6 +325,20 @@ async def test_held_calls_go_on_and_questions_are_withdrawn_when_the_window_ends
         assert state.spent(rig.account(), rig.clock.time()).usd == 0
 
 
+async def test_questions_of_clients_that_gave_up_are_withdrawn_when_the_limit_moves(rig: DeskRig) -> None:
+    await rig.agents("a", "b")
+    await rig.budget(usd=Decimal("0.001"))
+    for agent in ("a", "b", "b"):
+        with anyio.move_on_after(0.1):
+            await rig.admit(agent)
+    assert [question.agent for question in rig.books.pending.approvals.values()] == ["a", "b"]
+    breaches = await rig.books.journal.read(0, 1_000, kinds=["BudgetBreached"])
+    assert len(breaches) == 2, "coming again is no new breach"
+    await rig.books.commit(ev.BudgetExtended(name="cap", usd=0.02))
+    await until(lambda: not rig.books.pending.approvals, "the questions withdrawn")
+    await until(lambda: rig.acting.done, "conversations going on")
+
+
 async def test_a_settlement_in_the_next_window_counts_there(tmp_path: Path) -> None:
     async with desk_rig(tmp_path, BeforeTheHour(0.3)) as rig:
         await rig.agents("a")
