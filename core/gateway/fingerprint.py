@@ -1,7 +1,7 @@
 """What a request asks now, as 64 bits: the same for the same request, few bits apart for nearly the same.
 
-A similarity hash (Charikar's simhash) over word shingles of the newest messages: those after the model's
-own last one. Ids, timestamps and cache marks are left out, so that the same call made again looks it.
+A similarity hash (Charikar's simhash) over word shingles of the newest message, or of what the tools of the
+last round answered. Ids, timestamps and cache marks are left out, so that the same call made again looks it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from itertools import islice, pairwise
 from zlib import crc32
 
 _VOLATILE = frozenset({
+    "role", "type",  # not volatile, but counted once or told by the rest
     "id", "call_id", "tool_use_id", "tool_call_id", "item_id", "cache_control", "signature",
     "thoughtSignature", "encrypted_content", "timestamp", "created", "created_at", "createTime", "index",
     "status",
 })  # fmt: skip
-_OWN = frozenset({"assistant", "model"})
-_OWN_ITEMS = frozenset({"reasoning", "function_call", "custom_tool_call", "local_shell_call", "mcp_call"})
 #: Dates, times, UUIDs, other long words of hexadecimal digits, long numbers: what begins with a digit,
 #: and the letters before that (looked for only where there was one: both regexes are quick on usual text).
 _MOVING = re.compile(rb"\d[0-9a-fA-F:.TZ_+-]{6,}")
@@ -27,8 +26,9 @@ _MOST_MESSAGES = 16
 _MOST_TEXTS = 64
 _MOST_DEPTH = 12
 _MOST_NODES = 512
-_WINDOWS = 6
+_WINDOWS = 4
 _WINDOW = 384
+_MOST_WEIGHT = 64
 _MOST_TEXT = _WINDOWS * _WINDOW
 
 
@@ -38,13 +38,18 @@ def fingerprint(model: str | None, messages: object) -> int | None:
     Args:
         messages: A prompt, or a list of messages or input items as any of the protocols has them.
     """
-    texts = _texts(_newest(messages))
+    newest = _newest(messages)
+    texts = _texts(newest)
     if not texts:
         return None
-    data, moving = _MOVING.subn(b"#", _sample(texts))
-    if moving:
-        data = _BEFORE.sub(b"#", data)
-    return _simhash([b"model", (model or "").encode("utf-8", "replace"), *data.split(), b"."])
+    # What is asked stands last, after what the client puts before it, and must not drown in that.
+    before, asked = _words(texts[:-1]), _words(texts[-1:])
+    if before and asked:
+        asked *= min(_MOST_WEIGHT, max(1, len(before) // len(asked)))
+    last = newest[-1]
+    role = last.get("role") if isinstance(last, dict) else None
+    head = f"{model or ''} {role[:100] if isinstance(role, str) else ''}".encode("utf-8", "replace")
+    return _simhash([b"model", head, *before, *asked, b"."])
 
 
 def distance(one: int, other: int) -> int:
@@ -53,23 +58,23 @@ def distance(one: int, other: int) -> int:
 
 
 def _newest(messages: object) -> list[object]:
+    """The last message; if that is what a tool answered, the answers of the same round before it too."""
     if not isinstance(messages, list):
         return [messages]
-    newest: list[object] = []
-    for message in reversed(messages[-_MOST_MESSAGES:]):
-        if newest and _is_own(message):
-            break
-        newest.append(message)
-        if _is_own(message):
-            break
-    return newest[::-1]
+    newest = messages[-1:]
+    if newest and _is_answer(newest[0]):
+        for message in reversed(messages[-_MOST_MESSAGES:-1]):
+            if not _is_answer(message):
+                break
+            newest.insert(0, message)
+    return newest
 
 
-def _is_own(message: object) -> bool:
+def _is_answer(message: object) -> bool:
     if not isinstance(message, dict):
         return False
-    role, kind = message.get("role"), message.get("type")
-    return (isinstance(role, str) and role in _OWN) or (isinstance(kind, str) and kind in _OWN_ITEMS)
+    kind = message.get("type")
+    return message.get("role") in ("tool", "function") or (isinstance(kind, str) and kind.endswith("_output"))
 
 
 def _texts(messages: list[object]) -> list[str]:
@@ -95,8 +100,15 @@ def _texts(messages: list[object]) -> list[str]:
     return texts
 
 
+def _words(texts: Sequence[str]) -> list[bytes]:
+    data, moving = _MOVING.subn(b"#", _sample(texts))
+    if moving:
+        data = _BEFORE.sub(b"#", data)
+    return data.split()
+
+
 def _sample(texts: Sequence[str]) -> bytes:
-    """At most some 2 kB of the texts: short ones whole, of long ones windows spread over the whole.
+    """At most some 1.5 kB of the texts: short ones whole, of long ones windows spread over the whole.
 
     A small change moves the windows by as little as it moves the text: most words in them stay.
     """
@@ -105,20 +117,18 @@ def _sample(texts: Sequence[str]) -> bytes:
     # Short texts (roles, names, arguments) first get their due, the long ones share the rest.
     long = [text for text in texts if len(text) > _WINDOW]
     share = max(_WINDOW, left // max(1, len(long)))
-    for text in texts:
+    for text in reversed(texts):
         if left <= 0:
             break
         if len(text) > share:
             count = max(1, share // _WINDOW)
             step = (len(text) - _WINDOW) // max(1, count - 1)
-            pieces = [text[n * step : n * step + _WINDOW] for n in range(count)]
-            parts += pieces
-            parts.append(f"{len(text).bit_length()}")
+            parts += [text[n * step : n * step + _WINDOW] for n in range(count - 1, -1, -1)]
             left -= count * _WINDOW
         else:
             parts.append(text)
             left -= len(text)
-    return " ".join(parts).encode("utf-8", "replace")
+    return " ".join(reversed(parts)).encode("utf-8", "replace")
 
 
 def _simhash(words: list[bytes]) -> int:

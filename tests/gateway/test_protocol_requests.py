@@ -261,6 +261,26 @@ def test_only_the_newest_messages_count() -> None:
     assert fingerprint("m", old + ask("go on")) != fingerprint("m", old + ask("stop here now"))
 
 
+def test_what_a_client_puts_before_a_prompt_does_not_hide_it() -> None:
+    before = [{"role": "developer", "content": PROSE}, {"role": "user", "content": PROSE}]
+    one, two = (
+        fingerprint("m", [*before, *ask(prompt)]) for prompt in ("mend the tests", "write a poem about it")
+    )
+    assert distance(one or 0, two or 0) >= 8
+    many = [{"type": "text", "text": f"reminder {n} {PROSE[:300]}"} for n in range(20)]
+    texts = [[*many, {"type": "text", "text": prompt}] for prompt in ("mend the tests", "write a poem")]
+    assert len({fingerprint("m", [{"role": "user", "content": text}]) for text in texts}) == 2
+
+
+def test_all_that_tools_answered_in_a_round_counts() -> None:
+    call = {"role": "assistant", "tool_calls": []}
+    answers = [{"role": "tool", "tool_call_id": str(n), "content": f"answer {n}"} for n in range(2)]
+    assert fingerprint("m", [call, *answers]) != fingerprint("m", [call, answers[1]])
+    assert fingerprint("m", [call, *answers]) == fingerprint(
+        "m", [{"role": "user", "content": "x"}, *answers]
+    )
+
+
 def test_ids_times_and_cache_marks_do_not_count() -> None:
     one = ask("at 2026-11-21T05:43:59Z run 550e8400-e29b-41d4-a716-446655440000", cache_control={"type": "x"})
     two = ask("at 2026-11-22T15:03:01Z run b50e8400-e29b-41d4-a716-44665544ffff")
