@@ -160,3 +160,37 @@ async def test_the_spec_page_says_when_each_run_was_how_long_and_how_it_ended() 
         await pilot.press("7")
         await shows(pilot, "run 1", "0:00:06  exit 1", "0:01:00  signal 9", "0:00:20  runs", "pid 4211")
         assert str(int(NOW)) not in text(app)
+
+
+async def test_calls_stand_one_by_one_and_what_is_held_goes_first_with_the_reason() -> None:
+    async with stage(size=(140, 44)) as (app, pilot):
+        app.open_details("f4b2", tab="Calls")
+        shown = await shows(pilot, "QUEUE", "held budget")
+        lines = [line for line in shown.splitlines() if line[1:9].count(":") == 2]
+        assert "held budget" in lines[0]
+        assert "≤0.310" in lines[0], "the worst case that is reserved"
+        assert (
+            "budget migrate: 0.31 at most, 0.12 left"
+            in shown.splitlines()[shown.splitlines().index(lines[0]) + 1]
+        )
+        assert any("unpr." in line and "qwen3-30b" in line for line in lines)
+        assert any("~0.042" in line and "cut by the client" in line for line in lines)
+        assert any("529" in line and "overloaded" in line for line in lines)
+        (absorbed,) = [line for line in lines if " 0.091 " in line]
+        for part in ("gpt-5.1-codex", "1.2k", "88k", "11k", "1.3k", "1.9", "18.4", "4.1", " 3 "):
+            assert part in absorbed, part
+
+
+async def test_the_overview_has_the_budgets_that_cover_the_agent() -> None:
+    client = StageClient()
+    async with stage(client, (140, 44)) as (app, pilot):
+        app.open_details("f4b2")
+        shown = await shows(pilot, "3 cover it", "holds it now")
+        assert shown.index(" migrate ") < shown.index("23.41/50.00")
+        await pilot.press("A")
+        await shows(pilot, "migrate waits: budget")
+        await pilot.press("escape", "b")
+        await shows(pilot, "Budget migrate", "Spent 2.88 of 3.00")
+        await pilot.press("escape")
+        client.budget_list = []
+        await shows(pilot, "no budget covers it: b makes one")

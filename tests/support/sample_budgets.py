@@ -5,6 +5,7 @@ A mixin of ``SampleClient``. Its verbs change the canned figures in the plainest
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -278,12 +279,13 @@ class SampleMoney:
     async def usage(self, request: UsageRequest) -> list[UsageRow]:
         """Half a dollar to four, the later the more, in each step of time since ``since``."""
         self._read("usage")
+        form = "%Y-%m-%d %H:%M" if request.by[0] == "minute" else "%Y-%m-%d %H:00"
         step = {"minute": 60.0, "hour": HOUR}.get(request.by[0], 24 * HOUR)
         begin, end = (request.since or MIDNIGHT) // step * step, request.until or NOW
         count = int((end - begin) // step) + 1
         share = len(request.refs) / (5 * len(EVERYBODY)) if request.refs else 1.0
         return [
-            UsageRow(keys=[str(int(begin + n * step))], calls=4,
+            UsageRow(keys=[time.strftime(form, time.localtime(begin + n * step))], calls=4,
                      cost_usd=share * (0.4 + 2.6 * n / max(1, count - 1)),
                      input=40 * K, output=2 * K)
             for n in range(count)

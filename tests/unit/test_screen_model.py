@@ -183,3 +183,13 @@ def test_after_any_deltas_the_table_equals_one_made_from_a_fresh_snapshot(
     known = [cost for cost in costs if cost is not None]
     assert known == sorted(known, reverse=True)
     assert model.cursor in model.rows or not model.rows
+
+
+def test_open_questions_are_counted_once_among_what_needs_a_person() -> None:
+    model = FleetModel(lambda: NOW)
+    model.apply(Snapshot(1, NOW, "today", header(ROWS), ROWS))
+    assert model.needing_you == 3, "migrate's question is migrate's row"
+    model.apply(Delta(2, NOW, header(ROWS, approvals=4), (), ()))
+    assert model.needing_you == 6
+    model.apply(Delta(3, NOW, header(ROWS, approvals=0), (), ()))
+    assert model.needing_you == 3, "a row that waits needs a person though no question is known"

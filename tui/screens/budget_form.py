@@ -231,7 +231,8 @@ class BudgetScreen(Dialog[str]):
             self.error = str(error)
         own = [
             info for info in self.known
-            if self.agent is not None and info.budget.scope == "agent" and info.budget.target == self.agent.id
+            if self.agent is not None and info.source == "person"
+            and info.budget.scope == "agent" and info.budget.target == self.agent.id
         ]  # fmt: skip
         typed = any(self.inputs[name].value for name in ("name", "usd", "tokens")) and not self.given
         if own and self.info is None and not typed:

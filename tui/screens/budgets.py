@@ -17,7 +17,7 @@ from ..model import WINDOWS
 from ..widgets import budget_table, burn_down, next_table, provider_table
 from ..widgets.header import height as header_height
 from ..widgets.notice import Notice
-from ..widgets.paper import rule
+from ..widgets.paper import Row, rule
 from ..widgets.sheet import Sheet
 from .pane import PaneScreen
 
@@ -168,6 +168,8 @@ class BudgetsScreen(PaneScreen):
         if self._free() >= LOWER:
             if self._free() >= BOTH and not self.view:
                 return {"table", "burn", "next", "providers"}
+            if self.view == "providers" and len(self._provider_rows()) > self._free():
+                return {"providers"}  # asked for, and seen whole
             if self.view:
                 return {"table", self.view}
             return {"table", "burn", "next"} if self.app.size.width >= WIDE else {"table", "burn"}
@@ -252,13 +254,16 @@ class BudgetsScreen(PaneScreen):
         observed = (sum(row.observed for row in model.rows.values()), model.observed_cost)
         sheet.show(next_table.rows(self.infos, names, observed, sheet.size.width, sheet.size.height))
 
-    def _paint_providers(self, sheet: Sheet, now: float) -> None:
-        width = sheet.size.width
+    def _provider_rows(self) -> list[Row]:
+        width = self.app.size.width
+        head = rule("Providers", width)
         if self.providers is None:
-            sheet.show([rule("Providers", width), [(" asking the kernel", "muted")]])
-            return
-        rows = provider_table.rows(self.providers, now, width)
-        sheet.show([rule("Providers", width), *rows], fixed=2)
+            return [head, [(" asking the kernel", "muted")]]
+        now = self.shell.seen_at if self.shell.lost else self.shell.clock.time()
+        return [head, *provider_table.rows(self.providers, now, width)]
+
+    def _paint_providers(self, sheet: Sheet, now: float) -> None:
+        sheet.show(self._provider_rows(), fixed=2)
 
     def cursor_y(self) -> int | None:
         """The screen line of the cursor's row."""

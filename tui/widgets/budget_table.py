@@ -141,7 +141,7 @@ def _there(columns: Sequence[BudgetColumn], width: int) -> list[BudgetColumn]:
 
 
 def _gauge_cells(width: int) -> int:
-    taken = 1 + _name_cells(width) + sum(column.cells for column in _there((*BEFORE, *AFTER), width))
+    taken = 2 + _name_cells(width) + sum(column.cells for column in _there((*BEFORE, *AFTER), width))
     free = width - taken - 2
     return free if free >= GAUGE else 0
 
@@ -202,11 +202,15 @@ def _name(line: Line, cells: int) -> Row:
 
 
 def bar(of: Amounts, cells: int) -> Row:
-    """Spent solid in the colour of how much that is, reserved dashed, the rest a thin line."""
+    """Spent solid in the colour of how much that is, reserved dashed, the rest a thin line.
+
+    It is full only when nothing is left.
+    """
     if of.limit <= 0:
         return [("─" * cells, "rule")]
-    spent = min(cells, max(1 if of.spent > 0 else 0, round(cells * of.spent / of.limit)))
+    room = cells if of.left <= 0 else cells - 1
+    spent = min(room, max(1 if of.spent > 0 else 0, round(cells * of.spent / of.limit)))
     both = round(cells * (of.spent + of.reserved) / of.limit)
-    held = max(0, min(cells - spent, max(1 if of.reserved > 0 else 0, both - spent)))
+    held = max(0, min(room - spent, max(1 if of.reserved > 0 else 0, both - spent)))
     parts: Row = [("━" * spent, level(of.used)), ("╍" * held, "warn"), ("─" * (cells - spent - held), "rule")]
     return [piece for piece in parts if piece[0]]

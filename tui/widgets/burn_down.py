@@ -41,7 +41,10 @@ def span(info: BudgetInfo, now: float) -> Span:
 
 
 def spending(rows: Sequence[UsageRow], usd: bool) -> list[tuple[float, float]]:
-    """Usage by time as ``(beginning, USD or tokens)``, the oldest first; other rows are left out."""
+    """Usage by minute or hour as ``(beginning, USD or tokens)``, the oldest first.
+
+    The keys are local times as the kernel writes them, ``2026-11-21 14:06``; other rows are left out.
+    """
     found = []
     for row in rows:
         when = _moment(row.keys[0]) if row.keys else None
@@ -54,10 +57,6 @@ def spending(rows: Sequence[UsageRow], usd: bool) -> list[tuple[float, float]]:
 
 
 def _moment(key: str) -> float | None:
-    try:
-        return float(key)
-    except ValueError:
-        pass
     try:
         return datetime.fromisoformat(key).timestamp()
     except ValueError:

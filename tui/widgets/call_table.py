@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..format import age, clean, clock, model, tokens
-from .paper import Row, column, ends
+from ..format import age, clean, clock, cut_middle, model, tokens
+from .paper import Row, ends
 
 if TYPE_CHECKING:
     from agenttop.core.api import CallInfo
@@ -94,7 +94,8 @@ def call_row(call: CallInfo, now: float) -> Row:
 def wide_heading(width: int) -> Row:
     """The heading of ``wide_rows``."""
     tries = " TRY" if width >= TRIES_FROM else ""
-    text = f" TIME     MODEL         IN  C-RD  C-WR   OUT  1ST    SEC QUEUE{tries}        $  ENDED"
+    name = "MODEL".ljust(_model_cells(width))
+    text = f" TIME     {name}   IN  C-RD  C-WR   OUT  1ST    SEC QUEUE{tries}        $  ENDED"
     return [(text, "label")]
 
 
@@ -103,7 +104,7 @@ def wide_rows(calls: Sequence[CallInfo], now: float, width: int) -> list[Row]:
     found: list[Row] = []
     for call in _ordered(calls):
         row: Row = [
-            (f" {clock(call.started)} ", "muted"), column(model(call.model) if call.model else "-", 11, "fg"),
+            (f" {clock(call.started)} ", "muted"), (_model(call, _model_cells(width)), "fg"),
             *_buckets(call), _short(call.first_token_seconds, 5), _seconds(call, now, 7),
             _short(call.queued_seconds or None, 6),
         ]  # fmt: skip
@@ -112,6 +113,14 @@ def wide_rows(calls: Sequence[CallInfo], now: float, width: int) -> list[Row]:
         found.append([*row, (" ", ""), _price(call), ("  ", ""), *_end(call, tries=width < TRIES_FROM)])
         found += _why(call)
     return found
+
+
+def _model_cells(width: int) -> int:
+    return 18 if width >= 110 else 11
+
+
+def _model(call: CallInfo, cells: int) -> str:
+    return cut_middle(model(call.model) if call.model else "-", cells - 1).ljust(cells)
 
 
 def _buckets(call: CallInfo) -> Row:

@@ -64,14 +64,17 @@ def _count(value: int, colour: str) -> tuple[str, str]:
 
 def _limit(limit: LimitInfo, of: str, now: float, width: int) -> Row:
     """``tokens/min  253k of 400k ━━━━───  147k left, again in 21s, learned``."""
-    row: Row = [("   ", ""), column(f"{LIMITS[limit.what]} {of}".rstrip(), 24 if of else 12, "label")]
-    cells = 24 if width >= 100 else 10
+    cells, names = (24, 30) if width >= 120 else (24, 24) if width >= 100 else (10, 24)
+    row: Row = [
+        ("   ", ""),
+        column(f"{LIMITS[limit.what]} {of}".rstrip(), names if of or width >= 100 else 12, "label"),
+    ]
     if limit.left is None:
         row.append((f"at most {tokens(limit.limit)}".ljust(15), "fg"))
     else:
         used = max(0.0, limit.limit - limit.left)
         share = used / limit.limit if limit.limit else 1.0
-        solid = min(cells, max(1 if used else 0, round(cells * share)))
+        solid = min(cells, max(1 if round(used) else 0, round(cells * share)))
         row += [
             (f"{tokens(used)} of {tokens(limit.limit)}".ljust(15), "fg"),
             ("━" * solid, level(100 * share)), ("─" * (cells - solid), "rule"),

@@ -139,8 +139,9 @@ def _facts(asked: Asked) -> list[Row]:
         found.append([_label("pays for"), (clean(asked.task), "fg")])
     others = [one for one in covering(asked.budgets, question.agent) if one.budget.name != question.budget]
     if others:
-        said = [(clean(one.budget.name), amounts(one)) for one in others[:3]]
+        said = [(clean(one.budget.name), amounts(one)) for one in others[:2]]
         text = "   ".join(f"{name} {of.say(of.spent)}/{of.say(of.limit)}" for name, of in said)
+        text += f"   and {len(others) - 2} more" if len(others) > 2 else ""
         tight = sum(of.left < _needed(question, of) for of in map(amounts, others))
         note = f"   {counted(tight, 'has', 'have')} no room" if tight else "   all have room"
         found.append([_label("also limits"), (text, "fg"), (note, "warn" if tight else "muted")])
