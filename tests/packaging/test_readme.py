@@ -102,7 +102,8 @@ def test_the_configuration_shown_is_one(tmp_path: Path) -> None:
     paths = Paths.from_environ({"AGENTTOP_HOME": str(tmp_path)})
     paths.config_file.write_text(shown)
     chosen = config.load(paths)
-    assert chosen.providers["local"].auth == "passthrough"
+    assert chosen.providers["backup"].key_keyring == "agenttop-backup:me"
+    assert [budget.name for budget in chosen.budgets.declared] == ["daily", "night"]
     keys.KeyTable(chosen.keys)
     assert chosen.screen.theme in NAMES
 

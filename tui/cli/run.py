@@ -46,6 +46,18 @@ def run(
         Text, typer.Option("--parent", help="Default: the agent this is run by, if one does.")
     ] = None,
     nice: Annotated[int | None, typer.Option("--nice", help="-20 to 19.")] = None,
+    queue: Annotated[
+        Text, typer.Option("--queue", help="interactive (default), or batch: goes when nobody else waits.")
+    ] = None,
+    budget: Annotated[
+        Text, typer.Option("--budget", help="For it and its children: '$5/day', '2M tokens/hour deny'.")
+    ] = None,
+    provider: Annotated[
+        list[str] | None, typer.Option("--provider", help="The only provider it may use; several times.")
+    ] = None,
+    may_ask: Annotated[
+        list[str] | None, typer.Option("--may-ask", help="The only models it may ask for, such as 'gpt-*'.")
+    ] = None,
     restart: Annotated[Text, typer.Option("--restart", help="never, on-failure or always.")] = None,
     max_restarts: Annotated[
         int | None, typer.Option("--max-restarts", help="Failures in a row; then give up.")
@@ -93,6 +105,10 @@ def run(
         "labels": dict(_label(text) for text in label or ()),
         "parent": parent or around(),
         "nice": nice,
+        "queue": queue,
+        "budget": budget,
+        "providers": provider,
+        "models": may_ask,
         "restart": _given(
             policy=restart, max_restarts=max_restarts, start_seconds=start_seconds, backoff=backoff
         ),
