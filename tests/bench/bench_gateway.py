@@ -3,7 +3,9 @@
 Run: ``python tests/bench/bench_gateway.py [--calls 300] [--streams 100] [--rounds 3]``
 
 One provider process streams 60 events 20 ms apart to 100 clients at once: directly, through nginx (if it
-is installed), and through the gateway with everything it does (identity, metering, settling in memory).
+is installed), through the gateway with its books in memory, and through the gateway with the kernel's desk:
+journal, meters, a budget over the fleet, the provider's queue, every call durable before it is forwarded and
+again before its last event is passed on.
 The proxy runs on one core, provider and clients share another. Printed are ratios within this run: the
 proxy's CPU over the provider's, the gateway's over nginx's, and milliseconds added to the first byte.
 The routes take turns, and of each the round counts that was disturbed least: other work on the machine
@@ -26,10 +28,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import uvloop
+
+from agenttop.core.gateway.desk import Asking, Caller, Desk
+from agenttop.core.gateway.gateway import Gateway
+from agenttop.core.gateway.identity import Identity
+from agenttop.core.gateway.providers import CallLimits, KeyRing, Provider
+from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
 
 EVENTS = 60
 GAP = 0.02
@@ -61,7 +71,7 @@ def events() -> list[bytes]:
 # --- the provider ------------------------------------------------------------------------------
 
 
-class Provider(asyncio.Protocol):
+class Upstream(asyncio.Protocol):
     """Answers every request with the same paced stream."""
 
     script = events()
@@ -93,7 +103,7 @@ class Provider(asyncio.Protocol):
 
 async def serve_provider(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Provider, sock=listener, backlog=1024)
+    server = await loop.create_server(Upstream, sock=listener, backlog=1024)
     async with server:
         await server.serve_forever()
 
@@ -101,52 +111,93 @@ async def serve_provider(listener: socket.socket) -> None:
 # --- the gateway -------------------------------------------------------------------------------
 
 
-async def serve_gateway(listener: socket.socket, upstream: int) -> None:
-    from agenttop.core.gateway.desk import Asking, Caller
-    from agenttop.core.gateway.gateway import Gateway
-    from agenttop.core.gateway.identity import Identity
-    from agenttop.core.gateway.providers import KeyRing, Provider
-    from agenttop.core.journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
+class MemoryDesk:
+    """Books in memory, and a check that every call was settled exactly: what the gateway alone costs."""
 
-    class Desk:
-        """Books in memory, and a check that every call was settled exactly."""
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
 
-        identity = Identity(b"k" * 32)
-        agents = frozenset({"a1"})
-        wrong = 0
+    def identify(self, secret: str) -> Caller | None:
+        agent = self._identity.agent(secret, frozenset({"a1"}))
+        return Caller(agent, 1) if agent else None
 
-        def identify(self, secret: str) -> Caller | None:
-            agent = self.identity.agent(secret, self.agents)
-            return Caller(agent, 1) if agent else None
+    async def admit(self, started: CallStarted, asking: Asking) -> None: ...
 
-        async def admit(self, started: CallStarted, asking: Asking) -> None: ...
-        async def turn(self, started: CallStarted) -> str:
-            return started.provider
+    async def await_key(self, started: CallStarted, name: str) -> None: ...
 
-        def answered(self, *what: object) -> str:
-            return "pass"
+    async def turn(self, started: CallStarted) -> str:
+        return started.provider
 
-        async def await_key(self, started: CallStarted, name: str) -> None: ...
+    def answered(
+        self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
+    ) -> Literal["pass", "again"]:
+        return "pass"
 
-        def lost(self, *what: object) -> None:
-            print("a provider was lost:", what, file=sys.stderr, flush=True)
+    def lost(self, started: CallStarted, provider: str, why: str) -> None:
+        print("a provider was lost:", why, file=sys.stderr, flush=True)
 
-        def progressed(self, progress: CallProgressed) -> None: ...
+    def progressed(self, progress: CallProgressed) -> None: ...
 
-        def passed(self, event: RequestPassed) -> None: ...
+    def passed(self, event: RequestPassed) -> None: ...
 
-        def frozen(self, agent: str) -> bool:
-            return False
+    def frozen(self, agent: str) -> bool:
+        return False
 
-        async def settle(self, settled: CallSettled) -> None:
-            if not settled.exact or settled.usage.output != 330:
-                print("wrong books:", settled, file=sys.stderr, flush=True)
+    async def settle(self, settled: CallSettled) -> None:
+        if not settled.exact or settled.usage.output != 330:
+            print("wrong books:", settled, file=sys.stderr, flush=True)
 
+
+@asynccontextmanager
+async def kernel_desk(
+    folder: str, identity: Identity, keys: KeyRing, provider: Provider
+) -> AsyncIterator[Desk]:
+    """The kernel's own: journal, meters, a budget over the fleet, the provider's queue."""
+    import anyio
+
+    from agenttop.core.agents.spec import AgentSpec
+    from agenttop.core.budget.budget import Budget
+    from agenttop.core.budget.prices import Prices
+    from agenttop.core.clock import SystemClock
+    from agenttop.core.gateway.calls import CallDesk
+    from agenttop.core.gateway.meters import Meters
+    from agenttop.core.journal import events as ev
+    from agenttop.core.journal.books import Books
+    from agenttop.core.journal.journal import Journal
+
+    clock = SystemClock()
+    async with await Journal.open(Path(folder) / "journal.db", clock) as journal:
+        books = Books(journal)
+        await books.open()
+        providers = {provider.name: provider}
+        desk = CallDesk(books, Meters(), identity, Prices(), clock, keys, providers=providers)
+        await books.commit(
+            ev.AgentCreated(agent="a1", spec=AgentSpec(name="a1", command=["true"]), owner="bench"),
+            ev.RunStarting(agent="a1", run=1),
+            ev.RunStarted(agent="a1", run=1, ref={"pid": 1}),
+            ev.BudgetSet(budget=Budget(name="all", usd=1e9, window="day")),
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(desk.run)
+            yield desk
+            tasks.cancel_scope.cancel()
+
+
+async def serve_gateway(listener: socket.socket, upstream: int, folder: str | None) -> None:
+    """Serve with the kernel's desk, whose journal is in ``folder``, or with books in memory."""
     provider = Provider(
-        name="anthropic", protocol="anthropic", base_url=f"http://127.0.0.1:{upstream}", key_env="KEY"
+        name="anthropic",
+        protocol="anthropic",
+        base_url=f"http://127.0.0.1:{upstream}",
+        key_env="KEY",
+        limits=CallLimits(concurrency=1000, requests=1e6, tokens=1e12),
     )
-    gateway = Gateway(Desk(), {"anthropic": provider}, KeyRing({"KEY": "sk-x"}))
-    async with gateway.running():
+    identity, keys = Identity(b"k" * 32), KeyRing({"KEY": "sk-x"})
+    async with AsyncExitStack() as stack:
+        desk: Desk = MemoryDesk(identity)
+        if folder is not None:
+            desk = await stack.enter_async_context(kernel_desk(folder, identity, keys, provider))
+        gateway = await stack.enter_async_context(Gateway(desk, {"anthropic": provider}, keys).running())
         await gateway.serve(listener, "bench")
         gc.freeze()  # as the kernel does it
         await asyncio.get_running_loop().create_future()
@@ -275,11 +326,16 @@ def main() -> None:
     parser.add_argument("--fd", type=int)
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--upstream", type=int)
+    parser.add_argument("--folder")
     options = parser.parse_args()
     if options.role:
         pin(options.core)
         sock = socket.socket(fileno=options.fd)
-        work = serve_provider(sock) if options.role == "provider" else serve_gateway(sock, options.upstream)
+        work = (
+            serve_provider(sock)
+            if options.role == "provider"
+            else serve_gateway(sock, options.upstream, options.folder)
+        )
         uvloop.run(work)
         return
     compare(options.calls, options.streams, options.rounds)
@@ -291,24 +347,28 @@ def pin(core: int) -> None:
 
 
 def compare(calls: int, streams: int, rounds: int) -> None:
-    from agenttop.core.gateway.identity import Identity
-
     running: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            provider_socket, gateway_socket = listener(), listener()
+            provider_socket, gateway_socket, kernel_socket = listener(), listener(), listener()
             upstream = provider_socket.getsockname()[1]
             provider = spawn("provider", provider_socket, 1)
             gateway = spawn("gateway", gateway_socket, 0, "--upstream", str(upstream))
-            running += [provider, gateway]
+            where = ("--upstream", str(upstream), "--folder", folder)
+            kernel = spawn("gateway", kernel_socket, 0, *where)
+            running += [provider, gateway, kernel]
             secret = Identity(b"k" * 32).secret("a1")
-            routes = [("direct", upstream, "/v1/messages", None)]
+            routes: list[Route] = [("direct", upstream, "/v1/messages", None)]
             if shutil.which("nginx"):
                 nginx, port = start_nginx(folder, upstream)
                 running.append(nginx)
                 routes.append(("nginx", port, "/v1/messages", nginx))
-            port = gateway_socket.getsockname()[1]
-            routes.append(("gateway", port, f"/a/{secret}/anthropic/v1/messages", gateway))
+            for name, sock, process in (
+                ("gateway", gateway_socket, gateway),
+                ("kernel", kernel_socket, kernel),
+            ):
+                path = f"/a/{secret}/anthropic/v1/messages"
+                routes.append((name, sock.getsockname()[1], path, process))
             pin(1)
             report(measure(routes, provider, calls, streams, rounds))
         finally:
@@ -378,7 +438,8 @@ def report(results: list[Result]) -> None:
             f"first event {added[0]:+.1f} ms (median), {added[1]:+.1f} ms (99 %)"
         )
     if "nginx" in best:
-        print(f"gateway CPU is {best['gateway'].proxy / best['nginx'].proxy:.2f}x nginx's")
+        for name in ("gateway", "kernel"):
+            print(f"{name} CPU is {best[name].proxy / best['nginx'].proxy:.2f}x nginx's")
     else:
         print("nginx is not installed: no comparison with it")
 
