@@ -191,9 +191,9 @@ class BudgetState:
             account.slots.append(Slot(start, usd, tokens))
 
     def next_return(self, account: Account, now: float) -> float | None:
-        """When money comes back by itself; ``None``: it does not."""
+        """When money comes back by itself, after ``now``; ``None``: it does not."""
         if account.end is not None:
-            return account.end
+            return account.end if account.end > now else bounds(self.budget, now)[1]
         window = self.rolling
         if window is None:
             return None

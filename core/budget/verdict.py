@@ -84,7 +84,8 @@ def in_words(short: Short, need: Need, state: BudgetState, model: str | None) ->
     """What a person, and the agent's own output, are told."""
     name = short.place[0]
     if short.unpriced:
-        return f"budget {name}: no price is known for {model or 'this call'}"
+        called = "this call" if model is None else model[:100]  # its name comes from the client
+        return f"budget {name}: no price is known for {called if called.isprintable() else ascii(called)}"
     parts = []
     if short.usd is not None and need.usd is not None:
         left = said(dollars(max(0, short.left.usd)))

@@ -85,8 +85,8 @@ class Admission:
         self._asking: dict[Place, dict[Asker, None]] = {}
         self._by_agent: dict[str, dict[Asker, None]] = {}
         self._timer = anyio.Event()
-        self._moved = False
-        """A limit was changed."""
+        self._moved = True
+        """A limit was changed, or a window may have ended while there was no kernel."""
         books.on_post(self._posted)
         books.on_refold(self._wake_all)
 
@@ -394,6 +394,9 @@ class Admission:
     async def run(self) -> None:
         """Let calls go on when their windows end. One task, owned by the desk."""
         while True:
+            if self._moved:
+                self._moved = False
+                self.sweep()
             due = self.due()
             wait = LOOK if due is None else min(LOOK, max(0.0, due - self.now))
             self._timer = anyio.Event()
@@ -402,9 +405,6 @@ class Admission:
             if due is not None and self.now >= due:
                 self._wake_all()
                 self._moved = True
-            if self._moved:
-                self._moved = False
-                self.sweep()
 
     def sweep(self) -> None:
         """Withdraw questions whose calls would fit now and have nobody waiting: their agents may go on."""

@@ -13,7 +13,7 @@ import pytest
 from tests.support.desk import DeskRig, desk_rig
 
 from agenttop.core.budget.amount import NANOS
-from agenttop.core.clock import SystemClock
+from agenttop.core.clock import ManualClock, SystemClock
 from agenttop.core.gateway.desk import Refused
 from agenttop.core.journal import events as ev
 from agenttop.core.journal import fold
@@ -323,6 +323,38 @@ async def test_held_calls_go_on_and_questions_are_withdrawn_when_the_window_ends
             await until(lambda: ("resume", "b") in rig.acting.done, "the other's conversation going on")
         state = rig.books.pending.budgets["cap"]
         assert state.spent(rig.account(), rig.clock.time()).usd == 0
+
+
+async def test_a_call_that_never_fits_is_looked_at_again_once_a_window(tmp_path: Path) -> None:
+    async with desk_rig(tmp_path, BeforeTheHour(0.2)) as rig:
+        await rig.agents("a", "b")
+        await rig.budget(usd=Decimal("0.001"), window="hour")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rig.admit, "a")
+            await until(lambda: rig.books.pending.approvals, "a question")
+            end = rig.account().end
+            await until(lambda: rig.clock.time() > end + 0.05, "the hour's end")
+            due = rig.desk.admission.due()
+            assert due == end + 3_600
+            assert len(rig.books.pending.approvals) == 1, "it asks still, and once"
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_question_is_withdrawn_by_the_next_kernel_if_its_window_ended_meanwhile(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with desk_rig(tmp_path, clock) as rig:
+        await rig.agents("a")
+        await rig.budget(usd=Decimal("0.012"), window="day", rolling=True)
+        await rig.settle(await rig.admit("a"), ev.Usage(output=1_000))
+        with anyio.move_on_after(0.1):
+            await rig.admit("a")
+        assert len(rig.books.pending.approvals) == 1
+    clock.advance(90_000)
+    async with desk_rig(tmp_path, clock) as rig:
+        await until(lambda: ("resume", "a") in rig.acting.done, "the conversation going on")
+        assert not rig.books.pending.approvals
 
 
 async def test_questions_of_clients_that_gave_up_are_withdrawn_when_the_limit_moves(rig: DeskRig) -> None:
