@@ -54,6 +54,15 @@ def test_every_byte_but_the_usage_chunk_passes_at_any_borders(
     assert through(cut(data, borders)) == wanted
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_no_single_border_costs_a_byte_of_the_neighbours(newline: str) -> None:
+    usage = f"data: {json.dumps(USAGE)}"
+    data = (newline * 2).join(["data: a", usage, usage, "data: b", usage, "data: [DONE]", ""]).encode()
+    wanted = (newline * 2).join(["data: a", "data: b", "data: [DONE]", ""]).encode()
+    for border in range(len(data) + 1):
+        assert through([data[:border], data[border:]]) == wanted
+
+
 @given(data=st.binary(max_size=300), borders=BORDERS)
 def test_what_is_no_stream_of_events_passes_whole(data: bytes, borders: list[int]) -> None:
     assert through(cut(data, borders)) == data

@@ -8,7 +8,7 @@ from ..sse import fields
 from .base import StreamFilter
 from .untrusted import parse
 
-_MOST = 64 << 10
+_MOST = 16 << 10
 """A usage chunk is small; of a longer event nothing is kept back."""
 #: A blank line, and with it the end of the line before. A CR at the very end may be half of a CRLF.
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
@@ -24,14 +24,15 @@ class UsageFilter(StreamFilter):
         self._kept = b""
         self._long = False
         """The event under way is too long to be one of ours, its beginning has passed."""
-        self._half = False
-        """The last byte dropped was a CR: an LF after it belongs to it."""
+        self._half: bytes | None = None
+        """The last event ended in a CR: an LF after it belongs to it, and this is what becomes of that."""
 
     def feed(self, data: bytes, last: bool) -> bytes:
         """See the base class."""
-        if self._half and data:
-            self._half = False
-            data = data[1:] if data.startswith(b"\n") else data
+        if self._half is not None and data:
+            half, self._half = self._half, None
+            if data.startswith(b"\n"):
+                return half + self.feed(data[1:], last)
         # The usual piece: whole events, none of them ours.
         if not self._kept and not self._long and data.endswith(b"\n\n") and not _may_tell(data):
             return data
@@ -41,12 +42,12 @@ class UsageFilter(StreamFilter):
         for match in _END.finditer(data):
             event = data[at : match.end()]
             at = match.end()
-            if self._long:
-                self._long = False
-            elif _is_usage(event):
-                self._half = event.endswith(b"\r") and at == len(data)
-                continue
-            out.append(event)
+            dropped = not self._long and _is_usage(event)
+            self._long = False
+            if at == len(data) and event.endswith(b"\r"):
+                self._half = b"" if dropped else b"\n"
+            if not dropped:
+                out.append(event)
         rest = data[at:]
         if last:
             if self._long or not _is_usage(rest):
