@@ -30,7 +30,9 @@ Expand = Callable[[AgentSpec, str | None], AgentSpec]
 Complete = Callable[[AgentSpec], AgentSpec]
 
 #: What a change of does not need a new run.
-_SOFT = frozenset({"nice", "labels", "output", "restart", "stop_grace"})
+_SOFT = frozenset(
+    {"nice", "labels", "output", "restart", "stop_grace", "queue", "budget", "providers", "models"}
+)
 
 
 #: Agents whose first runs are started together, and whose locks are held until all of them are.

@@ -1,1 +1,1 @@
-"""Prices now; budgets, limits and the fair queue later."""
+"""Budgets: what they cover and have used, reservations, prices, and the views of them."""

@@ -206,6 +206,7 @@ async def test_a_spec_brings_its_budget_and_a_change_of_it_keeps_what_was_spent(
     assert extended.limit_usd == 3.0
     await client.up(fleet(None))
     assert await client.budgets() == []
+    assert (await client.inspect("hello")).info.run == 1, "none of this restarted it"
 
 
 async def test_a_budget_goes_with_its_agent(client: KernelClient) -> None:
