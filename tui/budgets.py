@@ -42,9 +42,9 @@ class Amounts(NamedTuple):
         return round(100 * self.spent / self.limit) if self.limit else 100
 
     def say(self, value: float, cells: int = 8) -> str:
-        """A value of this kind: ``12.30``, or ``41k`` tokens."""
+        """A value of this kind: ``12.30``, or ``41k`` tokens; of a limit of cents, cents have parts."""
         if self.usd:
-            return money(value, cells)
+            return f"{value:.4f}" if 0 < self.limit < 0.1 and cells >= 7 else money(value, cells)
         return f"-{tokens(-value)}" if value < 0 else tokens(value)
 
     def pace(self) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from agenttop.core.errors import AgentTopError
 
-from .format import clean, money, tokens
+from .format import clean, tokens
+from .widgets.question_page import per_call
 
 if TYPE_CHECKING:
     from agenttop.core.api import ApprovalInfo
@@ -57,7 +58,9 @@ def said(question: ApprovalInfo) -> str:
     """``needs 0.31, left 0.12 of migrate``; for a runaway the question itself."""
     of = f" of {clean(question.budget)}" if question.budget else ""
     if question.needed_usd is not None:
-        return f"needs {money(question.needed_usd, 9)}, left {money(question.left_usd, 9)}{of}"
+        return (
+            f"needs {per_call(question.needed_usd)}, left {per_call(max(0.0, question.left_usd or 0.0))}{of}"
+        )
     if question.needed_tokens is not None:
         left = question.left_tokens
         return f"needs {tokens(question.needed_tokens)}, left {tokens(max(0, left or 0))} tokens{of}"

@@ -302,3 +302,17 @@ async def test_it_works_on_small_terminals_without_colour_and_unicode(
         await pilot.resize_terminal(200, 50)
         await pilot.resize_terminal(80, 24)
         assert text(app).isascii()
+
+
+async def test_below_another_pane_it_asks_nothing_and_goes_on_when_that_is_left() -> None:
+    client = StageClient()
+    async with stage(client, press=("5",)) as (app, pilot):
+        await shows(pilot, "Burn-down  fleet")
+        app.open_details("0c77", tab="Spec")
+        await shows(pilot, "triage 0c77")
+        client.budget_list[0].spent_usd = 49.0
+        providers = client.looked.get("usage", 0)
+        await until(pilot, lambda: client.looked["budgets"] >= 4)
+        assert client.looked.get("usage", 0) == providers
+        await pilot.press("escape")
+        await shows(pilot, "98%")

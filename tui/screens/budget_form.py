@@ -172,7 +172,7 @@ class BudgetScreen(Dialog[str]):
         values = {
             "name": old.name if old else "", "scope": old.scope if old else scope,
             "target": old.target if old else target,
-            "usd": "" if old is None or old.usd is None else f"{old.usd:f}",
+            "usd": "" if old is None or old.usd is None else f"{old.usd.normalize():f}",
             "tokens": "" if old is None or old.tokens is None else str(old.tokens),
             "window": old.window if old else "day",
             "rolling": "rolling" if old and old.rolling else "calendar",

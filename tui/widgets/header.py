@@ -73,7 +73,7 @@ def _token_text(used: int, limit: int | None, peak: int, words: tuple[str, str])
 
 def _budget_meter(sums: Sums | None, window: str) -> Meter:
     if sums is None or sums.budget_limit is None or sums.budget_spent is None:
-        return Meter("BUD", (), 1, "-" if sums is None else "no budget set", quiet=True)
+        return Meter("BUD", (), 1, "-" if sums is None else "no fleet budget", quiet=True)
     used = 100 * sums.budget_spent / sums.budget_limit if sums.budget_limit else 100
     spent, when = f.level(used), BUDGET_WINDOWS.get(sums.budget_window, "")
     return Meter(

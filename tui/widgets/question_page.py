@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..budgets import Amounts, Need, amounts, covering
-from ..format import age, clean, level, model, money, tokens
+from ..format import age, clean, level, model, tokens
 from .paper import Piece, Row, column, counted, rule, wrapped
 
 if TYPE_CHECKING:
@@ -119,13 +119,18 @@ def _figures(asked: Asked) -> Row:
         left = tokens(max(0, question.left_tokens or 0))
         needed = f"at most {tokens(question.needed_tokens)} tokens"
         return [_label("this call"), (needed, "bad bold"), (f"   left {left}", "bright")]
-    needed, left = money(question.needed_usd, 9), money(max(0.0, question.left_usd or 0.0), 9)
+    needed, left = per_call(question.needed_usd), per_call(max(0.0, question.left_usd or 0.0))
     row: Row = [_label("this call"), (f"at most {needed}", "bad bold"), (f"   left {left}", "bright")]
     costs = [call.cost_usd for call in asked.calls if call.state == "settled" and call.cost_usd]
     if costs:
-        spread = f"  (last {counted(len(costs), 'call')}: {min(costs):.2f} to {max(costs):.2f})"
-        row += [(f"   ~{sum(costs) / len(costs):.2f} likely", "num-estimated"), (spread, "muted")]
+        spread = f"  (last {counted(len(costs), 'call')}: {per_call(min(costs))} to {per_call(max(costs))})"
+        row += [(f"   ~{per_call(sum(costs) / len(costs))} likely", "num-estimated"), (spread, "muted")]
     return row
+
+
+def per_call(usd: float) -> str:
+    """``0.31``; below ten cents with three decimals."""
+    return f"{usd:.2f}" if usd >= 0.1 or not usd else f"{usd:.3f}"
 
 
 def _facts(asked: Asked) -> list[Row]:
@@ -165,7 +170,7 @@ def choices(asked: Asked, *, ascii: bool = False) -> list[Choice]:
     if question.about == "runaway":
         return [Choice("allow", "a", "Allow it", "these calls are meant: it goes on"), *always]
     over = (question.needed_usd or 0.0) - max(0.0, question.left_usd or 0.0)
-    note = f"up to {over:.2f} over the limit; " if question.needed_usd is not None and over > 0 else ""
+    note = f"up to {per_call(over)} over the limit; " if question.needed_usd is not None and over > 0 else ""
     once = Choice("once", "1", "Let one call through", f"{note}asks again next time")
     if asked.info is None or not (asked.more.usd or asked.more.tokens):
         return [once, *always]
