@@ -21,10 +21,10 @@ from .exchange import Exchange
 from .http1 import Request
 from .limits import Limits
 from .parts import Parts, Vouch
+from .pool import Pool
 from .providers import KeyRing, Provider, check_providers
 from .routes import KernelApp
 from .server import ClientConnection
-from .upstream import Pool
 
 log = logging.getLogger("agenttop.gateway")
 _SPARE_WORKERS = 64

@@ -9,9 +9,9 @@ from ..budget.prices import Prices
 from ..clock import Clock
 from .desk import Desk
 from .limits import Limits
+from .pool import Pool
 from .providers import KeyRing, Provider
 from .routes import KernelApp
-from .upstream import Pool
 
 Vouch = Callable[[str, str, object, object], Awaitable[bool]]
 """Whether a connection may speak for an agent: its id, the listener's key, both ends' addresses."""

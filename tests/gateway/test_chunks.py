@@ -12,8 +12,9 @@ from agenttop.core.clock import SystemClock
 from agenttop.core.gateway.dial import Dialer
 from agenttop.core.gateway.http1 import ResponseHead
 from agenttop.core.gateway.limits import Limits
+from agenttop.core.gateway.pool import Pool
 from agenttop.core.gateway.providers import Origin
-from agenttop.core.gateway.upstream import Pool, UpstreamConnection
+from agenttop.core.gateway.upstream import UpstreamConnection
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
