@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .agents.agent import Agent
 from .agents.control import Control
+from .agents.supervisor import Supervisor
 from .errors import Conflict
 from .journal.books import Books
 
@@ -11,8 +14,12 @@ from .journal.books import Books
 class AgentActs:
     """Implements ``gateway.acts.Acts``. What an agent's present state makes needless is left undone."""
 
-    def __init__(self, books: Books, control: Control) -> None:
+    def __init__(
+        self, books: Books, control: Control, supervisor: Supervisor, resumable: Callable[[Agent], bool]
+    ) -> None:
         self._books = books
+        self._supervisor = supervisor
+        self._resumable = resumable
         self._control = control
 
     def _agent(self, agent_id: str) -> Agent | None:
@@ -43,4 +50,15 @@ class AgentActs:
                 raise
 
     async def resume_conversation(self, agent: str) -> None:
-        """Nothing yet: clients that were sent away come again by themselves and find the answer."""
+        """Start a run that goes on with the conversation, where the client gave up and ended with it.
+
+        One that lives comes again by itself; one that a person ended stays ended; one whose template cannot
+        resume is left for its owner to restart.
+        """
+        found = self._books.pending.agents.get(agent)
+        if found is None or found.live or found.stopping or found.restart_at is not None:
+            return
+        if found.session is None or found.run is None or found.run.cause in ("stopped", "killed"):
+            return
+        if self._resumable(found):
+            await self._supervisor.start(agent, "resume", "approval", found.session)

@@ -19,6 +19,7 @@ import anyio.to_thread
 from . import __version__, statekey
 from .acts import AgentActs
 from .agents import launch, templates
+from .agents.agent import Agent
 from .agents.backends import Backends
 from .agents.control import Control
 from .agents.creation import Creation
@@ -193,7 +194,7 @@ class Kernel:
             key_names=self._key_names,
         )
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
-        self.desk.jobs.acts = AgentActs(self.books, self.control)
+        self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, self._resumable)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(
             self.books,
@@ -316,6 +317,12 @@ class Kernel:
 
     def _expand(self, spec: AgentSpec, search: str | None) -> AgentSpec:
         return templates.expand(spec, self.paths, search)
+
+    def _resumable(self, agent: Agent) -> bool:
+        try:
+            return templates.resumed(agent.spec, self.paths, agent.session or "") is not None
+        except AgentTopError:  # its template is gone, or wrong by now
+            return False
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

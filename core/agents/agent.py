@@ -61,6 +61,8 @@ class Run:
     number: int
     starting: float
     ref: dict[str, Any] | None = None
+    resume: str | None = None
+    """The client's id of the conversation it goes on with."""
     ready: bool = False
     ended: float | None = None
     code: int | None = None
@@ -118,6 +120,8 @@ class Agent:
     passes: list[Pass] = field(default_factory=list)
     """Calls of it that a person let through and that have not been made yet."""
     provider: str | None = None
+    session: str | None = None
+    """The client's own id of its conversation, as its calls tell it."""
     model: str | None = None
     context: int | None = None
     context_cached: int = 0

@@ -76,10 +76,15 @@ class Launcher:
             run=run,
             spec=spec,
             folder=self._paths.run_dir(agent.id, run),
-            command=tuple(spec.command),
+            command=tuple(self._command(agent, run)),
             cwd=spec.cwd or kept.get("PWD") or os.path.expanduser("~"),
             env=env,
         )
+
+    def _command(self, agent: Agent, run: int) -> Sequence[str]:
+        if agent.run is not None and agent.run.number == run and agent.run.resume is not None:
+            return templates.resumed(agent.spec, self._paths, agent.run.resume) or agent.spec.command
+        return agent.spec.command
 
     def _template(self, agent: Agent) -> Mapping[str, str]:
         folder = str(self._paths.agent_dir(agent.id))

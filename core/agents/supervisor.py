@@ -44,6 +44,9 @@ PATIENCE = 1.0
 #: While a backend cannot be reached, ask again after these seconds, the last one for ever.
 RETRY = (0.5, 1.0, 2.0, 5.0, 10.0)
 
+Reason = Literal["start", "restart", "policy", "boot", "resume"]
+"""Why a run begins; only a person's start or restart begins a new task."""
+
 
 @dataclass(slots=True)
 class Watched:
@@ -99,17 +102,16 @@ class Supervisor:
             lock = self._locks[agent] = anyio.Lock()
         return lock
 
-    def starting(
-        self, agent: Agent, reason: Literal["start", "restart", "policy", "boot"], by: str
-    ) -> ev.RunStarting:
+    def starting(self, agent: Agent, reason: Reason, by: str, resume: str | None = None) -> ev.RunStarting:
         """The event that must be durable before ``launch`` may be called."""
         number = (agent.run.number if agent.run else 0) + 1
-        return ev.RunStarting(agent=agent.id, run=number, reason=reason, by=by)
+        return ev.RunStarting(agent=agent.id, run=number, reason=reason, by=by, resume=resume)
 
-    async def start(
-        self, agent: str, reason: Literal["start", "restart", "policy", "boot"], by: str = ""
-    ) -> None:
+    async def start(self, agent: str, reason: Reason, by: str = "", resume: str | None = None) -> None:
         """Start a new run of an agent that has none; durable and running on return.
+
+        Args:
+            resume: The client's id of the conversation to go on with, where its template can do that.
 
         Raises:
             Conflict: It runs already, or was removed.
@@ -121,7 +123,7 @@ class Supervisor:
                 raise Conflict(f"{agent} cannot be started", "It was removed")
             if record.live:
                 raise Conflict(f"{record.name} runs already", f"Run {record.run.number if record.run else 0}")
-            starting = self.starting(record, reason, by)
+            starting = self.starting(record, reason, by, resume)
             await self._books.commit(starting)
             await self.launch(record, starting.run)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from .spec import AgentSpec, Name
 
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
-_IN_COMMAND = frozenset({"program", "prompt", "model"})
+_IN_COMMAND = frozenset({"program", "prompt", "model", "session"})
 _IN_ENV = frozenset({"url", "key", "folder", "model"})
 
 #: What a template's ``[spec]`` cannot say: the rest of the template does, or the person.
@@ -49,9 +49,9 @@ def _as_root(spec: AgentSpec) -> bool:
 class Template(_Part):
     """How to start one kind of agent.
 
-    Placeholders are ``{program} {prompt} {model}`` in the command and ``{url} {key} {folder} {model}``
-    in the environment. The base URL carries the agent's secret and arguments are there for all to
-    see, so that ``{url}`` and ``{key}`` are refused in a command.
+    Placeholders are ``{program} {prompt} {model} {session}`` in the command and
+    ``{url} {key} {folder} {model}`` in the environment. The base URL carries the agent's secret and
+    arguments are there for all to see, so that ``{url}`` and ``{key}`` are refused in a command.
     """
 
     name: Name
@@ -73,12 +73,16 @@ class Template(_Part):
     """The headless form, without prompt and model."""
     model_arguments: list[str] = Field(default_factory=list)
     prompt_arguments: list[str] = Field(default_factory=list)
+    resume_arguments: list[str] = Field(default_factory=list)
+    """What makes the program go on with ``{session}``; empty where it cannot."""
+    resume_prompt: str = "Go on where you were stopped."
+    """What it is told then."""
     env: dict[str, str] = Field(default_factory=dict)
     when: list[When] = Field(default_factory=list)
     spec: dict[str, Any] = Field(default_factory=dict)
     """Other fields of the spec: labels, limits, restart, …"""
 
-    @field_validator("command", "model_arguments", "prompt_arguments")
+    @field_validator("command", "model_arguments", "prompt_arguments", "resume_arguments")
     @classmethod
     def _no_secret_in_arguments(cls, arguments: list[str]) -> list[str]:
         for argument in arguments:
@@ -113,6 +117,22 @@ class Template(_Part):
         if self.prompt == "argument" and prompt is not None:
             parts += [filled(part, values) or "" for part in self.prompt_arguments]
         return parts
+
+    def resumed(self, spec: AgentSpec, session: str) -> list[str] | None:
+        """The command that goes on with a conversation; ``None`` where the program cannot.
+
+        It is the agent's own command, with another prompt: what the person added to it stays.
+        """
+        if not self.resume_arguments or self.prompt != "argument":
+            return None
+        told = [filled(part, {"prompt": spec.prompt}) or "" for part in self.prompt_arguments]
+        head = list(spec.command)
+        if spec.prompt is not None and told and head[-len(told) :] == told:
+            head = head[: -len(told)]
+        values = {"session": session, "prompt": self.resume_prompt}
+        return head + [
+            filled(part, values) or "" for part in [*self.resume_arguments, *self.prompt_arguments]
+        ]
 
     def environment(self, spec: AgentSpec, values: Mapping[str, str | None]) -> dict[str, str]:
         """The variables for one agent. One whose placeholder has no value is left out."""

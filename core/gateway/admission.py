@@ -25,7 +25,7 @@ from ..clock import Clock
 from ..errors import JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
-from ..journal.events import CallStarted
+from ..journal.events import CallStarted, conversation
 from ..journal.journal import Ticket
 from .acts import Job
 from .approvals import new_approval, open_question
@@ -250,6 +250,7 @@ class Admission:
                 call=asker.started.call,
                 about="budget",
                 budget=name,
+                session=conversation(asker.started),
                 question=words,
                 **_figures(short, asker.need),
             )

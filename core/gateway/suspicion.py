@@ -10,7 +10,7 @@ from ..budget.state import Approval
 from ..clock import Clock
 from ..journal import events as ev
 from ..journal.books import Books
-from ..journal.events import CallStarted
+from ..journal.events import CallStarted, conversation
 from .approvals import new_approval, open_question
 from .desk import Refused
 from .gate import Gate
@@ -79,7 +79,12 @@ class Suspicion:
             approval = new_approval(self._books.pending.approvals)
             self._books.post(
                 ev.ApprovalRequested(
-                    agent=agent.id, approval=approval, call=started.call, about="runaway", question=why
+                    agent=agent.id,
+                    approval=approval,
+                    call=started.call,
+                    about="runaway",
+                    session=conversation(started),
+                    question=why,
                 )
             )
         question = self._questions.setdefault(approval, _Question())

@@ -132,8 +132,10 @@ class RunStarting(AgentEvent):
     """Durable before anything is spawned, so that no crash can lose or double a run."""
 
     run: int
-    reason: Literal["start", "restart", "policy", "boot"] = "start"
+    reason: Literal["start", "restart", "policy", "boot", "resume"] = "start"
     by: str = ""
+    resume: str | None = None
+    """The client's own id of the conversation that this run goes on with."""
 
 
 class RunStarted(AgentEvent):
@@ -238,6 +240,11 @@ class CallStarted(AgentEvent):
     with a blank between, where two were needed."""
     client: dict[str, str] = Field(default_factory=dict)
     """Facts the client's headers tell (session, subagent), never credentials."""
+
+
+def conversation(started: CallStarted) -> str | None:
+    """The client's own id of the conversation a call belongs to; ``None`` for a subagent's."""
+    return None if started.client.get("subagent") else started.client.get("session")
 
 
 class CallProgressed(AgentEvent):
@@ -378,6 +385,8 @@ class ApprovalRequested(AgentEvent):
     call: str
     about: Literal["budget", "runaway"]
     budget: str | None = None
+    session: str | None = None
+    """The client's own id of the conversation that waits."""
     question: str = ""
     needed_usd: float | None = None
     left_usd: float | None = None

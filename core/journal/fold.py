@@ -92,7 +92,7 @@ def _starting(fleet: Fleet, event: ev.RunStarting, ts: float) -> None:
         if event.reason in ("start", "restart"):
             agent.failures = 0
             agent.task, agent.task_since = Meter(), ts
-        agent.run = Run(event.run, ts)
+        agent.run = Run(event.run, ts, resume=event.resume)
         agent.last = Meter()
         agent.restart_at = agent.stopping = agent.freeze = None
         _move(agent, State.INITIALIZING, ts)
@@ -229,8 +229,9 @@ def _call_started(fleet: Fleet, event: ev.CallStarted, ts: float) -> None:
         return
     agent.calls[event.call] = Call(event.call, event.run, event.provider, event.model, ts)
     agent.provider = event.provider
-    if event.model and not event.client.get("agent"):
-        agent.model = event.model
+    if not event.client.get("subagent"):
+        agent.model = event.model or agent.model
+        agent.session = ev.conversation(event) or agent.session
     if agent.live:
         _move(agent, State.PLANNING, ts, "call")
 

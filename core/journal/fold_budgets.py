@@ -292,6 +292,7 @@ def _requested(fleet: Fleet, event: ev.ApprovalRequested, ts: float) -> None:
         left_tokens=event.left_tokens,
     )
     agent.approvals.append(event.approval)
+    agent.session = event.session or agent.session
 
 
 @_on(ev.ApprovalAnswered)

@@ -228,3 +228,16 @@ async def test_the_version_is_asked_of_the_program_itself(paths: Paths, search: 
     claude = templates.get(paths, "claude")
     assert await templates.version(templates.find(claude, search)) == "2.1.0 (Claude Code)"
     assert await templates.version(templates.find(claude, "/nowhere")) == ""
+
+
+def test_a_resumed_run_keeps_what_the_person_added_and_gets_another_prompt(paths: Paths) -> None:
+    template = templates.get(paths, "claude")
+    command = template.arguments("claude", "do it", "opus", ["--add-dir", "x"])
+    spec = AgentSpec(name="a", template="claude", prompt="do it", command=command)
+    resumed = templates.resumed(spec, paths, "s-1")
+    assert resumed is not None
+    assert resumed[: len(command) - 2] == command[:-2]
+    assert resumed[len(command) - 2 :] == ["--resume", "s-1", "--", template.resume_prompt]
+    custom = AgentSpec(name="a", template="custom", command=["true"])
+    assert templates.resumed(custom, paths, "s-1") is None
+    assert templates.resumed(AgentSpec(name="a", command=["true"]), paths, "s-1") is None

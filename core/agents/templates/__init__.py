@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "names",
     "offered",
+    "resumed",
     "version",
 ]
 
@@ -146,6 +147,11 @@ def environment(spec: AgentSpec, paths: Paths, *, url: str, folder: str) -> Mapp
     here = folder if spec.backend != "docker" else None
     values = {"url": url, "key": PLACEHOLDER_KEY, "folder": here, "model": spec.model}
     return get(paths, spec.template).environment(spec, values)
+
+
+def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
+    """The command that goes on with a conversation; ``None`` where there is no such thing."""
+    return get(paths, spec.template).resumed(spec, session) if spec.template is not None else None
 
 
 def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
