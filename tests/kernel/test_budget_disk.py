@@ -64,22 +64,24 @@ async def test_a_full_disk_in_the_middle_of_a_race_loses_no_money_and_keeps_no_r
     small_disk: Path,
 ) -> None:
     names = [f"a{i}" for i in range(20)]
-    through = failed = 0
+    through = 0
+    filled = anyio.Event()
 
     async def race(rig: DeskRig, agent: str) -> None:
-        nonlocal through, failed
+        nonlocal through
         while True:
             try:
                 call = await rig.admit(agent, bytes=1_000, output=4_900)  # at most $0.05
             except Refused:
                 return
             except JournalUnavailable:
-                failed += 1
                 await rig.books.healthy()
                 continue
             account = rig.account()
             assert account.usd + account.reserved_usd <= NANOS
             through += 1
+            if through >= 20:
+                await filled.wait()
             await rig.settle(call, ev.Usage(input=1_000, output=900))  # $0.01
 
     async with desk_rig(small_disk) as rig:
@@ -94,7 +96,8 @@ async def test_a_full_disk_in_the_middle_of_a_race_loses_no_money_and_keeps_no_r
                     while through < 20:
                         await anyio.sleep(0.001)
                     filler = fill(small_disk)
-                    while not failed:
+                    filled.set()
+                    while not rig.books.problem:
                         await anyio.sleep(0.001)
                     filler.unlink()
                 while rig.account().reserved_usd:
