@@ -30,7 +30,7 @@ async def until_asked(client: KernelClient, *, held: bool) -> None:
 
 
 async def until_written(folder: Path, word: str) -> None:
-    """Wait for Claude to have put down what it was told, as a client that gives up by itself has long done."""
+    """Wait for Claude to have put down what it was told, as one that gives up by itself has long done."""
     with anyio.fail_after(60):
         while not any(word in file.read_text() for file in folder.glob("claude/projects/*/*.jsonl")):
             await anyio.sleep(0.05)
