@@ -211,7 +211,7 @@ def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence
 
 def _halt(app: AgentTopApp, *, undo: bool) -> None:
     if undo and app.model.header is not None and not app.model.header.halted:
-        raise UsageError("Nothing to undo", "the kill switch is off", "halt uses it")
+        raise UsageError("Nothing to undo", "The kill switch is off", "Use it with halt")
     app.open_halt(undo=undo)
 
 

@@ -27,7 +27,7 @@ def read(entry: str) -> str | None:
         raise ConfigError(
             f"the key {entry} cannot be read",
             "The keyring package is missing",
-            "pip install 'agenttop[keyring]'",
+            "Install it: pip install 'agenttop[keyring]'",
         ) from error
     try:
         return keyring.get_password(service, user or "agenttop")

@@ -86,7 +86,7 @@ def _usd(text: str) -> Decimal | None:
             "Usd cannot be used", f"{clean(text)} is not an amount", "12.50, or nothing"
         ) from error
     if not found.is_finite() or found <= 0:
-        raise UsageError("Usd cannot be used", "a limit is more than nothing", "Remove the budget instead")
+        raise UsageError("Usd cannot be used", "A limit is more than nothing", "Remove the budget instead")
     return found
 
 
