@@ -6,13 +6,15 @@ sessions on one machine can share it and a changed recipe never meets an old ima
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 REPOSITORY = "agenttop-test-busybox"
 _FOLDERS = ("bin", "dev", "etc", "proc", "sys", "tmp", "root", "work")
@@ -70,6 +72,38 @@ def ensure(env: Mapping[str, str] | None = None) -> str:
         command = ["docker", "import", "--change", 'CMD ["sh"]', "-", name]
         subprocess.run(command, input=content, check=True, capture_output=True, env=environ)
     return name
+
+
+@contextlib.contextmanager
+def borrowed() -> Iterator[str]:
+    """The image in the machine's dockerd; the last of all who borrow it on this machine removes it.
+
+    They tell each other by locks on the program that the image is made of.
+
+    Raises:
+        RuntimeError: There is no static busybox here.
+    """
+    program = busybox()
+    if program is None:
+        raise RuntimeError("no static busybox here (Debian: apt install busybox-static)")
+    with open(program, "rb") as held:
+        if _alone(held.fileno()):
+            ensure()  # two at once would leave an image without a name
+        fcntl.flock(held, fcntl.LOCK_SH)
+        name = ensure()
+        try:
+            yield name
+        finally:
+            if _alone(held.fileno()):
+                remove(name)
+
+
+def _alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def remove(name: str, env: Mapping[str, str] | None = None) -> None:

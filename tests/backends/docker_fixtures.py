@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.backends.docker_rig import PrivateDockerd, Rig, docker_problem, free_port, private_dockerd, rig
 from tests.conftest import missing
-from tests.images import busybox, ensure, remove
+from tests.images import borrowed, busybox
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +19,8 @@ def docker_image() -> Iterator[str]:
         missing("docker", problem)
     if busybox() is None:
         missing("docker", "no static busybox to make an image from")
-    name = ensure()
-    yield name
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # another worker may be about to use it
-        remove(name)
+    with borrowed() as name:
+        yield name
 
 
 @pytest.fixture

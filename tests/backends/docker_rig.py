@@ -236,7 +236,11 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 class PrivateDockerd:
-    """A dockerd with its own data root, exec root, pid file and socket; the machine's is not touched."""
+    """A dockerd with its own folders, pid file, socket and network; the machine's is not touched.
+
+    Its own network namespace, because a dockerd without a bridge removes ``docker0``, whosever that is
+    (moby/moby#26989).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -259,7 +263,7 @@ class PrivateDockerd:
         log = open(self.folder / "log", "ab")  # noqa: SIM115 - inherited by dockerd
         self.process = subprocess.Popen(
             [
-                "dockerd", "--host", self.host, "--data-root", str(self.folder / "data"),
+                "unshare", "--net", "dockerd", "--host", self.host, "--data-root", str(self.folder / "data"),
                 "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "d.pid"),
                 "--bridge", "none", "--iptables=false", "--ip6tables=false",
             ],
@@ -267,6 +271,8 @@ class PrivateDockerd:
         )  # fmt: skip
         log.close()
         wait_for(self._answers, 60, "an answer of the private dockerd")
+        networks = [os.readlink(f"/proc/{pid}/ns/net") for pid in ("self", self.process.pid)]
+        assert networks[0] != networks[1], "the private dockerd may remove the machine's docker0"
 
     def stop(self) -> None:
         assert self.process is not None

@@ -138,11 +138,8 @@ def test_all_of_it_holds_for_an_ordinary_user_of_docker(docker_image: str) -> No
             *(python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp"),
             *(f"--rootdir={REPOSITORY}", "-k", "sidecar", str(HERE / "test_docker_egress.py")),
         ]
-        # The image is this session's: one that runs beside others does not remove it.
-        env = {**environment(folder), "PYTEST_XDIST_WORKER": "user"}
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=110
-        )
+        env = environment(folder)
+        done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=110)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         assert " passed" in done.stdout
     finally:

@@ -10,14 +10,15 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
 import pytest
 from tests.backends.docker_rig import docker_problem
 from tests.conftest import REQUIRED, missing
-from tests.images import busybox, ensure
+from tests.images import borrowed, busybox
 
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import FleetRequest, StopRequest
@@ -72,12 +73,13 @@ async def paths(home: Path, provider: MockProvider, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def image() -> str:
+def image() -> Iterator[str]:
     """The image for containers; empty where there can be none (and none are required)."""
     problem = docker_problem() or ("" if busybox() else "no static busybox to make an image from")
     if problem and "docker" in REQUIRED:
         missing("docker", problem)
-    return "" if problem or os.geteuid() != 0 else ensure()
+    with nullcontext("") if problem or os.geteuid() != 0 else borrowed() as name:
+        yield name
 
 
 def container(number: int, image: str) -> AgentSpec:
