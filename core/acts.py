@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from . import halt
 from .agents.agent import Agent
 from .agents.control import Control
 from .agents.supervisor import Supervisor
@@ -33,9 +34,13 @@ class AgentActs:
             await self._control.freeze(found, by)
 
     async def thaw(self, agent: str, by: str) -> None:
-        """Let its processes run on, if it was ``by`` that they were stopped."""
+        """Let its processes run on, if it was ``by`` that they were stopped; once a halted fleet goes on."""
         found = self._agent(agent)
-        if found is not None and found.freeze is not None and found.freeze.by == by:
+        if found is None or found.freeze is None or found.freeze.by != by:
+            return
+        if self._books.pending.halted and by != halt.BY:
+            await self._control.leave_frozen(found, halt.BY)
+        else:
             await self._control.thaw(found, by)
 
     async def kill(self, agent: str, by: str) -> None:

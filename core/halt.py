@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .agents.agent import Agent
 from .agents.control import Control
@@ -29,11 +29,19 @@ class KillSwitch:
     then all trees are frozen at once. A kernel that is killed in between comes back halted.
     """
 
-    def __init__(self, books: Books, control: Control, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        control: Control,
+        clock: Clock,
+        wake: Callable[[], None],
+        jobs: Callable[[Literal["freeze", "thaw"], str, str], None],
+    ) -> None:
         self._books = books
         self._control = control
         self._clock = clock
         self._wake = wake
+        self._jobs = jobs
 
     async def halt(self, by: str) -> HaltInfo:
         """Hold every call and freeze every managed agent that runs; again: freeze what has come since.
@@ -60,6 +68,20 @@ class KillSwitch:
         thawed = await self._control.each(stopped, lambda agent: self._control.thaw(agent, by))
         self._wake()
         return self._info(began, thawed, 0.0)
+
+    def watched(self, agent_id: str) -> None:
+        """A run was started, or found again by a new kernel: it is frozen as the rest of a halted fleet.
+
+        And thawed where the last kernel was killed on the way back.
+        """
+        fleet = self._books.pending
+        agent = fleet.agents.get(agent_id)
+        if agent is None:
+            return
+        if fleet.halted and agent.freeze is None:
+            self._jobs("freeze", agent_id, BY)
+        elif not fleet.halted and agent.freeze is not None and agent.freeze.by == BY:
+            self._jobs("thaw", agent_id, BY)
 
     async def _freeze(self, agent: Agent) -> tuple[str, dict[str, Any] | None]:
         return await self._control.freeze(agent, BY)

@@ -193,7 +193,8 @@ class Kernel:
             complete=self.config.complete,
             key_names=self._key_names,
         )
-        self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake)
+        self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
+        self.supervisor.watched = self.switch.watched
         self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, self._resumable)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(

@@ -127,6 +127,24 @@ class Control:
             )
         return f"frozen {frozen.frozen}/{frozen.total}", frozen._asdict()
 
+    async def leave_frozen(self, agent: Agent, by: str) -> None:
+        """Whoever froze it would thaw it, but ``by`` wants it frozen: it is theirs to thaw from now on."""
+        async with self._supervisor.lock(agent.id):
+            record = self._books.pending.agents.get(agent.id)
+            if record is None or record.freeze is None:
+                return
+            freeze = record.freeze
+            await self._books.commit(
+                ev.AgentPaused(
+                    agent=agent.id,
+                    how=Pause.FREEZE,
+                    by=by,
+                    frozen=freeze.frozen,
+                    total=freeze.total,
+                    mechanism=freeze.mechanism,
+                )
+            )
+
     async def thaw(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
         """Undo a freeze only; a hold stays."""
         async with self._supervisor.lock(agent.id):

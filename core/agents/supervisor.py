@@ -90,6 +90,8 @@ class Supervisor:
         self.runs: dict[str, Watched] = {}
         self.touched: Callable[[str], None] = lambda agent: None
         """Called when something the journal does not say changed (a run became stale)."""
+        self.watched: Callable[[str], None] = lambda agent: None
+        """Called when an agent has a run that was just started or found again."""
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class Supervisor:
             self._tasks.start_soon(self._until_ended, run, name=f"run {run.agent}.{run.number}")
             if agent.run is None or agent.run.number != run.number or not agent.run.ready:
                 waiting.setdefault(agent.spec.restart.start_seconds, []).append(run)
+            self.watched(run.agent)
         for seconds, begun in waiting.items():
             self._tasks.start_soon(self._until_ready, begun, seconds, name="ready")
 
@@ -303,6 +306,9 @@ class Supervisor:
             record = self._books.pending.agents.get(agent)
             if record is None or record.live or record.restart_at != at:
                 return
+            if self._books.pending.halted:  # nothing starts by itself in a halted fleet
+                await self._books.next_commit()
+                continue
             try:
                 await self.start(agent, "policy")
             except JournalUnavailable:
@@ -478,22 +484,29 @@ class Supervisor:
             grace = agent.spec.stop_grace if agent.stopping == "stop" else 0.0
             self._tasks.start_soon(self._finish_stop, run, grace)
         elif agent.freeze is not None and agent.freeze.total == 0:
-            try:
-                frozen = await run.backend.freeze(run.ref)
-            except BackendError as error:
-                log.warning("cannot finish the freeze of %s: %s", agent.id, error)
-                return
-            await self._books.record(
-                ev.AgentPaused(
-                    agent=agent.id,
-                    how=Pause.FREEZE,
-                    by="kernel",
-                    frozen=frozen.frozen,
-                    total=frozen.total,
-                    mechanism=frozen.mechanism,
-                    seconds=frozen.seconds,
-                )
+            async with self.lock(agent.id):
+                await self._finish_freeze(run)
+
+    async def _finish_freeze(self, run: Watched) -> None:
+        agent = self._books.pending.agents.get(run.agent)
+        if agent is None or agent.freeze is None:
+            return  # thawed meanwhile
+        try:
+            frozen = await run.backend.freeze(run.ref)
+        except BackendError as error:
+            log.warning("cannot finish the freeze of %s: %s", agent.id, error)
+            return
+        await self._books.record(
+            ev.AgentPaused(
+                agent=agent.id,
+                how=Pause.FREEZE,
+                by=agent.freeze.by,  # who thaws goes by who froze
+                frozen=frozen.frozen,
+                total=frozen.total,
+                mechanism=frozen.mechanism,
+                seconds=frozen.seconds,
             )
+        )
 
     async def _finish_stop(self, run: Watched, grace: float) -> None:
         try:
