@@ -58,6 +58,7 @@ PICTURES = (
     Picture("launch-120x34", WIDE, ("n",), ("Template",)),
     Picture("help-120x34", WIDE, ("question_mark",), ("Look",)),
     Picture("events-120x34", WIDE, ("6",), ("call",)),
+    Picture("budgets-120x34", WIDE, ("5",), ("Burn-down", "shop")),
     Picture("theme-dusk", WIDE, theme="dusk"),
     Picture("theme-paper", WIDE, theme="paper"),
     Picture("theme-ansi", WIDE, theme="ansi"),

@@ -14,6 +14,17 @@ from .scripts import SCRIPTS
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 
 
+BUDGETS = """
+[budgets]
+day = "$20/day"
+shop = { limit = "$8/day", scope = "label", target = "team=shop" }
+"""
+"""Tables for the kernel's configuration: what the fleet may spend."""
+
+ASKING = 'support = { limit = "$0.08/hour", scope = "label", target = "team=support" }\n'
+"""One more, so small that after some minutes it asks what is to become of the agent it stopped."""
+
+
 class _Member(NamedTuple):
     name: str
     script: str

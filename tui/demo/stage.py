@@ -18,6 +18,7 @@ from agenttop.core.paths import Paths
 
 from .box import image_name
 from .cleanup import clean
+from .fleet import ASKING, BUDGETS
 
 _READY_SECONDS = 20.0
 _SOCKET_NAME = 40
@@ -188,7 +189,7 @@ class Stage:
         self.paths.config_file.write_text(
             "# Written by agenttop demo; gone with it.\n"
             '[providers.anthropic]\nprotocol = "anthropic"\n'
-            f'base_url = "{self.provider_url}"\nkey_file = "{key}"\nauth = "inject"\n'
+            f'base_url = "{self.provider_url}"\nkey_file = "{key}"\nauth = "inject"\n' + BUDGETS + ASKING
         )
 
 
