@@ -182,6 +182,14 @@ class CallDesk:
                 return provider
             self.lanes.leave(started.call, None)  # held while it queued: others go first
 
+    def recalled(self, started: CallStarted) -> bool:
+        """Whether its agent was held, halted or ended since its turn came; it gives that back then."""
+        agent = self._books.pending.agents.get(started.agent)
+        if agent is not None and agent.live and not self.gate.closed(agent):
+            return False
+        self.lanes.leave(started.call, None)
+        return True
+
     def answered(
         self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
     ) -> Literal["pass", "again"]:
@@ -338,7 +346,7 @@ class CallDesk:
                 model=call.model,
                 usage=call.usage,
                 cost_usd=self._prices.quote(call.provider, call.model, call.usage).cost,
-                exact=False,
+                exact=not call.provider,  # held before it was admitted: it was sent nowhere
                 outcome="crash",
                 error="the kernel was killed during this call",
                 seconds=max(0.0, self._clock.time() - call.started),

@@ -7,6 +7,7 @@ error from it ends in exactly one ``settle``::
     await admit(CallStarted, Asking)  # reserved and durable on return; may wait for hours
     await await_key(CallStarted, …)   # only where the provider's key is not there
     provider = await turn(CallStarted)  # its turn in the provider's queue; may wait
+    recalled(CallStarted)             # right before its first byte goes out: is it still to go?
     answered(CallStarted, …)          # the head of an answer; may say: take it back, try again
     progressed(CallProgressed)        # about once a second, while it runs
     await settle(CallSettled)         # durable on return; the last chunk is withheld until then
@@ -95,6 +96,11 @@ class Desk(Protocol):
         Raises:
             Refused: As in ``admit``; after a loss the outcome is ``unreachable``.
         """
+        ...
+
+    def recalled(self, started: CallStarted) -> bool:
+        """Whether the call must not go out now after all: asked when its connection is there, which may have
+        taken long. If so it has lost its turn, and ``turn`` is awaited once more."""
         ...
 
     def answered(

@@ -121,7 +121,7 @@ class MeteredCall(Passage):
             body = self._body_for(ledger, to.name)
             self.relay = relay = self._open(ledger, to)
             try:
-                ending = await self._send(relay, to, body, False, self._sent)
+                ending = await self._send(relay, to, body, False, self._sent, self._recalled)
             except Unreachable as error:
                 self._lost(ledger, to, str(error))
                 ledger.unreached = str(error)
@@ -169,6 +169,10 @@ class MeteredCall(Passage):
         assert to.provider is not None
         ledger.sent(to.provider)
         self._patience.sent()
+
+    def _recalled(self) -> bool:
+        assert self._ledger is not None
+        return self._parts.desk.recalled(self._ledger.started)
 
     def _lost(self, ledger: Ledger, to: Destination, why: str) -> None:
         self._parts.desk.lost(ledger.started, to.name, why)

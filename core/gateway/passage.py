@@ -127,6 +127,7 @@ class Passage(ABC):
         body: bytes,
         more: bool,
         sent: Callable[[Destination], None] | None = None,
+        recalled: Callable[[], bool] | None = None,
     ) -> Ending:
         """Send the request and wait for the relay's turn; once more where a kept connection was stale.
 
@@ -136,6 +137,7 @@ class Passage(ABC):
         Args:
             more: ``body`` is only the beginning of it.
             sent: Called each time before the request goes out.
+            recalled: Asked before that, with nothing awaited in between: true is ``again``.
 
         Raises:
             Unreachable: Nothing of the request was sent.
@@ -150,6 +152,9 @@ class Passage(ABC):
                 await anyio.lowlevel.checkpoint_if_cancelled()
             if upstream.closing:
                 raise Unreachable(f"{to.origin.authority} was not reached", "it closed the connection")
+            if recalled is not None and recalled():
+                upstream.release()
+                return "again"
             relay.attach(upstream)
             upstream.begin(relay, self._request.method)
             if sent is not None:

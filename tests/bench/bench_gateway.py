@@ -128,6 +128,9 @@ class MemoryDesk:
     async def turn(self, started: CallStarted) -> str:
         return started.provider
 
+    def recalled(self, started: CallStarted) -> bool:
+        return False
+
     def answered(
         self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]
     ) -> Literal["pass", "again"]:

@@ -229,6 +229,7 @@ class LedgerDesk:
         self.busy: frozenset[int] = frozenset()
         self.heads: list[tuple[str, int, dict[bytes, bytes]]] = []
         self.losses: list[tuple[str, str]] = []
+        self.recalls: list[bool] = []
         self.unmetered: list[RequestPassed] = []
         self.frozen_agents: set[str] = set()
         self.changed = anyio.Condition()
@@ -272,6 +273,9 @@ class LedgerDesk:
         if isinstance(place, Exception):
             raise place
         return place
+
+    def recalled(self, started: CallStarted) -> bool:
+        return self.recalls.pop(0) if self.recalls else False
 
     def answered(
         self, started: CallStarted, provider: str, status: int, headers: Mapping[bytes, bytes]

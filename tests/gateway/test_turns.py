@@ -307,3 +307,34 @@ async def test_what_is_not_metered_is_recorded_as_having_passed(open_bench: Any)
         assert first.seconds > 0
         assert second.path == "/v1/?[2J/x"
         assert not bench.desk.settled
+
+
+@pytest.mark.parametrize("body", [STREAM, WHOLE])
+async def test_a_call_that_is_recalled_while_its_connection_was_made_sends_nothing_and_waits_again(
+    open_bench: Any, wire: Any, body: bytes
+) -> None:
+    async with open_bench() as bench:
+        bench.desk.recalls = [True]
+        answer = await ask(bench, body)
+        [settled] = await bench.settled()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert (len(bench.provider.seen), len(bench.desk.turns)) == (1, 2)
+        assert (settled.outcome, settled.attempts) == ("ok", 1)
+
+
+async def test_a_call_that_is_recalled_and_whose_agent_has_ended_goes_nowhere(
+    open_bench: Any, wire: Any
+) -> None:
+    async with open_bench() as bench:
+        bench.desk.recalls = [True]
+        bench.desk.places = ["anthropic", Refused("ended", "this agent has ended")]
+        answer = await ask(bench)
+        [settled] = await bench.settled()
+        assert b" 200 " not in answer.partition(b"\r\n")[0]
+        assert bench.provider.seen == []
+        assert (settled.outcome, settled.attempts, settled.usage, settled.exact) == (
+            "refused",
+            0,
+            Usage(),
+            True,
+        )

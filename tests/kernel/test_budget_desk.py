@@ -12,6 +12,7 @@ import anyio.lowlevel
 import pytest
 from tests.support.desk import DeskRig, desk_rig
 
+from agenttop.core.agents.states import Pause
 from agenttop.core.budget.amount import NANOS
 from agenttop.core.clock import ManualClock, SystemClock
 from agenttop.core.gateway.desk import Refused
@@ -391,3 +392,41 @@ async def test_policy_refuses_models_and_providers_that_are_not_allowed(rig: Des
         with pytest.raises(Refused) as refused:
             await rig.admit(agent, model=model)
         assert refused.value.kind == "policy"
+
+
+@pytest.mark.parametrize("stop", ["hold", "halt"])
+async def test_a_call_that_has_its_turn_is_recalled_by_a_hold_or_halt_until_its_first_byte(
+    rig: DeskRig, stop: str
+) -> None:
+    await rig.agents("a")
+    call = await rig.admit("a")
+    assert await rig.desk.turn(call) == "anthropic"
+    assert not rig.desk.recalled(call)
+    hold = ev.AgentPaused(agent="a", how=Pause.HOLD)
+    await rig.books.commit(hold if stop == "hold" else ev.FleetHalted())
+    assert rig.desk.recalled(call)
+    assert all(provider.running == 0 for provider in rig.desk.lanes.providers())
+    went: list[str] = []
+
+    async def again() -> None:
+        went.append(await rig.desk.turn(call))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(again)
+        await until(lambda: rig.held("a"), "the call held")
+        assert not went
+        resumed = ev.AgentResumed(agent="a") if stop == "hold" else ev.FleetUnhalted()
+        await rig.books.commit(resumed)
+    assert went == ["anthropic"]
+    await rig.settle(call, ev.Usage(input=1))
+
+
+async def test_a_crash_makes_no_estimate_of_a_call_that_was_never_admitted(tmp_path: Path) -> None:
+    async with desk_rig(tmp_path) as rig:
+        await rig.agents("a")
+        running = await rig.admit("a")
+        await rig.books.commit(ev.CallHeld(agent="a", call="held", reason=None))
+        rig.desk._open.clear()  # as a new kernel finds it
+        assert await rig.desk.settle_crashed() == 2
+        assert running.call not in rig.books.committed.agents["a"].calls
+        assert rig.books.committed.agents["a"].total.estimated == 1
