@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import missing
+from . import agent_clis
 
 
 def find_claude() -> str | None:
@@ -39,3 +40,16 @@ def claude_environ(tmp_path: Path) -> Mapping[str, str]:
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
     }
+
+
+@pytest.fixture
+def search_path(request: pytest.FixtureRequest) -> str:
+    """The PATH for the ``cli`` of a test; skips where it is not installed."""
+    cli: agent_clis.Cli = request.getfixturevalue("cli")
+    return agent_clis.search_path(cli.program)
+
+
+@pytest.fixture
+def installed() -> Mapping[str, str]:
+    """The PATH for each agent CLI that is here, by its program; skips where there is none."""
+    return agent_clis.installed()
