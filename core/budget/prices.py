@@ -47,6 +47,10 @@ class Priced(Protocol):
     def base_url(self) -> str:
         """Where it is."""
 
+    @property
+    def fallback(self) -> str | None:
+        """Which other provider may get its calls."""
+
 
 class Quote(NamedTuple):
     """``cost`` in USD and the model's context in tokens; ``None`` is not known, never zero."""

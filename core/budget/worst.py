@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ..journal.events import Usage
@@ -73,8 +73,38 @@ class WorstCase:
         """Return when prices are known."""
         await self._prices.ready()
 
-    def of(self, agent: str, provider: str, model: str | None, body_bytes: int, output: int | None) -> Need:
-        """The worst case of a call; await ``ready`` once before."""
+    def of(
+        self,
+        agent: str,
+        provider: str,
+        model: str | None,
+        body_bytes: int,
+        output: int | None,
+        may_use: Collection[str] | None = None,
+    ) -> Need:
+        """The worst case of a call, wherever it may end up; await ``ready`` once before.
+
+        Args:
+            may_use: Names of the providers its agent may fall back to; ``None`` is all.
+        """
+        need = self._at(agent, provider, model, body_bytes, output)
+        if need.usd is None:
+            return need
+        for name in self._fallbacks(provider, may_use):
+            other = self._at(agent, name, model, body_bytes, output)
+            need = Need(max(need.usd or 0, other.usd or 0), max(need.tokens, other.tokens))
+        return need
+
+    def _fallbacks(self, provider: str, may_use: Collection[str] | None) -> Iterator[str]:
+        seen = {provider}
+        found = self._providers.get(provider)
+        while found is not None and (name := found.fallback) is not None and name not in seen:
+            seen.add(name)
+            if may_use is None or name in may_use:
+                yield name
+            found = self._providers.get(name)
+
+    def _at(self, agent: str, provider: str, model: str | None, body_bytes: int, output: int | None) -> Need:
         rates = self.rates(provider, model)
         tokens = math.ceil(round(body_bytes * self._dense(agent, model), 6))
         if rates.context is not None:

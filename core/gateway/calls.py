@@ -139,7 +139,12 @@ class CallDesk:
         await self.worst.ready()
         holding = Holding(self._books, started.agent, started.call)
         need = self.worst.of(
-            started.agent, started.provider, started.model, asking.body_bytes, asking.max_output
+            started.agent,
+            started.provider,
+            started.model,
+            asking.body_bytes,
+            asking.max_output,
+            agent.spec.providers,
         )
         tokens = self.worst.usual(started.agent, started.model, asking.body_bytes)
         # Known before it is written down: what is in the books and not known here was lost (_settle_lost).
