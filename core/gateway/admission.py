@@ -143,13 +143,12 @@ class Admission:
                     self._books.pending, agent.id, asker.need, self.now, self.unpriced, self._behind(asker)
                 )
             )
-            given = None
-            if any(short.alone for short in found):
-                given = next((p.approval for p in agent.passes if p.about == "budget"), None)
-                if given is not None:
-                    found = [short for short in found if short.action not in ("ask", "freeze")]
+            passes = {p.budget: p.approval for p in agent.passes if p.about == "budget"}
+            # A person saw the figures of one budget: the pass says nothing about another.
+            used = {name for short in found if (name := short.place[0]) in passes and _asks(short)}
+            found = [short for short in found if short.place[0] not in used]
             if not found:
-                return self._go(asker, given)
+                return self._go(asker, [passes[name] for name in used])
             await self._wait(asker, agent, worst(found))
 
     def _behind(self, asker: Asker) -> Callable[[Place], bool]:
@@ -159,7 +158,7 @@ class Admission:
 
         return behind
 
-    def _go(self, asker: Asker, given: str | None) -> Ticket:
+    def _go(self, asker: Asker, given: Iterable[str]) -> Ticket:
         """Write it down, in one commit with what ends its waiting."""
         self._thaw(asker)
         return self._books.post(
@@ -434,14 +433,19 @@ class Admission:
             log.debug("not noted: %s", error)
 
 
-def _reserving(started: CallStarted, need: Need, given: str | None = None) -> CallStarted:
-    """The call with what is reserved for it, and the pass it uses."""
+def _asks(short: Short) -> bool:
+    """Whether it is a person's answer that lets a call through here."""
+    return short.alone and short.action in ("ask", "freeze")
+
+
+def _reserving(started: CallStarted, need: Need, given: Iterable[str] = ()) -> CallStarted:
+    """The call with what is reserved for it, and the passes it uses."""
     reserved: dict[str, float | int | str | None] = {
         "reserved_usd": None if need.usd is None else dollars(need.usd),
         "reserved_tokens": need.tokens,
     }
-    if given is not None:
-        reserved["approval"] = f"{started.approval} {given}" if started.approval else given
+    if approvals := " ".join(filter(None, (started.approval, *given))):
+        reserved["approval"] = approvals
     return started.model_copy(update=reserved)
 
 
