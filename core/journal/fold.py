@@ -70,6 +70,7 @@ def _created(fleet: Fleet, event: ev.AgentCreated, ts: float) -> None:
 def _changed(fleet: Fleet, event: ev.AgentChanged, ts: float) -> None:
     if agent := fleet.agents.get(event.agent):
         agent.spec, agent.nice = event.spec, event.spec.nice
+        fold_budgets.moved(fleet, ts)
 
 
 @_on(ev.AgentRemoved)

@@ -43,6 +43,19 @@ def _changed(fleet: Fleet, event: ev.AgentChanged, ts: float) -> None:
         _set_parent(fleet, event.agent, event.spec.parent)
 
 
+def moved(fleet: Fleet, ts: float) -> None:
+    """An agent has other labels or another parent now: what runs is held back where it will be counted."""
+    for held in fleet.reservations.values():
+        if held.agent not in fleet.agents:
+            continue
+        places = fleet.cover.places(fleet, held.agent)
+        if {(state.budget.name, key) for state, key in places} != set(held.accounts):
+            _release(fleet, held)
+            held.accounts = []
+            for state, key in places:
+                _reserve(state, key, held, ts)
+
+
 def _set_parent(fleet: Fleet, agent: str, parent: str | None) -> None:
     kin = fleet.kin.get(agent)
     before = kin.parent if kin is not None else None
@@ -261,7 +274,9 @@ def _settled(fleet: Fleet, event: ev.CallSettled, ts: float) -> None:
     if event.agent in fleet.agents or held is None:
         places: Iterable[tuple[BudgetState, str]] = fleet.cover.places(fleet, event.agent)
     else:  # removed while its call ran: what it used counts where its worst case was held
-        places = [(fleet.budgets[name], key) for name, key in held.accounts if name in fleet.budgets]
+        # (its own account, in a budget that has one for each agent, is gone with it).
+        budgets = ((fleet.budgets.get(name), key) for name, key in held.accounts)
+        places = [(state, key) for state, key in budgets if state is not None and not state.per_agent]
     for state, key in places:
         account = state.accounts.get(key) or state.account(event.agent, ts)
         if state.roll(account, ts):
