@@ -292,6 +292,17 @@ class CallDesk:
         """Note what was seen of a running call so far; a lost note only makes a crash's estimate worse."""
         self._note(event)
 
+    async def let_pass(self, agent: str, provider: str) -> None:
+        """See ``Desk``: what is not metered follows the policy and the kill switch, too.
+
+        Raises:
+            Refused: It may not pass.
+        """
+        policy.check_provider(self.gate.agent(agent), provider)
+        while self._books.pending.halted:
+            await self.gate.changed()
+            self.gate.agent(agent)
+
     def passed(self, event: RequestPassed) -> None:
         """Note a request that is not metered."""
         self._note(event)

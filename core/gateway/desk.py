@@ -143,6 +143,14 @@ class Desk(Protocol):
         """
         ...
 
+    async def let_pass(self, agent: str, provider: str) -> None:
+        """Return when a request that is not metered may go to a provider; wait while the fleet is halted.
+
+        Raises:
+            Refused: Its agent has ended, or may not use this provider.
+        """
+        ...
+
     def passed(self, event: RequestPassed) -> None:
         """Note a request that is not metered and went to a provider; need not be durable at once."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..journal.events import RequestPassed
+from .desk import Refused
 from .dial import Unreachable
 from .passage import Passage
 from .relay import Relay
@@ -18,6 +19,11 @@ class PlainRequest(Passage):
         """See ``Passage``."""
         parts, route = self._parts, self._route
         provider = route.provider
+        if provider is not None:
+            try:
+                await parts.desk.let_pass(route.caller.agent, provider.name)
+            except Refused as refused:
+                raise Answer(refused.status, refused.message, route.protocol) from refused
         key = parts.keys.get(provider) if provider is not None and provider.auth == "inject" else None
         if provider is not None and provider.auth == "inject" and key is None:
             raise Answer(503, f"the provider key {provider.key_name} is not there", route.protocol)

@@ -15,12 +15,22 @@ def check(agent: Agent, started: CallStarted) -> None:
     Raises:
         Refused: It may not.
     """
+    check_provider(agent, started.provider)
     spec = agent.spec
-    if spec.providers is not None and started.provider not in spec.providers:
-        raise Refused("policy", f"{agent.name} may not use the provider {started.provider}")
     if spec.models is None:
         return
     if started.model is None:
         raise Refused("policy", f"{agent.name} may use some models only, and this request names none")
     if not any(fnmatchcase(started.model, pattern) for pattern in spec.models):
         raise Refused("policy", f"{agent.name} may not use the model {started.model[:100]}")
+
+
+def check_provider(agent: Agent, provider: str) -> None:
+    """Raise unless the agent may use this provider.
+
+    Raises:
+        Refused: It may not.
+    """
+    allowed = agent.spec.providers
+    if allowed is not None and provider not in allowed:
+        raise Refused("policy", f"{agent.name} may not use the provider {provider}")

@@ -286,6 +286,10 @@ class LedgerDesk:
     def lost(self, started: CallStarted, provider: str, why: str) -> None:
         self.losses.append((provider, why))
 
+    async def let_pass(self, agent: str, provider: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
     def passed(self, event: RequestPassed) -> None:
         self.unmetered.append(event)
 

@@ -338,3 +338,18 @@ async def test_a_call_that_is_recalled_and_whose_agent_has_ended_goes_nowhere(
             Usage(),
             True,
         )
+
+
+async def test_a_request_that_is_not_metered_is_refused_by_the_desk_as_a_call_is(
+    open_bench: Any, wire: Any
+) -> None:
+    async with open_bench() as bench:
+        bench.desk.refusal = Refused("policy", "a1 may not use the provider anthropic")
+        reader, writer = await bench.connect()
+        writer.write(bench.post(b"{}", headers="Connection: close\r\n", path="/v1/messages/batches"))
+        answer = await read_all(reader)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 403")
+        assert b"may not use the provider anthropic" in answer
+        assert bench.provider.seen == []
+        assert bench.desk.unmetered == []

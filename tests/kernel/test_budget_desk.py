@@ -430,3 +430,26 @@ async def test_a_crash_makes_no_estimate_of_a_call_that_was_never_admitted(tmp_p
         assert await rig.desk.settle_crashed() == 2
         assert running.call not in rig.books.committed.agents["a"].calls
         assert rig.books.committed.agents["a"].total.estimated == 1
+
+
+async def test_what_is_not_metered_follows_the_policy_and_waits_while_the_fleet_is_halted(
+    rig: DeskRig,
+) -> None:
+    await rig.agents("a", providers=["openai"])
+    with pytest.raises(Refused, match="may not use the provider anthropic"):
+        await rig.desk.let_pass("a", "anthropic")
+    await rig.desk.let_pass("a", "openai")
+    await rig.books.commit(ev.FleetHalted())
+    passed = anyio.Event()
+
+    async def one() -> None:
+        await rig.desk.let_pass("a", "openai")
+        passed.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        await anyio.wait_all_tasks_blocked()
+        assert not passed.is_set()
+        await rig.books.commit(ev.FleetUnhalted())
+        with anyio.fail_after(5):
+            await passed.wait()
