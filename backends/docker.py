@@ -9,9 +9,6 @@ sidecar container opens it and hands it over.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,22 +36,19 @@ from agenttop.core.backend import (
 from agenttop.core.errors import BackendError, BackendUnavailable
 from agenttop.core.nice import weight
 
-from . import docker_container as container_of
-from . import docker_door, docker_sidecar, netns, output
+from . import docker_doctor, docker_door, docker_freeze, output
 from .docker_cgroup import Group, Identity, send
+from .docker_door import Opener
 from .docker_engine import Engine, EngineRefused
-from .docker_gate import Gate, find_init
-from .docker_program import missing_program
+from .docker_find import Containers, is_live
 from .docker_run import Run, exit_of, ref_of
+from .docker_start import Start
 from .docker_stop import Stop
 
 if TYPE_CHECKING:
     from aiodocker.stream import Stream as Connection
 
-log = logging.getLogger(__name__)
-
 _WAIT_BACKOFF = (0.1, 5.0)
-_FREEZE_SECONDS = 5.0
 _SPOOL_SECONDS = 30.0
 
 
@@ -74,48 +68,28 @@ class DockerBackend(Backend):
         self._runs: dict[str, Run] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._idle: anyio.Event | None = None
-        self._sweeping = anyio.Lock()
-        self._swept = False
-        self._state_label = container_of.state_label(context.state)
+        self._containers = Containers(self._engine, context.state)
+        self._opener = Opener(
+            self._engine, self._containers, context, sidecar=context.settings.get("door") == "sidecar"
+        )
 
     # --- what is there ---------------------------------------------------------------------------
 
     async def check(self) -> list[Check]:
         """dockerd's version and cgroups, whether it may be used, and whether the gateway network works."""
         try:
-            info = await self._info()
+            info = await self._engine.info()
         except BackendError as error:
             return [Check("dockerd", "missing", error.why or error.what, error.hint)]
-        checks = [
-            Check("dockerd", "ok", f"{info['ServerVersion']} at {self._engine.host}"),
-            Check(
-                "cgroups", "ok", f"v{info.get('CgroupVersion', '1')}, driver {info.get('CgroupDriver', '?')}"
-            ),
-        ]
-        short = sorted({"memory", "cpus", "pids"} - _limits(info))
-        if short:
-            checks.append(
-                Check("limits", "warn", f"no {', '.join(short)} limit", "Enable these cgroup controllers")
-            )
-        if not info.get("LiveRestoreEnabled"):
-            found = "containers end when dockerd stops"
-            checks.append(
-                Check("live-restore", "warn", found, 'Set "live-restore": true in /etc/docker/daemon.json')
-            )
-        if self._may_open_doors:
-            gate = "" if find_init() else ", but docker-init is missing: a first call may come too early"
-            how = "through a sidecar container" if self._by_sidecar else "possible"
-            checks.append(Check("network gateway", "warn" if gate else "ok", f"{how}{gate}"))
-        else:
-            hint = 'Use a local dockerd, or `network = "open"` or "none"'
-            checks.append(Check("network gateway", "warn", "needs a dockerd on this machine", hint))
-        return checks
+        return docker_doctor.checks(info, self._engine.host, self._opener)
 
     async def capabilities(self) -> Capabilities:
         """What dockerd here offers."""
-        info = await self._info()
-        network = ("gateway", "open", "none") if self._may_open_doors else ("open", "none")
-        return Capabilities(freeze=("docker",), limits=frozenset(_limits(info)), stdin=True, network=network)
+        info = await self._engine.info()
+        network = ("gateway", "open", "none") if self._opener.possible else ("open", "none")
+        return Capabilities(
+            freeze=("docker",), limits=frozenset(docker_doctor.limits(info)), stdin=True, network=network
+        )
 
     # --- start, adopt, wait ----------------------------------------------------------------------
 
@@ -124,39 +98,33 @@ class DockerBackend(Backend):
         doing = f"cannot start {launch.spec.name}"
         if not launch.spec.image:
             raise BackendError(doing, "The docker backend needs an image", "Give one with --image")
-        if launch.spec.network == "gateway" and not self._may_open_doors:
+        if launch.spec.network == "gateway" and not self._opener.possible:
             raise BackendError(
                 doing,
                 f"Network gateway needs a dockerd on this machine, and {self._engine.host} is not",
                 "Use network open or none, or a local dockerd",
             )
-        found = await self._find(launch)
+        found = await self._containers.find(launch)
         if found is not None:
             if found["State"]["Status"] != "created":
                 return (await self._take(launch, found)).ref
-            await self._remove(found["Id"])  # a kernel died between create and start
-        image = await self._image(launch)
-        argv = container_of.command_of(launch, image)
-        gate = await self._shut_gate(launch)
-        try:
-            return await self._create_and_start(launch, argv, gate)
-        finally:
-            if gate is not None:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(_open_gate, gate)
+            await self._containers.remove(found["Id"])  # a kernel died between create and start
+        start = Start(self._engine, self._containers, self.context.state, launch, self._take)
+        run = await start(gated=launch.spec.network != "none" and self._opener.possible)
+        return run.ref
 
     async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:
         """Find the run's container by its labels; one that was created and never started is removed."""
-        found = await self._find(launch)
+        found = await self._containers.find(launch)
         if found is None:
             if ref is None:
                 return Adoption("never_started")
             return Adoption("ended", ref, Exit(detail="the container was removed"))
         if found["State"]["Status"] == "created":
-            await self._remove(found["Id"])
+            await self._containers.remove(found["Id"])
             return Adoption("never_started")
         run = await self._take(launch, found)
-        if _is_live(found):
+        if is_live(found):
             return Adoption("alive", run.ref)
         await self._spooled(run.ref)
         return Adoption("ended", run.ref, exit_of(found))
@@ -167,8 +135,8 @@ class DockerBackend(Backend):
         pause, longest = _WAIT_BACKOFF
         while True:
             try:
-                info = await self._inspect(ref, "cannot wait")
-                if not _is_live(info):
+                info = await self._containers.inspect(ref, "cannot wait")
+                if not is_live(info):
                     break
                 path = f"containers/{ref['container']}/wait"
                 await self._engine.json("POST", path, "cannot wait", patience=None)
@@ -195,8 +163,8 @@ class DockerBackend(Backend):
         if group is not None:
             return await anyio.to_thread.run_sync(group.processes)
         try:
-            info = await self._inspect(ref, "cannot list processes")
-            return await self._top(ref) if _is_live(info) else []
+            info = await self._containers.inspect(ref, "cannot list processes")
+            return await self._containers.top(ref) if is_live(info) else []
         except EngineRefused:
             return []
 
@@ -234,32 +202,16 @@ class DockerBackend(Backend):
     # --- control ---------------------------------------------------------------------------------
 
     async def freeze(self, ref: RunRef) -> Frozen:
-        """``docker pause``, then the freezer's own word for it."""
-        began = self.context.clock.monotonic()
-        info = await self._live(ref, "cannot freeze")
-        if not info["State"]["Paused"]:
-            await self._post(ref, "pause", "cannot freeze")
-        group = await self._cgroup(ref)
-        if group is None:
-            paused = (await self._live(ref, "cannot freeze"))["State"]["Paused"]
-            total = len(await self._top(ref))
-            return Frozen(total if paused else 0, total, "docker", self.context.clock.monotonic() - began)
-        with anyio.move_on_after(_FREEZE_SECONDS):
-            while not group.frozen():  # noqa: ASYNC110 - the freezer's file has no event to wait for
-                await anyio.sleep(0.005)
-        total = len(await anyio.to_thread.run_sync(group.pids))
-        frozen = total if group.frozen() else 0
-        return Frozen(frozen, total, "docker", self.context.clock.monotonic() - began)
+        """``docker pause``, and the freezer's own word for it."""
+        return await docker_freeze.freeze(self._containers, self.context.clock, ref, await self._cgroup(ref))
 
     async def thaw(self, ref: RunRef) -> None:
-        """``docker unpause``."""
-        info = await self._live(ref, "cannot thaw")
-        if info["State"]["Paused"]:
-            await self._post(ref, "unpause", "cannot thaw")
+        """``docker unpause``, or the freezer where that was told directly."""
+        await docker_freeze.thaw(self._containers, ref, await self._cgroup(ref))
 
     async def signal(self, ref: RunRef, signum: int) -> int:
         """To the main program itself where this user may, else through dockerd (and the init)."""
-        info = await self._live(ref, "cannot signal")
+        info = await self._containers.live(ref, "cannot signal")
         group = await self._cgroup(ref)
         main = _main(await anyio.to_thread.run_sync(group.processes), info) if group is not None else None
         if main is not None:
@@ -267,7 +219,7 @@ class DockerBackend(Backend):
                 return int(send(main, signum))
             except PermissionError:
                 pass  # dockerd may
-        await self._post(ref, "kill", "cannot signal", signal=str(signum))
+        await self._containers.post(ref, "kill", "cannot signal", signal=str(signum))
         return 1
 
     async def stop(
@@ -277,7 +229,7 @@ class DockerBackend(Backend):
         group = await self._cgroup(ref)
         info: dict[str, Any] | None = None
         try:
-            info = await self._live(ref, "cannot stop")
+            info = await self._containers.live(ref, "cannot stop")
         except BackendUnavailable:
             if group is None:
                 raise
@@ -292,12 +244,12 @@ class DockerBackend(Backend):
             raise BackendError(
                 "cannot write to stdin", "The agent was started without one", "Set stdin = true"
             )
-        await self._live(ref, "cannot write to stdin")
+        await self._containers.live(ref, "cannot write to stdin")
         await run.stdin.write(data)
 
     async def renice(self, ref: RunRef, nice: int) -> None:
         """CPU shares by ``docker update``, so that dockerd knows them too."""
-        await self._live(ref, "cannot renice")
+        await self._containers.live(ref, "cannot renice")
         path = f"containers/{ref['container']}/update"
         await self._engine.json("POST", path, "cannot renice", body={"CpuShares": weight(nice)})
 
@@ -328,15 +280,15 @@ class DockerBackend(Backend):
             BackendUnavailable: dockerd is away; ask again.
         """
         await self.context.doors.remove(docker_door.key(launch.marker))
-        found = await self._find(launch)
+        found = await self._containers.find(launch)
         if found is not None:
-            if _is_live(found):
+            if is_live(found):
                 raise BackendError(
                     f"cannot remove the container of {launch.spec.name}", "It still runs", "Kill it first"
                 )
             run = self._runs.get(found["Id"]) or self._run(launch, found)
             await run.spool.drain()
-            await self._remove(found["Id"])
+            await self._containers.remove(found["Id"])
             await run.forget()
             self._runs.pop(found["Id"], None)
 
@@ -365,97 +317,10 @@ class DockerBackend(Backend):
 
     # --- inside ----------------------------------------------------------------------------------
 
-    @property
-    def _may_open_doors(self) -> bool:
-        return self._engine.local
-
-    @property
-    def _by_sidecar(self) -> bool:
-        """Whether doors are opened by a container, because this process may not enter namespaces."""
-        return self.context.settings.get("door") == "sidecar" or not netns.may_enter()
-
-    async def _info(self) -> dict[str, Any]:
-        return dict(await self._engine.json("GET", "info", "cannot use docker", patience=20.0))
-
-    async def _image(self, launch: Launch) -> dict[str, Any]:
-        image = launch.spec.image
-        try:
-            return dict(
-                await self._engine.json("GET", f"images/{image}/json", f"cannot start {launch.spec.name}")
-            )
-        except EngineRefused as refusal:
-            if refusal.answer != 404:
-                raise
-            why, hint = f"there is no image {image} here", f"Get it: `docker pull {image}`"
-            raise BackendError(refusal.what, why, hint) from refusal
-
-    async def _shut_gate(self, launch: Launch) -> Gate | None:
-        if launch.spec.network == "none" or not self._may_open_doors:
-            return None
-        init = find_init()
-        if init is None:
-            return None
-        try:
-            return await anyio.to_thread.run_sync(Gate, launch.folder, init)
-        except OSError as error:
-            log.warning("no gate for %s, its first call may come too early: %s", launch.marker, error)
-            return None
-
-    async def _create_and_start(self, launch: Launch, argv: list[str], gate: Gate | None) -> RunRef:
-        doing = f"cannot start {launch.spec.name}"
-        file = gate.file if gate is not None else None
-        init = True
-        while True:
-            body = container_of.config(launch, argv, self.context.state, gate=file, init=init)
-            container = await self._create(launch, body, doing)
-            try:
-                info = await self._by_id(container, doing)
-                if missing := await missing_program(self._engine, info, argv[0], launch):
-                    raise BackendError(doing, missing, f"Look with `docker run --rm {launch.spec.image} ls`")
-                live = await self._engine.attach(container)
-                try:
-                    await self._engine.json("POST", f"containers/{container}/start", doing)
-                    run = await self._take(launch, await self._by_id(container, doing), live)
-                except BaseException:
-                    with anyio.CancelScope(shield=True):
-                        await live.close()
-                    raise
-            except EngineRefused as refusal:
-                await self._undo(container)
-                if init and gate is None and "docker-init" in refusal.why:
-                    init = False  # dockerd has none: the program is then the first process itself
-                    continue
-                raise
-            except BaseException:
-                await self._undo(container)
-                raise
-            return run.ref
-
-    async def _create(self, launch: Launch, body: dict[str, Any], doing: str) -> str:
-        names = container_of.names(launch, self.context.state)
-        path = "containers/create"
-        try:
-            made = await self._engine.json("POST", path, doing, params={"name": names[0]}, body=body)
-        except EngineRefused as refusal:
-            if refusal.answer != 409:
-                raise
-            # Another kernel's container has the name, or a stranger's: not ours to touch.
-            made = await self._engine.json("POST", path, doing, params={"name": names[1]}, body=body)
-        return str(made["Id"])
-
-    async def _undo(self, container: str) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._remove(container, force=True)
-            except BackendError as error:
-                log.warning(
-                    "container %s was left behind; the next adoption removes it: %s", container[:12], error
-                )
-
     async def _take(self, launch: Launch, info: dict[str, Any], live: Connection | None = None) -> Run:
         """Make this container a run of this kernel: its door, its output."""
-        if _is_live(info):
-            await self._door(launch, info)
+        if is_live(info):
+            await self._opener.open(launch, info)
         run = self._runs.get(info["Id"])
         if run is None:
             run = self._runs[info["Id"]] = self._run(launch, info)
@@ -469,88 +334,9 @@ class DockerBackend(Backend):
         ref = ref_of(info)
 
         async def running() -> bool:
-            return _is_live(await self._inspect(ref, "cannot read a container's output"))
+            return is_live(await self._containers.inspect(ref, "cannot read a container's output"))
 
         return Run(self._engine, launch, ref, self.context.doors, running)
-
-    async def _door(self, launch: Launch, info: dict[str, Any]) -> None:
-        """Open the gateway's door inside the container, unless it is open."""
-        key = docker_door.key(launch.marker)
-        doors = self.context.doors
-        if launch.spec.network == "none" or doors.has(key):
-            return
-        if not self._may_open_doors:
-            if launch.spec.network == "gateway":
-                log.warning("%s has no door to the gateway: this kernel may not open it", launch.marker)
-            return
-        doing = f"cannot open the gateway's door of {launch.spec.name}"
-        if self._by_sidecar:
-            await doors.add(key, await self._sidecar(info["Id"]))
-            return
-        try:
-            pid = int(info["State"]["Pid"])
-            listener = await anyio.to_thread.run_sync(docker_door.listen, pid, info["Id"], doors.port)
-        except ProcessLookupError:
-            if _is_live(await self._by_id(info["Id"], doing)):
-                raise BackendError(doing, "dockerd's containers are not on this machine") from None
-            return  # it has ended already
-        except OSError as error:
-            raise BackendError(doing, error.strerror or str(error)) from error
-        await doors.add(key, listener)
-
-    async def _sidecar(self, container: str) -> socket.socket:
-        async with self._sweeping:
-            if not self._swept:  # before the first of our own: what a kernel that was killed left
-                await docker_sidecar.sweep(self._engine, self._state_label)
-                self._swept = True
-        rootless = "name=rootless" in ((await self._info()).get("SecurityOptions") or ())
-        return await docker_sidecar.listen(
-            self._engine,
-            container,
-            self.context.doors.port,
-            self.context.state / "doors",
-            self._state_label,
-            rootless=rootless,
-        )
-
-    async def _find(self, launch: Launch) -> dict[str, Any] | None:
-        """The run's container by its labels, whatever its name."""
-        labels = container_of.labels(launch, self.context.state)
-        wanted = [f"{key}={labels[key]}" for key in (container_of.LABEL_RUN, container_of.LABEL_STATE)]
-        filters = json.dumps({"label": wanted})
-        doing = f"cannot look for {launch.spec.name}"
-        found = await self._engine.json(
-            "GET", "containers/json", doing, params={"all": "1", "filters": filters}
-        )
-        try:
-            return await self._by_id(found[0]["Id"], doing) if found else None
-        except EngineRefused as refusal:
-            if refusal.answer == 404:
-                return None
-            raise
-
-    async def _by_id(self, container: str, doing: str) -> dict[str, Any]:
-        return dict(await self._engine.json("GET", f"containers/{container}/json", doing))
-
-    async def _inspect(self, ref: RunRef, doing: str) -> dict[str, Any]:
-        """dockerd's view of a run, proven by its labels to be that run."""
-        info = await self._by_id(ref["container"], doing)
-        labels = info["Config"]["Labels"]
-        expected = {container_of.LABEL_RUN: ref["run"], container_of.LABEL_STATE: self._state_label}
-        if any(labels.get(key) != value for key, value in expected.items()):
-            raise BackendError(doing, f"Container {ref['name']} is not this run's")
-        return info
-
-    async def _live(self, ref: RunRef, doing: str) -> dict[str, Any]:
-        try:
-            info = await self._inspect(ref, doing)
-        except EngineRefused as refusal:
-            if refusal.answer != 404:
-                raise
-            raise BackendError(doing, "Its container was removed") from refusal
-        if not _is_live(info):
-            raise BackendError(doing, "The run has ended")
-        return info
 
     async def _cgroup(self, ref: RunRef) -> Group | None:
         """The run's cgroups while it lives; a path with the container's id in it is the proof."""
@@ -562,19 +348,6 @@ class DockerBackend(Backend):
             run.group = group
         return group
 
-    async def _post(self, ref: RunRef, verb: str, doing: str, **params: str) -> None:
-        await self._engine.json("POST", f"containers/{ref['container']}/{verb}", doing, params=params)
-
-    async def _remove(self, container: str, *, force: bool = False) -> None:
-        path, params = f"containers/{container}", {"force": "1" if force else "0", "v": "1"}
-        try:
-            await self._engine.json("DELETE", path, "cannot remove a container", params=params)
-        except EngineRefused as refusal:
-            gone = refusal.answer == 404
-            going = refusal.answer == 409 and "in progress" in refusal.why
-            if not gone and not going:
-                raise
-
     async def _spooled(self, ref: RunRef) -> None:
         """Return when the ended run's output was copied, by its follower or here."""
         run = self._runs.get(ref["container"])
@@ -585,25 +358,6 @@ class DockerBackend(Backend):
             return
         with anyio.move_on_after(_SPOOL_SECONDS):
             await run.spool.done.wait()
-
-    async def _top(self, ref: RunRef) -> list[Process]:
-        params = {"ps_args": "-o pid,ppid,stat,rss,args"}
-        answer = await self._engine.json(
-            "GET", f"containers/{ref['container']}/top", "cannot list", params=params
-        )
-        return [
-            Process(int(row[0]), int(row[1]), 0, row[2][:1], 0.0, int(row[3]) * 1024, row[4])
-            for row in answer["Processes"]
-        ]
-
-
-def _is_live(info: Mapping[str, Any]) -> bool:
-    return bool(info["State"]["Running"])
-
-
-def _limits(info: Mapping[str, Any]) -> set[str]:
-    keys = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
-    return {limit for limit, key in keys.items() if info.get(key)}
 
 
 def _has_init(info: Mapping[str, Any]) -> bool:
@@ -635,8 +389,3 @@ def _trim(launch: Launch, now: float) -> None:
     limits = launch.spec.output
     written = [path.stat().st_mtime for name in output.STREAMS if (path := launch.folder / name).exists()]
     output.trim(launch.folder, 0 if written and now - max(written) > limits.age else limits.bytes)
-
-
-def _open_gate(gate: Gate) -> None:
-    gate.open()
-    gate.file.unlink(missing_ok=True)

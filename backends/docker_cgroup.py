@@ -109,12 +109,27 @@ class Group:
             return _read(self._folders[_UNIFIED] / "cgroup.events", lambda text: b"frozen 1" in text)
         return None
 
+    def told(self) -> bool | None:
+        """Whether the freezer was told to stop everything, done or not; ``None`` where it cannot be read."""
+        if "freezer" in self._folders:
+            return _read(self._folders["freezer"] / "freezer.state", lambda text: text.strip() != b"THAWED")
+        if _UNIFIED in self._folders:
+            return _read(self._folders[_UNIFIED] / "cgroup.freeze", lambda text: text.strip() == b"1")
+        return None
+
+    def freeze(self) -> bool:
+        """Tell the freezer without dockerd's help; whether that was possible, not that it is done."""
+        return self._tell("FROZEN", "1")
+
     def thaw(self) -> bool:
         """Let everything run again without dockerd's help; whether that was possible."""
+        return self._tell("THAWED", "0")
+
+    def _tell(self, v1: str, v2: str) -> bool:
         if "freezer" in self._folders:
-            target, value = self._folders["freezer"] / "freezer.state", "THAWED"
+            target, value = self._folders["freezer"] / "freezer.state", v1
         elif _UNIFIED in self._folders:
-            target, value = self._folders[_UNIFIED] / "cgroup.freeze", "0"
+            target, value = self._folders[_UNIFIED] / "cgroup.freeze", v2
         else:
             return False
         try:

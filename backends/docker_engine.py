@@ -102,6 +102,10 @@ class Engine:
                 response.close()
         return json.loads(data) if data.strip() else None
 
+    async def info(self) -> dict[str, Any]:
+        """dockerd's ``info``: its version, its cgroups, what it may limit."""
+        return dict(await self.json("GET", "info", "cannot use docker", patience=20.0))
+
     async def load_image(self, archive: bytes, doing: str, change: str) -> str:
         """Make an image of a tar archive; its id. It has no name, so that nothing else finds it.
 

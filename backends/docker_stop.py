@@ -52,7 +52,7 @@ class Stop:
         """Do it; survivors are in the result. ``info`` is dockerd's view, or ``None`` if it is away."""
         began = self._clock.monotonic()
         await self._look()
-        frozen = self._group is not None and self._group.frozen()
+        frozen = self._group is not None and self._group.told()
         if frozen or (info is not None and info["State"]["Paused"]):
             await self._thaw()
         if grace > 0:

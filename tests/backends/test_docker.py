@@ -18,11 +18,13 @@ import pytest
 
 from agenttop.backends import docker_container, netns
 from agenttop.backends.docker_gate import Gate, find_init
+from agenttop.core.agents.spec import Limits
 from agenttop.core.errors import BackendError, BackendUnavailable
 from agenttop.core.nice import weight
 
 from .docker_fixtures import docker_image, docker_rig  # noqa: F401 - fixtures
 from .docker_rig import Rig, docker, free_port, rig, wait_for
+from .evidence import ticks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -434,3 +436,25 @@ async def test_a_stop_waits_for_dockerd_to_hear_of_it(docker_rig: Rig) -> None: 
         killed = await docker_rig.backend.stop(ref, grace=5.0)
         assert killed.survivors == ()
         assert [step for step in killed.steps if not step.ok] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to write a container's freezer")
+async def test_a_container_that_hardly_gets_any_cpu_is_frozen_and_thawed(docker_rig: Rig) -> None:  # noqa: F811
+    """Each process has to run a moment before it is frozen; runc gives up long before eight of them have."""
+    burn = "while :; do :; done & "
+    launch = docker_rig.launch("sh", "-c", f"{burn * 8} echo on; wait", limits=Limits(cpus=0.05))
+    ref = await docker_rig.backend.start(launch)
+    await docker_rig.until_output(launch, "on", 60)
+    for _ in range(3):
+        frozen = await docker_rig.backend.freeze(ref)
+        assert frozen.complete
+        assert frozen.total >= 9
+        again = await docker_rig.backend.freeze(ref)
+        assert (again.complete, again.total) == (True, frozen.total)
+        before = ticks(await docker_rig.backend.processes(ref))
+        await docker_rig.backend.thaw(ref)
+        while ticks(await docker_rig.backend.processes(ref)) == before:
+            await anyio.sleep(0.05)
+    assert (await docker_rig.backend.freeze(ref)).complete
+    killed = await docker_rig.backend.stop(ref, grace=0)
+    assert (killed.survivors, killed.processes) == ((), frozen.total)
