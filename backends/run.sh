@@ -3,8 +3,8 @@
 #   sh run.sh FOLDER BOOT CWD KIB [CGROUP.PROCS...] -- PROGRAM [ARGUMENT...]
 #
 # Enters its control groups before anything else runs, so that no process of the tree is ever outside.
-# FOLDER/pid says who this is (boot id, then pid; the marker in its environment proves it, and reading
-# the start time here would take a system call a byte); FOLDER/exit says how the program ended.
+# FOLDER/pid says who this is (boot id, then pid; runs.py says why not the start time); FOLDER/exit says
+# how the program ended.
 # KIB limits the address space, 0 does not; "direct": the program's name is no builtin of this shell,
 # so that it can be run by vfork(2), which copies nothing.
 # Signals are caught, not ignored: caught ones are back at their default in the program, and a TERM to

@@ -6,13 +6,10 @@ the run's control groups before the program exists, and notes the exit status in
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import anyio
@@ -37,8 +34,21 @@ from agenttop.core.backend import (
 )
 from agenttop.core.errors import AgentTopError, BackendError
 
-from . import cgroups, doctor, freeze, output, priority, proc, program, runs, signals, sockets, spawn, tree
+from . import (
+    begin,
+    cgroups,
+    doctor,
+    freeze,
+    output,
+    priority,
+    proc,
+    runs,
+    signals,
+    sockets,
+    tree,
+)
 from .ends import Ends
+from .find import ENTER, Finder
 from .runs import Run
 from .sampler import Sampler
 from .stdin import Inputs
@@ -50,8 +60,6 @@ T = TypeVar("T")
 
 #: What a program leaves behind gets so long to end when the program itself has.
 SWEEP_GRACE = 2.0
-#: How long a wrapper may take from its exec to its pid file.
-_ENTER = 10.0
 #: Threads for looking at and signalling trees; more only fight over the same two locks of the kernel.
 _THREADS = 16
 #: Runs started in one go. All their program costs a spawn is one hop to a thread and one commit.
@@ -74,6 +82,7 @@ class SubprocessBackend(Backend):
         self._boot_id = boot_id
         self._runs: dict[str, Run] = {}
         self._table = tree.Table()
+        self._finder = Finder(self._table, boot_id)
         self._ungrouped = Ungrouped(self._table)
         self._sampler = Sampler(self._table)
         self._inputs = Inputs(context.doors)
@@ -121,17 +130,17 @@ class SubprocessBackend(Backend):
     async def start(self, launch: Launch) -> RunRef:
         """Start the wrapper; on return it has been exec'd with the run's marker in its environment."""
         groups = await self._cgroups()
-        if not _apart(launch, groups):
+        if not begin.apart(launch, groups):
             (begun,) = await self._start_together([launch], groups)
             if isinstance(begun, Exception):
                 raise begun
             return begun.ref
-        made = await self._thread(partial(_prepare, launch, groups))
+        made = await self._thread(partial(begin.prepare, launch, groups))
         reader = None
         try:
             if launch.spec.stdin:
                 reader = await self._inputs.make(launch.marker, str(launch.folder))
-            run = _spawn(launch, made, groups, self._boot_id(), self._ends)
+            run = begin.make(launch, made, groups, self._boot_id(), self._ends)
             self._runs[launch.marker] = run
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -149,13 +158,13 @@ class SubprocessBackend(Backend):
     async def start_all(self, launches: Sequence[Launch]) -> list[RunRef | AgentTopError | OSError]:
         """In one worker thread, but for those that need more than a process."""
         groups = await self._cgroups()
-        together = [launch for launch in launches if not _apart(launch, groups)]
+        together = [launch for launch in launches if not begin.apart(launch, groups)]
         begun = iter(await self._start_together(together, groups) if together else ())
         started: list[RunRef | AgentTopError | OSError] = []
         # What has been started must not get lost with whoever waits for it.
         with anyio.CancelScope(shield=True):
             for launch in launches:
-                if _apart(launch, groups):
+                if begin.apart(launch, groups):
                     started += await super().start_all([launch])
                 else:
                     run = next(begun)
@@ -165,8 +174,8 @@ class SubprocessBackend(Backend):
     async def _start_together(
         self, launches: Sequence[Launch], groups: cgroups.Cgroups
     ) -> list[Run | AgentTopError | OSError]:
-        begin = partial(_begin, launches, groups, self._boot_id(), self._ends)
-        begun = await anyio.to_thread.run_sync(begin, limiter=self._spawning)
+        start = partial(begin.begin, launches, groups, self._boot_id(), self._ends)
+        begun = await anyio.to_thread.run_sync(start, limiter=self._spawning)
         for run in begun:
             if isinstance(run, Run):
                 self._runs[run.marker] = run
@@ -179,7 +188,7 @@ class SubprocessBackend(Backend):
             await self._thread(known.reap)
             if known.wrapper() is not None:
                 return Adoption("alive", known.ref)
-        run = await self._thread(partial(self._find, launch, ref))
+        run = await self._thread(partial(self._finder.find, launch, ref))
         if run is None:
             code = runs.exit_code(launch.folder)
             if code is not None or (launch.folder / runs.PID).exists():
@@ -200,31 +209,6 @@ class SubprocessBackend(Backend):
             if not left or runs.exit_code(run.folder) is not None:
                 return Adoption("ended", run.ref, await self._end(run))
         return Adoption("alive", run.ref)
-
-    def _find(self, launch: Launch, ref: RunRef | None) -> Run | None:
-        if ref is not None:
-            return Run.from_ref(ref)
-        noted = self._noted(launch) or self._starting(launch)
-        if noted is None:
-            return None
-        made = runs.load_groups(launch.folder)
-        carried = noted.mark or launch.mark
-        return Run(launch.marker, launch.folder, noted.pid, noted.start_time, noted.boot, made, mark=carried)
-
-    def _noted(self, launch: Launch) -> runs.Identity | None:
-        return runs.identity(launch.folder, (launch.mark, launch.marker))
-
-    def _starting(self, launch: Launch) -> runs.Identity | None:
-        """A wrapper that runs but has not written its pid file yet."""
-        end = time.monotonic() + _ENTER
-        while marked := self._table.fresh().marked.get(launch.mark):
-            if noted := self._noted(launch):
-                return noted
-            if time.monotonic() > end:
-                first = min(marked, key=lambda process: process.start_time)
-                return runs.Identity(self._boot_id(), *first.key, launch.mark)
-            time.sleep(0.005)
-        return self._noted(launch)
 
     # -- the end
 
@@ -274,7 +258,7 @@ class SubprocessBackend(Backend):
         """Remove groups and the stdin kept by the holder; what still runs is killed."""
         run = self._runs.pop(launch.marker, None)
         if run is None:
-            run = await self._thread(partial(self._find, launch, ref))
+            run = await self._thread(partial(self._finder.find, launch, ref))
         await self._inputs.drop(launch.marker, str(launch.folder))
         if run is None:
             await self._thread(partial(cgroups.remove, list(runs.load_groups(launch.folder).values())))
@@ -314,7 +298,7 @@ class SubprocessBackend(Backend):
         run = self._run(ref)
         if run.boot != self._boot_id():
             raise BackendError(f"{run.marker} has ended", _REBOOTED)
-        end = time.monotonic() + _ENTER
+        end = time.monotonic() + ENTER
         while not run.entered() and time.monotonic() < end:  # noqa: ASYNC110 - a file, a millisecond away
             await anyio.sleep(0.001)
         run.reap()
@@ -408,7 +392,7 @@ class SubprocessBackend(Backend):
     def _is_over(self, launch: Launch) -> bool:
         run = self._runs.get(launch.marker)
         if run is None:
-            noted = self._noted(launch)
+            noted = self._finder.noted(launch)
             if noted is None:  # never started, or its wrapper has yet to say who it is
                 return launch.mark not in self._table.fresh().marked
             if noted.boot != self._boot_id():
@@ -476,77 +460,6 @@ def _pids(known: Mapping[str, Run], scan: tree.Scan | None) -> dict[str, list[in
     return found
 
 
-def _apart(launch: Launch, groups: cgroups.Cgroups) -> bool:
-    """Whether a start takes more than making the process."""
-    return launch.spec.stdin or bool(launch.spec.nice and "cpus" not in groups.limits)
-
-
-def _begin(
-    launches: Sequence[Launch], groups: cgroups.Cgroups, boot: str, ends: Ends
-) -> list[Run | AgentTopError | OSError]:
-    """Start some runs, one after the other; what went wrong stands in the place of those that failed."""
-    begun: list[Run | AgentTopError | OSError] = []
-    checked: set[tuple[str, str | None, str]] = set()
-    for launch in launches:
-        try:
-            made = _prepare(launch, groups, checked)
-            try:
-                begun.append(_spawn(launch, made, groups, boot, ends))
-            except BaseException:
-                cgroups.remove(made.values())
-                raise
-        except (AgentTopError, OSError) as error:
-            begun.append(error)
-    return begun
-
-
-def _prepare(
-    launch: Launch, groups: cgroups.Cgroups, checked: set[tuple[str, str | None, str]] | None = None
-) -> dict[str, str]:
-    """Everything that can be refused before a process is made, then the groups.
-
-    Args:
-        checked: Programs that were found a moment ago: name, ``PATH`` and folder.
-    """
-    asked = (launch.command[0] if launch.command else "", launch.env.get("PATH"), launch.cwd)
-    if checked is None or asked not in checked:
-        program.check_folder(launch.cwd)
-        program.check_program(launch.command, launch.cwd, launch.env)
-        if checked is not None:
-            checked.add(asked)
-    if launch.spec.sandbox and shutil.which("bwrap") is None:
-        program.sandboxed(launch.command, launch.cwd, launch.folder)
-    made = groups.make(launch.marker, launch.spec.limits, launch.spec.nice)
-    if made:
-        runs.store_groups(launch.folder, made)
-    return made
-
-
-def _spawn(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: str, ends: Ends) -> Run:
-    limit = launch.spec.limits.memory
-    command = launch.command
-    if launch.spec.sandbox:
-        command = program.sandboxed(command, launch.cwd, launch.folder)
-    held = "memory" in made or "memory" in groups.v2_limits
-    pid = spawn.spawn(
-        launch.folder,
-        boot,
-        launch.cwd,
-        launch.env,
-        command,
-        groups=list(made.values()),
-        kib=0 if limit is None or held else max(1, limit >> 10),
-        stdin=launch.spec.stdin,
-    )
-    found = proc.stat(pid)
-    if found is None:
-        raise BackendError(f"cannot start {launch.command[0]}", "Its wrapper vanished")
-    # Our own child, and not reaped yet: the pid is its. Without a descriptor ``wait`` tries again.
-    with contextlib.suppress(OSError):
-        ends.add(found.key, os.pidfd_open(pid))
-    return Run(launch.marker, launch.folder, pid, found.start_time, boot, made, mark=launch.mark, ours=True)
-
-
 def _renice(run: Run, table: tree.Table, nice: int) -> None:
     if cgroups.renice(run.groups, nice):
         return
@@ -557,8 +470,3 @@ def _renice(run: Run, table: tree.Table, nice: int) -> None:
             return
         priority.renice(fresh, nice)
         done.update(process.key for process in fresh)
-
-
-def groups_of(folder: Path) -> dict[str, str]:
-    """The control groups of a run, as noted in its folder; for ``inspect`` and tests."""
-    return runs.load_groups(folder)

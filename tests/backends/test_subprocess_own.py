@@ -113,6 +113,18 @@ async def test_a_run_of_an_older_version_is_adopted_with_its_shorter_mark(tmp_pa
         await rig.finish()
 
 
+async def test_a_descendant_with_the_number_of_the_wrapper_is_not_the_wrapper(rig: SubprocessRig) -> None:
+    launch = rig.sh("echo on; sleep 600 & wait")
+    ref = await rig.start(launch)
+    await rig.said(launch, "on")
+    noted = runs.identity(launch.folder, (launch.mark,))
+    assert noted == (ref["boot"], ref["pid"], ref["start_time"], launch.mark)
+    child = next(one.pid for one in await rig.backend.processes(ref) if one.pid != ref["pid"])
+    assert proc.marker(child) == launch.mark
+    (launch.folder / runs.PID).write_text(f"{ref['boot']}\n{child}\n")
+    assert runs.identity(launch.folder, (launch.mark,)) == (ref["boot"], child, 0, "")
+
+
 @pytest.mark.parametrize("forged", ["start_time", "boot"])
 async def test_a_pid_that_is_somebody_elses_now_is_never_touched(rig: SubprocessRig, forged: str) -> None:
     launch = rig.launch(("true",))
