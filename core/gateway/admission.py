@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 LOOK = 15.0
 
 
+#: Seconds for which a person's no stands for the same agent's next calls, too.
+DENIED = 60.0
+
+
 @dataclass(slots=True, eq=False)
 class Asker:
     """A call that has not got through its budgets."""
@@ -84,6 +88,8 @@ class Admission:
         self._lines: dict[Place, dict[Asker, None]] = {}
         self._asking: dict[Place, dict[Asker, None]] = {}
         self._by_agent: dict[str, dict[Asker, None]] = {}
+        self._denied: dict[str, float] = {}
+        """Agents whose calls a person refused, until when (monotonic)."""
         self._timer = anyio.Event()
         self._moved = True
         """A limit was changed, or a window may have ended while there was no kernel."""
@@ -225,6 +231,8 @@ class Admission:
             self._jobs("kill", agent.id, f"budget {name}")
         if short.action in ("deny", "kill"):
             raise Refused("budget", words)
+        if self._denied.get(agent.id, 0.0) > self._clock.monotonic():
+            raise Refused("budget", f"a person refused this call: {words}")
         if asker.asking != short.place:
             self._leave_line(asker)
             self._leave_asking(asker)
@@ -361,6 +369,11 @@ class Admission:
             self._wake_first((name, agent if fleet.budgets[name].per_agent else ""))
 
     def _answered(self, event: ev.ApprovalAnswered) -> None:
+        if event.answer == "deny":
+            # Claude Code and Gemini CLI ask once more when they are refused in the middle of a stream.
+            now = self._clock.monotonic()
+            self._denied = {agent: until for agent, until in self._denied.items() if until > now}
+            self._denied[event.agent] = now + DENIED
         for asker in list(self._by_agent.get(event.agent, ())):
             if asker.approval == event.approval:
                 if event.answer == "deny":
