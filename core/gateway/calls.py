@@ -179,6 +179,7 @@ class CallDesk:
                 agent.spec.queue,
                 opened.tokens,
                 agent.spec.providers,
+                opened.asking.account,
             )
             provider = await self.lanes.enter(waiter, opened.holding.because)
             agent = self.gate.agent(started.agent)

@@ -46,6 +46,8 @@ class Asking(NamedTuple):
     """The most tokens it may produce, over all its choices; ``None`` where it does not say."""
     fingerprint: int | None = None
     """64-bit similarity hash of what it asks now: near-identical requests differ in few bits."""
+    account: str = ""
+    """Tells credentials that the client brings itself from others'; empty where it brings none that count."""
 
 
 RefusalKind = Literal["budget", "policy", "ended", "throttled", "key"]

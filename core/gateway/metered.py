@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import AgentTopError
+from . import accounts
 from .coding import accept_readable
 from .desk import Asking, Refused
 from .dial import Unreachable
@@ -65,7 +66,10 @@ class MeteredCall(Passage):
         self._ledger = ledger = Ledger(self._parts, route, provider, operation, facts)
         keep_alive = protocol.keep_alive(operation, facts, route.target) if facts.stream else ()
         self._patience = Patience(self._client, limits, keep_alive, ledger.asked_at)
-        asking = Asking(facts.body_bytes or len(body), facts.max_tokens, facts.fingerprint)
+        account = (
+            accounts.of(request.headers, route.target, protocol) if provider.auth == "passthrough" else ""
+        )
+        asking = Asking(facts.body_bytes or len(body), facts.max_tokens, facts.fingerprint, account)
         if await self._admitted(ledger, asking):
             await self._go(ledger, provider)
 

@@ -54,7 +54,8 @@ class Provider(BaseModel):
     """One ``[providers.NAME]`` table.
 
     ``auth = "inject"`` replaces the client's credentials by the provider key; ``"passthrough"``
-    keeps the client's own (a subscription login, say).
+    keeps the client's own (a subscription login, say). Then each account waits for its own limits, unless
+    ``limits`` or ``models`` say what all of them share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

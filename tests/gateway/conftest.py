@@ -217,6 +217,7 @@ class LedgerDesk:
         self.progress: list[CallProgressed] = []
         self.settled: list[CallSettled] = []
         self.asked: list[CallStarted] = []
+        self.askings: list[Asking] = []
         self.keys_awaited: list[str] = []
         self.hold: anyio.Event | None = None
         self.settle_hold: anyio.Event | None = None
@@ -251,6 +252,7 @@ class LedgerDesk:
 
     async def admit(self, started: CallStarted, asking: Asking) -> None:
         self.asked.append(started)
+        self.askings.append(asking)
         await self._note()
         if self.refusal is not None:
             raise self.refusal

@@ -353,3 +353,17 @@ async def test_a_request_that_is_not_metered_is_refused_by_the_desk_as_a_call_is
         assert b"may not use the provider anthropic" in answer
         assert bench.provider.seen == []
         assert bench.desk.unmetered == []
+
+
+async def test_clients_with_credentials_of_their_own_are_told_apart_without_keeping_them(
+    open_bench: Any, wire: Any
+) -> None:
+    async with open_bench(auth="passthrough") as bench:
+        for token in ("one", "two", "one"):
+            await ask(bench, headers=f"Authorization: Bearer {token}\r\n")
+        first, second, third = (asking.account for asking in bench.desk.askings)
+        assert first == third != second
+        assert "one" not in first
+    async with open_bench() as bench:
+        await ask(bench, headers="Authorization: Bearer one\r\n")
+        assert [asking.account for asking in bench.desk.askings] == [""]

@@ -26,12 +26,15 @@ MODELS = 64
 class Lane:
     """Decides; knows nothing of tasks. All its times are monotonic seconds."""
 
-    def __init__(self, provider: Provider, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, provider: Provider, clock: Clock, random: Random, breaker: Breaker | None = None
+    ) -> None:
         self.provider = provider
         self._clock = clock
         self._random = random
         self.queue: FairQueue[Ticket] = FairQueue()
-        self.breaker = Breaker()
+        self.breaker = breaker or Breaker()
+        """One for all accounts of a provider: it is down for everybody."""
         self.gate = Gate(provider.limits, clock, random, cold=True)
         self._patterns = {
             pattern: Gate(limits, clock, random)
@@ -101,6 +104,10 @@ class Lane:
     def takes(self, now: float) -> bool:
         """Whether a call that another provider cannot take has a future here."""
         return self.breaker.blocked_until(now) is None and self.gate.closed_until(now) is None
+
+    def used(self, now: float) -> bool:
+        """Whether anything would be forgotten with it."""
+        return bool(self.waiting or self.gate.running or self.gate.closed_until(now) is not None)
 
     # --- whose turn it is
 

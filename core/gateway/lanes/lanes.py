@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import anyio
 
 from ...api import ProviderInfo
 from ...clock import Clock
-from ..providers import Provider
+from ..providers import CallLimits, Provider
 from . import picture
 from .lane import Lane
 from .ticket import Ticket, Why
 from .waiter import Verdict, Waiter, Waits
+
+ACCOUNTS = 256
+"""Lanes of clients' own accounts at most; the rest share their provider's."""
 
 Moved = Callable[[str, Literal["closed", "open", "half-open"], str], None]
 """A breaker moved: the provider, its new state, and why."""
@@ -43,7 +46,10 @@ class Lanes:
         self._clock = clock
         self._moved = moved
         jitter = random.Random(seed)
+        self._jitter = jitter
         self._lanes = {name: Lane(provider, clock, jitter) for name, provider in providers.items()}
+        self._accounts: dict[tuple[str, str], Lane] = {}
+        """Of clients' own credentials: what one account has used up is not another's."""
         self._calls: dict[str, Ticket] = {}
         self._due: float | None = None
         """When ``run`` wakes by itself."""
@@ -83,7 +89,7 @@ class Lanes:
         if ticket is None:
             ticket = Ticket(
                 waiter.call, waiter.agent, waiter.queue, waiter.nice, max(0, waiter.tokens),
-                model=waiter.model, home=waiter.provider,
+                model=waiter.model, home=waiter.provider, account=waiter.account,
             )  # fmt: skip
             self._calls[waiter.call] = ticket
         elif ticket.lane is not None:
@@ -140,13 +146,42 @@ class Lanes:
 
     def renice(self, agent: str, nice: int) -> None:
         """An agent's nice changed: its waiting calls are weighted by the new one from now on."""
-        for lane in self._lanes.values():
+        for lane in self._all():
             lane.queue.renice(agent, nice)
         for ticket in self._calls.values():
             if ticket.agent == agent:
                 ticket.nice = nice
 
     # --- which lane
+
+    def _all(self) -> Iterator[Lane]:
+        yield from self._lanes.values()
+        yield from self._accounts.values()
+
+    def _of(self, provider: str) -> list[Lane]:
+        """The lanes of one provider, its common one first."""
+        return [
+            self._lanes[provider],
+            *(lane for (name, _), lane in self._accounts.items() if name == provider),
+        ]
+
+    def _home(self, ticket: Ticket, now: float) -> Lane:
+        """The lane of the account that it uses; limits from the configuration are one for all accounts."""
+        common = self._lanes[ticket.home]
+        provider = common.provider
+        if not ticket.account or provider.auth != "passthrough" or provider.models:
+            return common
+        if provider.limits != CallLimits():
+            return common
+        key = (ticket.home, ticket.account)
+        lane = self._accounts.get(key)
+        if lane is None:
+            if len(self._accounts) >= ACCOUNTS:  # clients make them up as they like
+                self._accounts = {key: lane for key, lane in self._accounts.items() if lane.used(now)}
+            if len(self._accounts) >= ACCOUNTS:
+                return common
+            lane = self._accounts[key] = Lane(provider, self._clock, self._jitter, common.breaker)
+        return lane
 
     def _put(self, ticket: Ticket, now: float) -> None:
         lane = self._route(ticket, now)
@@ -155,7 +190,7 @@ class Lanes:
 
     def _route(self, ticket: Ticket, now: float) -> Lane:
         """Its own provider's lane, or while that is broken the first of its fallbacks that takes the call."""
-        home = lane = self._lanes[ticket.home]
+        home = lane = self._home(ticket, now)
         seen = {home.name}
         while lane.breaker.blocked_until(now) is not None and lane.provider.fallback is not None:
             following = self._lanes.get(lane.provider.fallback)
@@ -168,20 +203,24 @@ class Lanes:
         return home
 
     def _broke(self, lane: Lane, now: float) -> None:
-        lane.gate.chill()
         self._moved(lane.name, "open", lane.breaker.why)
-        self._rearrange(lane.tickets(), now)
+        for one in self._of(lane.name):
+            one.gate.chill()
+            self._rearrange(one.tickets(), now)
 
     def _mended(self, lane: Lane, now: float) -> None:
         self._moved(lane.name, "closed", "")
         away = [
             ticket
             for other in self._lanes.values()
-            if other is not lane
+            if other.name != lane.name
             for ticket in other.tickets()
             if ticket.home == lane.name
         ]
         self._rearrange(away, now)
+        for one in self._of(lane.name):
+            if one is not lane:
+                self._pump(one, now)
 
     def _rearrange(self, tickets: list[Ticket], now: float) -> None:
         """Let waiting calls wait where they should now."""
@@ -214,7 +253,7 @@ class Lanes:
     def tick(self) -> float | None:
         """Do what is due; seconds until something is again, ``None`` if only an event can change things."""
         now = self._clock.monotonic()
-        dues = [self._turn(lane, now) for lane in self._lanes.values() if lane.waiting]
+        dues = [self._turn(lane, now) for lane in self._all() if lane.waiting]
         self._due = min((due for due in dues if due is not None), default=None)
         return max(0.0, self._due - now) if self._due is not None else None
 
@@ -230,21 +269,23 @@ class Lanes:
 
     def waiting(self) -> int:
         """How many calls wait for their turn."""
-        return sum(lane.waiting for lane in self._lanes.values())
+        return sum(lane.waiting for lane in self._all())
 
     def providers(self) -> list[ProviderInfo]:
         """Every provider as it stands; whether its key is there is not known here."""
-        return [picture.info(lane, self._clock) for lane in self._lanes.values()]
+        return [picture.together(self._of(name), self._clock) for name in self._lanes]
 
     def limit(self, provider: str) -> float | None:
         """Tokens a minute this provider takes, configured or learned; ``None`` where that is not known."""
-        lane = self._lanes.get(provider)
-        return picture.tokens_a_minute(lane) if lane is not None else None
+        if provider not in self._lanes:
+            return None
+        known = [limit for lane in self._of(provider) if (limit := picture.tokens_a_minute(lane)) is not None]
+        return sum(known) if known else None
 
     def demand(self) -> float | None:
         """What runs and waits over what may go: 1.0 is as much as the tightest limit bears in a minute.
 
         ``None`` where no limit is known.
         """
-        loads = [load for lane in self._lanes.values() if (load := picture.load(lane)) is not None]
+        loads = [load for lane in self._all() if (load := picture.load(lane)) is not None]
         return max(loads, default=None)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...api import LimitInfo, ProviderInfo
 from ...clock import Clock
 from .gate import Gate
 from .lane import Lane
+
+
+def together(lanes: Sequence[Lane], clock: Clock) -> ProviderInfo:
+    """One provider with the accounts of its clients: sums, and the limits of the one that is used most."""
+    common, *own = lanes
+    if not own:
+        return info(common, clock)
+    now = clock.monotonic()
+    busiest = max(lanes, key=lambda lane: (lane.gate.running + lane.waiting, lane.rates.calls(now)))
+    return info(busiest, clock).model_copy(
+        update={
+            "running": sum(lane.gate.running for lane in lanes),
+            "waiting": sum(lane.waiting for lane in lanes),
+            "calls_minute": sum(lane.rates.calls(now) for lane in lanes),
+            "errors_minute": sum(lane.rates.failures(now) for lane in lanes),
+        }
+    )
 
 
 def info(lane: Lane, clock: Clock) -> ProviderInfo:

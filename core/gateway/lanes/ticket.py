@@ -34,6 +34,8 @@ class Ticket(Place):
     model: str | None = None
     home: str = ""
     """The provider it asked for."""
+    account: str = ""
+    """Whose credentials it brings; empty where the provider key is the kernel's."""
     may_use: Collection[str] | None = None
     """Providers; ``None`` is all."""
     lane: Lane | None = None

@@ -18,7 +18,8 @@ Waits = Callable[[Waiting, str], None]
 class Waiter(NamedTuple):
     """One call. ``tokens`` is an estimate of its input and output together.
 
-    ``may_use`` are the providers its agent may use, fallbacks among them; ``None`` is all.
+    ``may_use`` are the providers its agent may use, fallbacks among them; ``None`` is all. ``account`` tells
+    the client's own credentials from others', where it brings them.
     """
 
     call: str
@@ -29,3 +30,4 @@ class Waiter(NamedTuple):
     queue: Queue
     tokens: int
     may_use: Collection[str] | None = None
+    account: str = ""
