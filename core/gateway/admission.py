@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 LOOK = 15.0
 
 
-#: Seconds for which a person's no stands for the same agent's next calls, too.
+#: Seconds for which a person's no about a budget stands for the same agent's next calls, too.
 DENIED = 60.0
 
 
@@ -88,8 +88,8 @@ class Admission:
         self._lines: dict[Place, dict[Asker, None]] = {}
         self._asking: dict[Place, dict[Asker, None]] = {}
         self._by_agent: dict[str, dict[Asker, None]] = {}
-        self._denied: dict[str, float] = {}
-        """Agents whose calls a person refused, until when (monotonic)."""
+        self._denied: dict[tuple[str, str], float] = {}
+        """Agents and budgets about which a person said no, until when (monotonic)."""
         self._timer = anyio.Event()
         self._moved = True
         """A limit was changed, or a window may have ended while there was no kernel."""
@@ -214,9 +214,12 @@ class Admission:
         started, name = asker.started, short.place[0]
         state = self._books.pending.budgets[name]
         words = in_words(short, asker.need, state, started.model)
+        asking = short.action in ("ask", "freeze")
+        if asking and self._denied.get((agent.id, name), 0.0) > self._clock.monotonic():
+            raise Refused("budget", f"a person refused this call: {words}")
         asked = open_question(self._books.pending, agent, "budget", name)
         # A client that comes again and again while a person is asked is one breach.
-        if name not in asker.breached and (asked is None or short.action in ("deny", "kill")):
+        if name not in asker.breached and (asked is None or not asking):
             asker.breached.add(name)
             self._say(
                 ev.BudgetBreached(
@@ -229,10 +232,8 @@ class Admission:
             )
         if short.action == "kill":
             self._jobs("kill", agent.id, f"budget {name}")
-        if short.action in ("deny", "kill"):
+        if not asking:
             raise Refused("budget", words)
-        if self._denied.get(agent.id, 0.0) > self._clock.monotonic():
-            raise Refused("budget", f"a person refused this call: {words}")
         if asker.asking != short.place:
             self._leave_line(asker)
             self._leave_asking(asker)
@@ -369,18 +370,21 @@ class Admission:
             self._wake_first((name, agent if fleet.budgets[name].per_agent else ""))
 
     def _answered(self, event: ev.ApprovalAnswered) -> None:
-        if event.answer == "deny":
-            # Claude Code and Gemini CLI ask once more when they are refused in the middle of a stream.
-            now = self._clock.monotonic()
-            self._denied = {agent: until for agent, until in self._denied.items() if until > now}
-            self._denied[event.agent] = now + DENIED
         for asker in list(self._by_agent.get(event.agent, ())):
             if asker.approval == event.approval:
                 if event.answer == "deny":
+                    self._note_denied(asker)
                     asker.refused = Refused("budget", f"a person refused this call: {asker.holding.detail}")
                 elif event.answer == "kill":
                     asker.refused = Refused("ended", "a person ended this agent")
                 asker.woken.set()
+
+    def _note_denied(self, asker: Asker) -> None:
+        """Claude Code and Gemini CLI ask once more when they are refused in the middle of a stream."""
+        if asker.asking is not None:
+            now = self._clock.monotonic()
+            self._denied = {key: until for key, until in self._denied.items() if until > now}
+            self._denied[asker.started.agent, asker.asking[0]] = now + DENIED
 
     # --- time ------------------------------------------------------------------------------------
 

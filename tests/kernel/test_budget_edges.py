@@ -13,6 +13,7 @@ from tests.support.desk import DeskRig, desk_rig
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.budget.prices import OwnPrice, Prices
 from agenttop.core.budget.worst import WorstCase
+from agenttop.core.gateway.desk import Refused
 from agenttop.core.gateway.providers import Provider
 from agenttop.core.journal import events as ev
 
@@ -130,3 +131,49 @@ async def test_the_last_call_of_a_removed_agent_leaves_no_account_of_it(rig: Des
     await rig.books.commit(ev.RunExited(agent="a", run=1, cause="killed"), ev.AgentRemoved(agent="a"))
     await rig.settle(call, ev.Usage(input=1_000, output=1_000))
     assert "a" not in rig.books.pending.budgets["cap"].accounts
+
+
+async def test_a_no_about_one_budget_or_a_runaway_is_none_about_another_budget(rig: DeskRig) -> None:
+    await rig.agents("a")
+    await rig.budget(name="first", usd=Decimal("0.005"))
+    refused: list[str] = []
+
+    async def one() -> None:
+        try:
+            await rig.admit("a")
+        except Refused as error:
+            refused.append(error.message)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        await until(lambda: rig.books.pending.approvals, "a question")
+        [question] = rig.books.pending.approvals
+        await rig.books.commit(ev.ApprovalAnswered(agent="a", approval=question, answer="deny"))
+    await rig.budget(name="first", usd=Decimal(1))
+    await rig.budget(name="second", usd=Decimal("0.005"))
+    asked = ev.ApprovalRequested(agent="a", approval="q1", call="c", about="runaway", question="?")
+    await rig.books.commit(asked, ev.ApprovalAnswered(agent="a", approval="q1", answer="deny"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        await until(lambda: rig.books.pending.approvals, "a question about the second budget")
+        tasks.cancel_scope.cancel()
+    assert len(refused) == 1
+
+
+async def test_a_client_that_comes_again_after_a_no_is_not_a_new_breach(rig: DeskRig) -> None:
+    await rig.agents("a")
+    await rig.budget(usd=Decimal("0.005"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_refused, rig)
+        await until(lambda: rig.books.pending.approvals, "a question")
+        [question] = rig.books.pending.approvals
+        await rig.books.commit(ev.ApprovalAnswered(agent="a", approval=question, answer="deny"))
+    for _ in range(3):
+        await _refused(rig)
+    records = await rig.books.journal.read(0, 1_000, kinds=["BudgetBreached"])
+    assert len(records) == 1
+
+
+async def _refused(rig: DeskRig) -> None:
+    with pytest.raises(Refused, match="a person refused"):
+        await rig.admit("a")
