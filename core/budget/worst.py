@@ -1,7 +1,8 @@
 """The worst case of a call: what is reserved before it is forwarded.
 
 Input is bounded by the length of the body: one token a byte before anything is known of an agent's
-requests to a model, then the densest of its last ones and a tenth more. Output is bounded by what the
+requests to a model, then the densest of its last ones and a tenth more; by the model's context where the
+provider adds what it has stored. Output is bounded by what the
 request allows, else by what the model can. Both are taken at the dearest price that may apply: writing
 to a cache where that is priced, and the tier of a full context.
 """
@@ -81,17 +82,21 @@ class WorstCase:
         body_bytes: int,
         output: int | None,
         may_use: Collection[str] | None = None,
+        *,
+        stored_input: bool = False,
     ) -> Need:
         """The worst case of a call, wherever it may end up; await ``ready`` once before.
 
         Args:
             may_use: Names of the providers its agent may fall back to; ``None`` is all.
+            stored_input: Its body does not bound its input, which is then the model's whole context.
         """
-        need = self._at(agent, provider, model, body_bytes, output)
+        size = None if stored_input else body_bytes
+        need = self._at(agent, provider, model, size, output)
         if need.usd is None:
             return need
         for name in self._fallbacks(provider, may_use):
-            other = self._at(agent, name, model, body_bytes, output)
+            other = self._at(agent, name, model, size, output)
             need = Need(max(need.usd or 0, other.usd or 0), max(need.tokens, other.tokens))
         return need
 
@@ -104,9 +109,14 @@ class WorstCase:
                 yield name
             found = self._providers.get(name)
 
-    def _at(self, agent: str, provider: str, model: str | None, body_bytes: int, output: int | None) -> Need:
+    def _at(
+        self, agent: str, provider: str, model: str | None, body_bytes: int | None, output: int | None
+    ) -> Need:
         rates = self.rates(provider, model)
-        tokens = math.ceil(round(body_bytes * self._dense(agent, model), 6))
+        if body_bytes is None:
+            tokens = rates.context or _LARGE_CONTEXT
+        else:
+            tokens = math.ceil(round(body_bytes * self._dense(agent, model), 6))
         if rates.context is not None:
             tokens = min(tokens, rates.context)
         replied = rates.max_output if output is None else max(0, output)

@@ -145,6 +145,7 @@ class CallDesk:
             asking.body_bytes,
             asking.max_output,
             agent.spec.providers,
+            stored_input=asking.stored_input,
         )
         tokens = self.worst.usual(started.agent, started.model, asking.body_bytes)
         # Known before it is written down: what is in the books and not known here was lost (_settle_lost).
@@ -320,7 +321,8 @@ class CallDesk:
         self.lanes.leave(event.call, event.usage.total or None)
         if opened is not None and event.outcome == "ok":
             self.suspicion.answered(event.agent, opened.asking.fingerprint)
-        if opened is not None and event.exact and event.outcome == "ok":
+        learns = event.exact and event.outcome == "ok"
+        if opened is not None and learns and not opened.asking.stored_input:
             self.worst.learned(event.agent, opened.started.model, opened.asking.body_bytes, event.usage)
         try:
             await self._books.record(event)

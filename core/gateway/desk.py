@@ -48,6 +48,8 @@ class Asking(NamedTuple):
     """64-bit similarity hash of what it asks now: near-identical requests differ in few bits."""
     account: str = ""
     """Tells credentials that the client brings itself from others'; empty where it brings none that count."""
+    stored_input: bool = False
+    """Its body does not bound its input: the provider adds what it has stored."""
 
 
 RefusalKind = Literal["budget", "policy", "ended", "throttled", "key"]

@@ -69,7 +69,8 @@ class MeteredCall(Passage):
         account = (
             accounts.of(request.headers, route.target, protocol) if provider.auth == "passthrough" else ""
         )
-        asking = Asking(facts.body_bytes or len(body), facts.max_tokens, facts.fingerprint, account)
+        size = facts.body_bytes or len(body)
+        asking = Asking(size, facts.max_tokens, facts.fingerprint, account, facts.stored_input)
         if await self._admitted(ledger, asking):
             await self._go(ledger, provider)
 

@@ -452,3 +452,20 @@ def test_an_error_in_a_stream_is_one_that_our_own_reader_takes_for_a_failure(
     made.feed(event)
     assert made.failed
     assert "agenttop: no" in made.error
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "stored"),
+    [
+        ("responses", {"input": "go on", "previous_response_id": "resp_1"}, True),
+        ("responses", {"input": "go on", "previous_response_id": None}, False),
+        ("responses", {"input": "go on", "conversation": {"id": "conv_1"}}, True),
+        ("responses", {"prompt": {"id": "pmpt_1"}}, True),
+        ("completions", {"prompt": "text"}, False),
+        ("responses", {"input": "the conversation"}, False),
+    ],
+)
+def test_a_request_that_goes_on_with_what_is_stored_says_that_its_body_does_not_bound_it(
+    operation: str, body: dict[str, Any], stored: bool
+) -> None:
+    assert OpenAI().read_request(operation, [], json.dumps(body).encode()).stored_input is stored

@@ -89,3 +89,8 @@ def test_families_know_their_longest_reply_and_strangers_are_bounded() -> None:
     assert max_output("gpt-4o-mini", None) == 16_384
     assert max_output("strange", 32_000) == 32_000
     assert max_output(None, None) == 128_000
+
+
+def test_input_that_the_provider_has_stored_is_bounded_by_the_models_context(worst: WorstCase) -> None:
+    assert worst.of("a", "anthropic", "plain", 100, 0, stored_input=True).tokens == 10_000
+    assert worst.of("a", "anthropic", "cached", 100, 0, stored_input=True).tokens == 1_000_000

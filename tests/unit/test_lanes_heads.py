@@ -143,3 +143,11 @@ def test_a_limit_of_a_day_is_not_taken_for_one_of_a_minute() -> None:
     learned.observe(14_400.0, 0.0, 86_400.0, 0, 0.0)
     assert learned.limit == pytest.approx(10.0)
     assert learned.wait(0.0) == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_no_wait_is_believed_beyond_the_longest_window(rejected: bool) -> None:
+    head = {b"retry-after-ms": b"999999999999999"}
+    if rejected:
+        head[b"anthropic-ratelimit-unified-status"] = b"rejected"
+    assert heads.retry_after(head, WALL) == heads.LONGEST

@@ -84,12 +84,12 @@ def retry_after(head: Head, wall: float) -> float | None:
     before a used-up window that it names is there again.
     """
     told = number(head.get(b"retry-after-ms"))
-    wait = told / 1000.0 if told is not None else seconds(head.get(b"retry-after"), head, wall)
+    wait = min(told / 1000.0, LONGEST) if told is not None else seconds(head.get(b"retry-after"), head, wall)
     if head.get(_UNIFIED + b"status") == b"rejected":
         window = seconds(head.get(_UNIFIED + b"reset"), head, wall)
         return max(wait or 0.0, window) if window is not None else wait
     if wait is not None:
-        return min(wait, LONGEST)
+        return wait
     gone = [told.reset for told in limits(head, wall) if told.left < 1 and told.reset is not None]
     return max(gone, default=None)
 

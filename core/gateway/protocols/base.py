@@ -35,6 +35,9 @@ class RequestFacts:
     """Where the request itself changes the model's usual limit."""
     client: dict[str, str] = field(default_factory=dict)
     body_bytes: int = 0
+    stored_input: bool = False
+    """It goes on with what the provider has stored (a response, a conversation, a cached prompt): its body
+    bounds its input no more."""
     fingerprint: int | None = None
     body: bytes | None = None
     """The body to send instead of the client's own (usage asked for, say), in the clear: it goes without

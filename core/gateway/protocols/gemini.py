@@ -74,6 +74,7 @@ class Gemini(WireProtocol):
             main_loop=generates and bool(not from_cli or request.body.get("tools")),
             input_tokens=asked.input_tokens(request.data),
             body_bytes=request.size,
+            stored_input=any(request.body.get(name) for name in ("cachedContent", "cached_content")),
             fingerprint=fingerprint(model, _messages(request.body)),
         )
 

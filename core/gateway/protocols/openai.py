@@ -80,6 +80,7 @@ class OpenAI(WireProtocol):
             input_tokens=asked.input_tokens(data),
             client=client,
             body_bytes=size,
+            stored_input=operation in _RESPONSES and any(request.get(name) for name in _STORED),
             fingerprint=fingerprint(model, _newest(request)),
             body=changed,
             strip_usage=changed is not None,
@@ -189,6 +190,10 @@ def _client(headers: Sequence[Header]) -> tuple[dict[str, str], bool]:
 
 def _printable(value: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in value.decode("latin-1")[:200])
+
+
+_STORED = ("previous_response_id", "conversation", "prompt")
+"""Members of a request for a response that put into it what the provider has stored."""
 
 
 def _most(operation: str, request: dict[str, Any]) -> int | None:
