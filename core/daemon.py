@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import detach
+from . import detach, pace
 from .errors import AgentTopError
 from .paths import Paths
 
@@ -86,8 +86,7 @@ def _serve(paths: Paths, config: Config, report: int | None, stayed: list[str]) 
     logger = logging.getLogger(__name__)
 
     def ready(kernel: Kernel) -> None:
-        gc.freeze()
-        gc.enable()
+        pace.steady()
         _report(report, "ready")
         logger.info(
             "kernel %d answers at %s, gateway on port %d", os.getpid(), paths.socket, kernel.doors.port

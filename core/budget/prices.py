@@ -107,11 +107,15 @@ class Prices:
     def __init__(self, own: Mapping[str, OwnPrice] | None = None) -> None:
         self._own = sorted((own or {}).items(), key=lambda item: -len(item[0]))
         self._matched: dict[tuple[str, str], OwnPrice | None] = {}
+        self._reading = anyio.Lock()
 
     async def ready(self) -> None:
         """Return when the price lists are loaded, without having blocked the event loop for it."""
-        if _snapshot is None:
-            await anyio.to_thread.run_sync(warm)
+        while _snapshot is None:
+            # One thread for all who wait: each would keep its own memory for as long as the kernel lives.
+            async with self._reading:
+                if _snapshot is None:
+                    await anyio.to_thread.run_sync(warm)
 
     def own(self, provider: Priced | str | None, model: str | None) -> OwnPrice | None:
         """What the configuration says of a model, if anything."""

@@ -61,25 +61,30 @@ class Exchange:
         if self._passage is not None:
             self._passage.tick(now, frozen)
 
-    async def run(self) -> None:
-        """From the request to the end of its answer. Never raises, except when cancelled."""
-        # Not made in __init__: that runs in a protocol's callback, outside of any task.
-        with anyio.CancelScope() as self._scope:
-            if self._stopped is not None:
-                self._scope.cancel()
-            try:
-                await self._serve()
-            except Answer as answer:
-                self._answer(answer)
-            except ClientGone:
-                pass
-            except AgentTopError as error:
-                log.warning("a request was not served: %s", error)
-                self._answer(Answer(error.status, str(error), None, retry=error.status == 503))
-            except Exception:
-                log.exception("a request failed inside the gateway")
-        if not self._client.gone and self._client.busy_with(self):
-            self._client.cut()
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """From the request to the end of its answer. Never raises, except when cancelled.
+
+        Args:
+            scope: The task's own; giving the request up cancels it.
+        """
+        self._scope = scope
+        if self._stopped is not None:
+            scope.cancel()
+        try:
+            await self._serve()
+        except Answer as answer:
+            self._answer(answer)
+        except ClientGone:
+            pass
+        except AgentTopError as error:
+            log.warning("a request was not served: %s", error)
+            self._answer(Answer(error.status, str(error), None, retry=error.status == 503))
+        except Exception:
+            log.exception("a request failed inside the gateway")
+        finally:
+            self._scope = None
+            if not self._client.gone and self._client.busy_with(self):
+                self._client.cut()
 
     # --- inside
 

@@ -204,13 +204,16 @@ class Gateway:
     async def _work(self, arrived: asyncio.Queue[Exchange]) -> None:
         """Run exchanges one after the other: a new task for each would cost more than the metering."""
         while self._free <= _SPARE_WORKERS:
-            exchange = await arrived.get()
-            self._free -= 1
-            try:
-                await exchange.run()
-            finally:
-                self._ended(exchange)
-            self._free += 1
+            # One scope for many, too: only the exchange that runs in it may cancel it.
+            with anyio.CancelScope() as scope:
+                while self._free <= _SPARE_WORKERS and not scope.cancel_called:
+                    exchange = await arrived.get()
+                    self._free -= 1
+                    try:
+                        await exchange.run(scope)
+                    finally:
+                        self._ended(exchange)
+                        self._free += 1
         self._free -= 1
 
     def _ended(self, exchange: Exchange) -> None:

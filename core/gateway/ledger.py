@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 from typing import Literal
 
 import anyio
@@ -18,6 +18,9 @@ from .routes import Route
 from .tap import Tap
 
 log = logging.getLogger("agenttop.gateway")
+#: Of calls: unique and no more. Each kernel seeds its own from the system; asking that for every call costs
+#: a system call.
+_ids = random.Random()
 Outcome = Literal["ok", "error", "client_cut", "upstream_cut", "unreachable", "crash", "refused"]
 
 
@@ -43,7 +46,7 @@ class Ledger:
         self.started = CallStarted(
             agent=route.caller.agent,
             run=route.caller.run,
-            call=secrets.token_hex(8),
+            call=f"{_ids.getrandbits(64):016x}",
             provider=provider.name,
             protocol=self.protocol.name,
             operation=operation,

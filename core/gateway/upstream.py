@@ -19,6 +19,10 @@ _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n").match
 """The size line of a chunk without extensions, as all known providers send them."""
 
 
+#: By the length of a piece: the size line it begins with if it is a single chunk in the plainest form.
+_SIZES = {len(b"%x" % size) + size + 4: b"%x\r\n" % size for size in range(1, 2_048)}
+
+
 class AnswerSink(Protocol):
     """Where an answer goes as it arrives. Called on the loop, never after ``answer_lost``."""
 
@@ -151,8 +155,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._drop()  # nobody asked: not to be trusted for another call
             return
         if self._between and self._sink is not None:
-            # The usual piece of a stream is whole chunks. The parser need not see them: it stands between
-            # two chunks before and after.
+            # The usual piece of a stream is one chunk, or some. The parser need not see them: it stands
+            # between two chunks before and after.
+            size = _SIZES.get(len(data))
+            if size is not None and data.startswith(size) and data.endswith(b"\r\n"):
+                self._sink.answer_chunks(data, data[len(size) : -2])
+                return
             content = _content(data)
             if content is not None:
                 self._sink.answer_chunks(data, content)

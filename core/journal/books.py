@@ -52,7 +52,8 @@ class Books:
         self._posted: deque[Ticket] = deque()
         self._healthy = anyio.Event()
         self._healthy.set()
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
+        """Set at the next commit, if somebody waits for that."""
         self._checkpoint = 0
         journal.on_commit(self._committed)
 
@@ -187,11 +188,14 @@ class Books:
             self._posted.popleft()
         for listener in tuple(self._listeners):
             listener(batch)
-        self._news.set()
-        self._news = anyio.Event()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     async def next_commit(self) -> None:
         """Return after the next group commit."""
+        if self._news is None:
+            self._news = anyio.Event()
         await self._news.wait()
 
     async def checkpoint(self, *, force: bool = False) -> None:

@@ -41,9 +41,12 @@ class Ticket:
     ``records`` are the rows as they will be stored. Cancelling an ``await`` takes nothing back.
     """
 
-    __slots__ = ("_error", "_waiting", "done", "events", "records")
+    __slots__ = ("_error", "_loop", "_waiting", "done", "events", "records")
 
-    def __init__(self, records: list[Record], events: Sequence[Event]) -> None:
+    def __init__(
+        self, records: list[Record], events: Sequence[Event], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._loop = loop
         self.records = records
         self.events = events
         self.done = False
@@ -57,7 +60,7 @@ class Ticket:
             JournalUnavailable: They were not acknowledged by the disk.
         """
         if not self.done:
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = self._loop.create_future()
             self._waiting = [*(self._waiting or ()), waiter]
             yield from waiter
         if self._error is not None:
@@ -176,7 +179,7 @@ class Journal:
             previous = link(previous, seq, ts, kind, agent, body)
             records.append(_tuple(Record, (seq, ts, kind, agent, body, previous)))
             stored.append(event)
-        ticket = Ticket(records, stored)
+        ticket = Ticket(records, stored, self._writer.loop)
         if not records:
             ticket.settle()
             return ticket

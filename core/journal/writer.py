@@ -67,7 +67,7 @@ class Writer:
     def __init__(self, path: Path, listener: Listener) -> None:
         self._path = path
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="journal-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
@@ -92,7 +92,7 @@ class Writer:
         """
         if self._stopped or not self._thread.is_alive():
             raise JournalUnavailable(f"the journal {self._path} is not being written", "Its writer has ended")
-        done: asyncio.Future[Any] = self._loop.create_future()
+        done: asyncio.Future[Any] = self.loop.create_future()
         self._queue.put(_Job(job, done))
         return await done
 
@@ -256,10 +256,10 @@ class Writer:
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
         try:
-            self._loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
             # The loop was closed without closing the journal: nobody is left to be told.
-            if not self._loop.is_closed():
+            if not self.loop.is_closed():
                 raise
 
 

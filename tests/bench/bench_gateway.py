@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import random
@@ -35,6 +34,7 @@ from typing import Literal, NamedTuple
 
 import uvloop
 
+from agenttop.core import pace
 from agenttop.core.gateway.desk import Asking, Caller, Desk
 from agenttop.core.gateway.gateway import Gateway
 from agenttop.core.gateway.identity import Identity
@@ -204,7 +204,7 @@ async def serve_gateway(listener: socket.socket, upstream: int, folder: str | No
             desk = await stack.enter_async_context(kernel_desk(folder, identity, keys, provider))
         gateway = await stack.enter_async_context(Gateway(desk, {"anthropic": provider}, keys).running())
         await gateway.serve(listener, "bench")
-        gc.freeze()  # as the kernel does it
+        pace.steady()  # as the kernel does it
         await asyncio.get_running_loop().create_future()
 
 

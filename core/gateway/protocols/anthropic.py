@@ -42,7 +42,9 @@ _START = (
     b'"usage":{"input_tokens":0,"output_tokens":0}}}\n\n'
 )
 _DELTA = b"event: content_block_delta"
-_DELTA_TEXTS = (b'"text":"', b'"thinking":"', b'"partial_json":"')
+_TEXT = b'"text":"'
+_TEXT_FROM = len(_DELTA)
+_DELTA_TEXTS = (_TEXT, b'"thinking":"', b'"partial_json":"')
 _LONG_CONTEXT = b"context-1m-"
 _CLIENT_HEADERS = {
     b"x-claude-code-session-id": "session",
@@ -124,7 +126,12 @@ class StreamReader(AnswerReader):
             return None
         # Most pieces are one whole delta: that is seen without cutting and copying it.
         if data.startswith(_DELTA) and data.find(b"\n\n") == len(data) - 2 and self._events.empty:
-            self._count(data)
+            at = data.find(_TEXT, _TEXT_FROM)
+            if at < 0:
+                self._count(data)
+            else:
+                self.answered = True
+                self._text_bytes += max(0, data.rfind(b'"') - at - len(_TEXT))
             return None
         for event in self._events.feed(data):
             if event.startswith(_DELTA):
