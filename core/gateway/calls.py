@@ -16,7 +16,7 @@ from ..budget.state import Approval
 from ..budget.verdict import Unpriced
 from ..budget.worst import WorstCase
 from ..clock import Clock
-from ..errors import JournalUnavailable
+from ..errors import ConfigError, JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
 from ..journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
@@ -83,6 +83,7 @@ class CallDesk:
         self._books = books
         self._identity = identity
         self._keys = keys
+        self._providers = providers or {}
         self._prices = prices
         self._clock = clock
         self._open: dict[str, _Open] = {}
@@ -319,6 +320,9 @@ class CallDesk:
         """Durable on return, however long the disk takes."""
         opened = self._open.get(event.call)
         self.lanes.leave(event.call, event.usage.total or None)
+        if event.error and (key := self._key(event.provider)) and key in event.error:
+            # Some providers say which key it was that they did not like.
+            event = event.model_copy(update={"error": event.error.replace(key, "[key]")})
         if opened is not None and event.outcome == "ok":
             self.suspicion.answered(event.agent, opened.asking.fingerprint)
         learns = event.exact and event.outcome == "ok"
@@ -330,6 +334,13 @@ class CallDesk:
             self._open.pop(event.call, None)
         for warned in soft.passed(self._books.pending, event.agent, self.admission.now):
             self._note(warned)
+
+    def _key(self, provider: str) -> str | None:
+        known = self._providers.get(provider)
+        try:
+            return self._keys.get(known) if known is not None else None
+        except ConfigError:  # its file cannot be used any more
+            return None
 
     async def _settle_lost(self) -> None:
         """Calls whose start is in the journal although its commit seemed to fail were never forwarded."""

@@ -455,3 +455,16 @@ async def test_what_is_not_metered_follows_the_policy_and_waits_while_the_fleet_
         await rig.books.commit(ev.FleetUnhalted())
         with anyio.fail_after(5):
             await passed.wait()
+
+
+async def test_a_provider_that_repeats_the_key_in_its_error_does_not_bring_it_into_the_journal(
+    rig: DeskRig,
+) -> None:
+    await rig.agents("a")
+    rig.desk._keys.supply("ANTHROPIC_API_KEY", "sk-live-0123456789")
+    call = await rig.admit("a")
+    said = "invalid x-api-key: sk-live-0123456789 is unknown"
+    await rig.settle(call, ev.Usage(), outcome="error", status=401, error=said)
+    [record] = await rig.books.journal.read(0, 1_000, kinds=["CallSettled"])
+    assert b"sk-live" not in record.body
+    assert b"invalid x-api-key: [key] is unknown" in record.body
