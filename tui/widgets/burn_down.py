@@ -202,8 +202,7 @@ def _words(info: BudgetInfo, of: Amounts, over: Span, now: float) -> list[Row]:
     else:
         found.append([("not used up at this pace" if of.burn else "nothing is spent now", "muted")])
     since = info.window_start if info.window_start is not None else over.start
-    if of.spent > 0 and now - since > 60:
-        mean = of.spent / (now - since)
+    if now - since > 60 and (mean := of.spent / (now - since)) > 0:
         step = mean * (HOUR if of.usd else 60)
         found += [[], [(f"at {of.say(step)}/{per}, the mean", "muted")]]
         found.append([(f"since {clock(since)[:5]}: {_until(of.left / mean, info, now)}", "muted")])
