@@ -5,13 +5,17 @@ other way to close it on purpose. So every connection's descriptor is also left 
 the kernel is killed the connection stays, and the next kernel attaches a second one. Closing is said
 on the current connection by shutting its writing side.
 
-One limit: what a program had not read when the kernel was killed still waits in the old connection, and
-may then come after what the next kernel writes.
+A write returns when dockerd has read all of it: what still waited in the connection of a kernel that left
+would come after what the next kernel writes, or be lost when that closes the stdin. One limit: of what
+dockerd has read and the program has not (32 kB at most, and a pipe), the same is true.
 """
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
+import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 _COUNT = "stdin.attached"
 _CLOSED = "stdin.closed"
+#: Seconds between two looks at what dockerd has not read yet; a socket has no event for that.
+_LOOK = (0.001, 0.05)
 
 
 class Stdin:
@@ -60,6 +66,7 @@ class Stdin:
             _transport(stream)
             try:
                 await stream.write_in(data)
+                await _read_by_dockerd(stream)
             except (OSError, RuntimeError, AssertionError) as error:
                 raise BackendError("cannot write to stdin", "The program no longer reads it") from error
 
@@ -100,6 +107,18 @@ def _transport(stream: Stream) -> asyncio.Transport:
     if transport is None or transport.is_closing():
         raise BackendError("cannot write to stdin", "The program has ended or no longer reads it")
     return transport
+
+
+async def _read_by_dockerd(stream: Stream) -> None:
+    pause, longest = _LOOK
+    left = array.array("i", [1])
+    while True:
+        # Asked anew each time: once the connection is gone its number may be somebody else's.
+        fcntl.ioctl(_transport(stream).get_extra_info("socket").fileno(), termios.TIOCOUTQ, left)
+        if not left[0]:
+            return
+        await anyio.sleep(pause)
+        pause = min(pause * 2, longest)
 
 
 def _count(folder: Path) -> int:

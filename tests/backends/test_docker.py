@@ -269,7 +269,7 @@ async def test_output_across_kernel_restarts_has_no_loss_and_no_repeat(docker_ri
 
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
 async def test_streams_and_stdin_survive_a_restart_on_the_kernels_own_loop(docker_rig: Rig) -> None:  # noqa: F811
-    launch = docker_rig.launch("sh", "-c", "printf 'name? '; cat", stdin=True)
+    launch = docker_rig.launch("sh", "-c", "printf 'name? '; sleep 1; cat", stdin=True)
     ref = await docker_rig.backend.start(launch)
     await docker_rig.until_output(launch, "name? ")
     await docker_rig.backend.write(ref, b"x" * 300_000 + b"\n")
