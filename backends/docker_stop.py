@@ -116,7 +116,7 @@ class Stop:
 
     async def _verify(self) -> tuple[int, ...]:
         gone = await self._gone(_PATIENCE)
-        survivors = sorted({one.pid for one in self._seen if alive(one)} | set(self._members()))
+        survivors = self._left()
         if self._group is not None:
             # The lists of a group do not show zombies: those seen are looked for one by one.
             zombies = sum(zombie(one) for one in self._seen)
@@ -155,9 +155,9 @@ class Stop:
         """Whether the container ended within so many seconds."""
         if self._group is not None:
             with anyio.move_on_after(seconds):
-                while await anyio.to_thread.run_sync(self._members):  # noqa: ASYNC110 - v1 tells no event
+                while await anyio.to_thread.run_sync(self._left):  # noqa: ASYNC110 - v1 tells no event
                     await anyio.sleep(_POLL)
-            return not self._members()
+            return not self._left()
         with anyio.move_on_after(max(seconds, 1.0)):
             await self._engine.json(
                 "POST", f"containers/{self._container}/wait", "cannot wait for the container", patience=None
@@ -165,8 +165,11 @@ class Stop:
             return True
         return False
 
-    def _members(self) -> list[int]:
-        return [one.pid for one in self._group.identities()] if self._group is not None else []
+    def _left(self) -> list[int]:
+        """Who lives: the group's members, and those seen. A dying one leaves the group's list some steps
+        before /proc calls it a zombie; it is waited for, and not taken for a survivor."""
+        members = [one.pid for one in self._group.identities()] if self._group is not None else []
+        return sorted({*members, *(one.pid for one in self._seen if alive(one))})
 
     async def _look(self) -> None:
         if self._group is not None:

@@ -434,7 +434,7 @@ async def test_a_stop_waits_for_dockerd_to_hear_of_it(docker_rig: Rig) -> None: 
     for _ in range(8):
         ref = await docker_rig.backend.start(docker_rig.launch("sh", "-c", "while :; do sleep 1; done"))
         killed = await docker_rig.backend.stop(ref, grace=5.0)
-        assert killed.survivors == ()
+        assert killed.survivors == (), killed.steps
         assert [step for step in killed.steps if not step.ok] == []
 
 
