@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 
 from .agents.sampler import Sampler
 from .agents.supervisor import Supervisor
@@ -23,6 +24,9 @@ from .rows import HeaderBuilder, Machine, build
 
 #: Seconds between two deltas to one reader: at most ten a second.
 SPACING = 0.1
+
+#: Rows built in one go: model calls stream on the same loop, and must not feel how large the fleet is.
+AT_ONCE = 16
 
 
 class _Reader:
@@ -160,10 +164,13 @@ class Feed:
             while True:
                 await reader.wait()
                 dirty, _ = reader.take()
-                now = self._clock.time()
+                seq, now = self._books.committed.seq, self._clock.time()
                 rows: list[Row] = []
                 gone: list[str] = []
-                for agent_id in dirty:
+                for number, agent_id in enumerate(dirty, 1):
+                    if number % AT_ONCE == 0:
+                        # What moves meanwhile is in the next delta, too.
+                        await anyio.lowlevel.checkpoint()
                     row = self.row(agent_id, window, now)
                     if row is None:
                         if sent.pop(agent_id, None) is not None:
@@ -174,7 +181,7 @@ class Feed:
                 fresh = self.header(window)
                 if rows or gone or fresh != header:
                     delta = Delta(
-                        self._books.committed.seq,
+                        seq,
                         now,
                         fresh if fresh != header else None,
                         tuple(rows),

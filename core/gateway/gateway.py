@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from ..budget.prices import Prices
 from ..clock import Clock, SystemClock
@@ -28,6 +29,8 @@ from .server import ClientConnection
 
 log = logging.getLogger("agenttop.gateway")
 _SPARE_WORKERS = 64
+_AT_ONCE = 16
+"""Exchanges that are looked at in one go."""
 
 
 class Gateway:
@@ -231,11 +234,18 @@ class Gateway:
         while True:
             await anyio.sleep(self.limits.tick_seconds)
             now = self.clock.monotonic()
-            self.look(now, now - before)
+            for number, _ in enumerate(self._look(now, now - before), 1):
+                if number % _AT_ONCE == 0:  # hundreds of notes in one go would be a stall on every stream
+                    await anyio.lowlevel.checkpoint()
             before = now
 
     def look(self, now: float, passed: float) -> None:
         """Act on what takes long. The time in which an agent was frozen does not count for it."""
+        for _ in self._look(now, passed):
+            pass
+
+    def _look(self, now: float, passed: float) -> Iterator[None]:
+        """The same, with a pause after each exchange, in which others may end."""
         frozen: dict[str | None, float] = {None: 0.0}
         for connection in list(self._connections):
             agent = connection.agent
@@ -244,5 +254,7 @@ class Gateway:
                 frozen[agent] = passed if self._parts.desk.frozen(agent) else 0.0
             connection.sweep(now, frozen[agent])
         for exchange in list(self._exchanges):
-            exchange.tick(now, frozen.get(exchange.agent, 0.0))
+            if exchange in self._exchanges:
+                exchange.tick(now, frozen.get(exchange.agent, 0.0))
+                yield
         self._pool.sweep()
