@@ -58,12 +58,15 @@ class Books:
         journal.on_commit(self._committed)
 
     async def open(self) -> None:
-        """Fold the journal from the last usable checkpoint; again after a failure."""
+        """Fold the journal from the last usable checkpoint; again after a failure.
+
+        What was there before stays to be looked at until the new fold is whole.
+        """
         saved = await self.journal.load_checkpoint()
-        self.committed = (fold.load(saved.body) if saved else None) or Fleet()
-        self._checkpoint = self.committed.seq
-        await self._catch_up(self.committed)
-        self.pending = _copy(self.committed)
+        fleet = (fold.load(saved.body) if saved else None) or Fleet()
+        self._checkpoint = fleet.seq
+        await self._catch_up(fleet)
+        self.committed, self.pending = fleet, _copy(fleet)
         self._posted.clear()
         for listener in self._refold_listeners:
             listener()

@@ -70,8 +70,8 @@ def test_a_flood_of_output_stays_within_its_size_and_out_of_the_kernel(sh: Shell
     assert written > 20 * KEEP
     assert used / seconds < 0.25
     assert resident(kernel) - memory < 16 << 20
-    # A look each 0.1 s, of which some come late on a busy machine.
-    assert peak < KEEP * 5 / 4 + 200e6 * 1.0
+    # A look each 0.1 s, of which some come late on a busy machine: what was written meanwhile is above.
+    assert peak < KEEP * 5 / 4 + max(200e6, written / seconds) * 2.5
     tail = sh.ok("logs", "--tail", "3", "flood")
     assert tail == ("x" * 1023 + "\n") * 3 or set(tail) <= {"x", "\n"}
     sh.ok("kill", "flood")
