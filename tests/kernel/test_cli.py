@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,10 @@ def test_a_reader_that_leaves_is_no_error(sh: Shell) -> None:
 
 
 def test_ctrl_c_is_130_and_the_agent_runs_on(sh: Shell) -> None:
-    with sh.popen("run", "--name", "x", "-f", "--", "sh", "-c", LOOP, start_new_session=True) as process:
+    # Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = ("run", "--name", "x", "-f", "--", "sh", "-c", LOOP)
+    with sh.popen(*command, start_new_session=True, preexec_fn=heard) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "tick\n"
