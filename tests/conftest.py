@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from agenttop.backends import cgroups, mounts
@@ -14,6 +15,9 @@ from agenttop.core.backend import state_name
 
 #: Parts that must be there: `AGENTTOP_TEST_REQUIRE=docker,tmux,claude` turns a skip into a failure.
 REQUIRED = frozenset(filter(None, os.environ.get("AGENTTOP_TEST_REQUIRE", "").split(",")))
+
+#: Taken by CI: the same examples each time.
+hypothesis.settings.register_profile("ci", derandomize=True)
 
 
 def missing(part: str, why: str) -> None:

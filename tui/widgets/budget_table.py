@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,6 +110,8 @@ def _then(shown: Shown) -> Piece:
 def moment(when: float, now: float) -> str:
     """``15:45``; a day or more away in days: ``+3d``."""
     away = when - now
+    if not math.isfinite(away):  # at a rate that is next to nothing
+        return UNKNOWN
     return clock(when)[:5] if away < 86_400 else f"+{int(away // 86_400)}d"
 
 
