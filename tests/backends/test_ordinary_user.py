@@ -23,6 +23,7 @@ from ..conftest import missing
 
 USER = 61_234
 HERE = Path(__file__).parent
+OWN = "(test_subprocess_own or test_subprocess_groups)"
 REPOSITORY = HERE.parent.parent
 #: Long tests that do not differ from root's are left out; what touches mechanisms, signals and limits stays.
 CHOSEN = (
@@ -107,8 +108,8 @@ def environment(folder: str) -> dict[str, str]:
 def run_suite(
     python: str, mechanism: str, folder: str, group: str | None, enter: list[str]
 ) -> subprocess.CompletedProcess[str]:
-    chosen = f"({mechanism} and ({CHOSEN})) or (test_subprocess_own and ({CHOSEN}) and not signal)"
-    tests = [str(HERE / "test_subprocess.py"), str(HERE / "test_subprocess_own.py")]
+    chosen = f"({mechanism} and ({CHOSEN})) or ({OWN} and ({CHOSEN}) and not signal)"
+    tests = [str(HERE / f"test_subprocess{part}.py") for part in ("", "_own", "_groups")]
     command = [
         *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"),
         *(python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp"),
