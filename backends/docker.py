@@ -149,11 +149,12 @@ class DockerBackend(Backend):
                 if refusal.answer != 404:
                     raise
                 return Exit(detail="the container was removed")
-        await self._spooled(ref)
         ended = exit_of(info)
-        if lost and ended.code != 0 and not ended.detail:
-            return ended._replace(detail="dockerd stopped")
-        return ended
+        unexplained = ended.code != 0 and not ended.detail
+        # dockerd, when it stops, still answers what it was asked before, and then ends its containers.
+        lost = lost or (unexplained and not await self._engine.listens())
+        await self._spooled(ref)
+        return ended._replace(detail="dockerd stopped") if lost and unexplained else ended
 
     # --- look ------------------------------------------------------------------------------------
 

@@ -106,6 +106,14 @@ class Engine:
         """dockerd's ``info``: its version, its cgroups, what it may limit."""
         return dict(await self.json("GET", "info", "cannot use docker", patience=20.0))
 
+    async def listens(self) -> bool:
+        """Whether dockerd takes a new connection; one that stops does not, while it still answers others."""
+        try:
+            await self.json("GET", "version", "cannot reach dockerd")
+        except BackendUnavailable:
+            return False
+        return True
+
     async def load_image(self, archive: bytes, doing: str, change: str) -> str:
         """Make an image of a tar archive; its id. It has no name, so that nothing else finds it.
 
