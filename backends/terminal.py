@@ -1,0 +1,380 @@
+"""Agents in terminals of a private tmux server: for programs that want a person in front of them.
+
+A run is what it is in ``subprocess``, the same wrapper in the same control groups, but for its input
+and output, which are one terminal: one tmux session, whose output tmux also copies to the run's file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+
+from agenttop.core.backend import (
+    Adoption,
+    Backend,
+    BackendContext,
+    Capabilities,
+    Check,
+    Chunk,
+    Exit,
+    Launch,
+    RunRef,
+)
+from agenttop.core.errors import AgentTopError, BackendError, BackendUnavailable
+
+from . import cgroups, output, proc, terminal_start, tmux
+from .runs import Run
+from .subprocess import SWEEP_GRACE, SubprocessBackend, prepare, wrapped
+from .terminal_output import complete, silent, unmarked
+
+#: The size of a terminal nobody has looked at yet.
+COLUMNS, LINES = 120, 36
+#: Lines of the last screen that are kept when a program has ended.
+LAST_LINES = 1000
+#: The longest piece of input at once; tmux holds all of it in memory until the program reads it.
+LONGEST = 16 << 20
+#: How long a terminal may take until its wrapper has said who it is.
+_ENTER = 10.0
+#: A server that leaves with its last session as another is made is asked again so often.
+_TRIES = 5
+
+SCREEN = "screen"
+_SERVER = "server"
+_LOST = "lost"
+_CLOSED = "closed"
+_KILLED = "its terminal server was killed: the program had no terminal any more"
+
+
+class TerminalBackend(SubprocessBackend):
+    """See the contract; settings are ``detach_key``, ``history`` and those of ``SubprocessBackend``.
+
+    A terminal always has a keyboard, whatever the spec says of stdin. What is written is typed; the end
+    of input is Ctrl-D. Both streams are one, ``out``, as the terminal got it.
+    """
+
+    name: ClassVar[str] = "terminal"
+    batch: ClassVar[int] = 1
+
+    def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
+        super().__init__(context, boot_id=boot_id)
+        self._server = tmux.Server(context.state.absolute() / "terminal", context.settings)
+        self._typing: dict[str, anyio.Lock] = {}
+
+    def _choose(self) -> cgroups.Cgroups:
+        # What is left over is for ``subprocess`` to remove, which shares these groups.
+        return cgroups.choose(self.context.state, dict(self.context.settings))
+
+    async def check(self) -> list[Check]:
+        """Whether there is a tmux that will do."""
+        try:
+            path, version = await self._thread(tmux.find)
+            await self._thread(self._server.prepare)
+        except (AgentTopError, OSError) as error:
+            hint = error.hint if isinstance(error, AgentTopError) else ""
+            why = error.why if isinstance(error, AgentTopError) else str(error)
+            return [Check("terminal", "missing", why or str(error), hint)]
+        return [Check("terminal", "ok", f"{version}, {path}")]
+
+    async def capabilities(self) -> Capabilities:
+        """As ``subprocess``, and people can attach. Raises ``BackendUnavailable`` without tmux."""
+        await self._thread(self._server.prepare)
+        return (await super().capabilities())._replace(attach=True)
+
+    # -- start and adopt
+
+    async def start(self, launch: Launch) -> RunRef:
+        """Make a session whose first process becomes the wrapper."""
+        groups = await self._cgroups()
+        await self._thread(self._server.prepare)
+        made = await self._thread(partial(prepare, launch, groups))
+        try:
+            argv = wrapped(launch, made, groups, self._boot_id())
+            await self._thread(partial(_write, launch, argv))
+            # Once it was asked for it may exist; whoever waits for it must learn of it.
+            with anyio.CancelScope(shield=True):
+                run = await self._open(launch, made)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._thread(partial(terminal_start.take_back, launch.folder))
+                await self._close_session(launch.marker)
+                await self._thread(partial(cgroups.remove, list(made.values())))
+            raise
+        self._runs[launch.marker] = run
+        if launch.spec.nice and not groups.limits >= {"cpus"}:
+            with contextlib.suppress(BackendError):  # it has ended already
+                await self.renice(run.ref, launch.spec.nice)
+        return run.ref
+
+    async def start_all(self, launches: Sequence[Launch]) -> list[RunRef | AgentTopError | OSError]:
+        """One after the other."""
+        return await Backend.start_all(self, launches)
+
+    async def _open(self, launch: Launch, made: dict[str, str]) -> Run:
+        said = await self._new_session(launch)
+        server, pane = (int(part) for part in said.split())
+        await self._thread(partial(_note_server, launch.folder, server))
+        end = time.monotonic() + _ENTER
+        while (noted := await self._thread(partial(self._noted, launch))) is None:
+            if proc.stat(pane) is None and self._noted(launch) is None:
+                why = await self._screen(launch.marker)
+                raise BackendError(f"cannot start {launch.command[0]}", why or "Its terminal closed at once")
+            if time.monotonic() > end:
+                raise BackendError(f"cannot start {launch.command[0]}", "Its terminal does not begin")
+            await anyio.sleep(0.002)
+        await self._thread(partial(terminal_start.take_back, launch.folder))
+        return Run(
+            launch.marker, launch.folder, noted.pid, noted.start_time, noted.boot, made, mark=launch.mark
+        )
+
+    async def _new_session(self, launch: Launch) -> str:
+        name = tmux.session(launch.marker)
+        size = ("-x", str(COLUMNS), "-y", str(LINES))
+        made = ("new-session", "-d", "-s", name, *size, "-P", "-F", "#{pid} #{pane_pid}")
+        command = (*made, *terminal_start.command(launch.folder), ";", *self._copying(launch.folder, name))
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(tmux.NoServer):
+                return await self._server(*command)
+            await anyio.sleep(0.02)
+        return await self._server(*command)
+
+    def _copying(self, folder: Path, name: str) -> tuple[str, ...]:
+        """The tmux command that copies what the terminal gets to the run's file, from now on."""
+        path = os.path.relpath(folder / "out", self._server.folder)
+        script = f"exec cat >>{shlex.quote(path)}".replace("#", "##").replace("%", "%%")
+        return ("pipe-pane", "-t", f"={name}:", script)
+
+    async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:
+        """As ``subprocess``; a terminal that was asked for and has not begun never begins."""
+        adoption = await super().adopt(launch, ref)
+        if adoption.state == "never_started":
+            if not await self._thread(partial(terminal_start.take_back, launch.folder)):
+                return adoption
+            adoption = await super().adopt(launch, ref)  # it may have been read just before
+            if adoption.state == "never_started":
+                await self._close_session(launch.marker)
+        if adoption.state == "alive":
+            await self._thread(partial(terminal_start.take_back, launch.folder))
+            with contextlib.suppress(tmux.NoServer, tmux.NoSession):  # which ``wait`` tells of
+                await self._copy_on(launch)
+        return adoption
+
+    async def _copy_on(self, launch: Launch) -> None:
+        """Copy what the terminal gets, where somebody has ended the process that did."""
+        name = tmux.session(launch.marker)
+        said = await self._server("display-message", "-p", "-t", f"={name}:", "#{pane_pipe}")
+        if said.strip() == "0":
+            await self._server(*self._copying(launch.folder, name))
+
+    # -- the end
+
+    async def _wrapper_end(self, run: Run) -> None:
+        """Or the end of the terminal: what lived in it is then ended too."""
+        server = _server_of(run.folder)
+        if server is None:
+            await super()._wrapper_end(run)
+            return
+        async with anyio.create_task_group() as tasks:
+
+            async def without_a_terminal() -> None:
+                await self._ends.wait(server)
+                if run.wrapper() is not None:
+                    await self._thread((run.folder / _LOST).touch)
+                    await self._stop(run, SWEEP_GRACE, None)
+
+            tasks.start_soon(without_a_terminal)
+            await super()._wrapper_end(run)
+            if not (run.folder / _LOST).exists():
+                tasks.cancel_scope.cancel()
+
+    async def _end(self, run: Run) -> Exit:
+        ended = await super()._end(run)
+        if await self._thread((run.folder / _LOST).exists):
+            return ended._replace(detail=_KILLED)
+        return ended
+
+    async def _let_go(self, run: Run | None, marker: str, folder: Path) -> None:
+        """Keep the last screen and close the session, when all it printed has been copied."""
+        self._typing.pop(marker, None)
+        if not await self._thread((folder / _SERVER).exists) or await self._thread((folder / SCREEN).exists):
+            return
+        name = f"={tmux.session(marker)}:"
+        try:
+            if run is not None and run.wrapper() is None:
+                await self._copied(run, name)
+            last = await self._screen(marker, LAST_LINES)
+            await self._thread(partial(_keep_screen, folder, last))
+            await self._close_session(marker)
+        except (tmux.NoServer, tmux.NoSession):
+            await self._thread((folder / _LOST).touch)
+
+    async def _copied(self, run: Run, name: str) -> None:
+        """Wait for the rest of the output, and learn what tmux saw of an end that left no status."""
+        while not await self._thread(partial(complete, run.folder, run.carried)):
+            said = await self._server(
+                "display-message", "-p", "-t", name, "#{pane_dead} #{pane_dead_signal} #{pane_dead_status}"
+            )
+            dead, _, how = said.strip("\n").partition(" ")
+            if dead == "1":
+                run.status = _status(how)
+                if await self._thread(partial(silent, run.folder)):
+                    return
+            await anyio.sleep(0.02)
+
+    async def _close_session(self, marker: str) -> None:
+        with contextlib.suppress(tmux.NoServer, tmux.NoSession, BackendUnavailable):
+            await self._server("kill-session", "-t", f"={tmux.session(marker)}")
+
+    def _is_over(self, launch: Launch) -> bool:
+        if not super()._is_over(launch):
+            return False
+        run = self._runs.get(launch.marker)
+        return (
+            (run is not None and run.done.is_set())
+            or complete(launch.folder, launch.mark)
+            or silent(launch.folder)
+        )
+
+    # -- the terminal
+
+    async def write(self, ref: RunRef, data: bytes | None) -> None:
+        """Type ``data`` as it is; ``None`` types the end of input, after which nothing is typed.
+
+        Raises:
+            BackendError: The run or its terminal has ended, its input was ended, or it is too much at once.
+        """
+        run = await self._live(ref)
+        if data is not None and len(data) > LONGEST:
+            raise BackendError(f"cannot write to {run.marker}", f"More than {LONGEST >> 20} MB at once")
+        async with self._typing.setdefault(run.marker, anyio.Lock()):
+            if await self._thread((run.folder / _CLOSED).exists):
+                raise BackendError(f"cannot write to {run.marker}", "Its input was ended")
+            if data is None:
+                await self._type(run, b"\x04")
+                await self._thread((run.folder / _CLOSED).touch)
+            elif data:
+                await self._type(run, data)
+
+    async def _type(self, run: Run, data: bytes) -> None:
+        # Pasted from a buffer: nothing of it is seen in a command line, it may be long, and it reaches
+        # the program even while somebody scrolls.
+        name = tmux.session(run.marker)
+        await self._told(
+            run,
+            *("load-buffer", "-b", name, "-", ";"),
+            *("paste-buffer", "-d", "-r", "-b", name, "-t", f"={name}:"),
+            data=data,
+        )
+
+    async def press(self, ref: RunRef, keys: Sequence[str]) -> None:
+        """Press keys by the names tmux(1) has for them: ``Enter``, ``C-c``, ``Up``, ``a``.
+
+        Raises:
+            BackendError: The run or its terminal has ended.
+        """
+        run = await self._live(ref)
+        if not keys:
+            return
+        target = f"={tmux.session(run.marker)}:"
+        leave = ("if-shell", "-F", "-t", target, "#{pane_in_mode}", f"send-keys -t {target} -X cancel", ";")
+        await self._told(run, *leave, "send-keys", "-t", target, "--", *(_unsplit(key) for key in keys))
+
+    async def _told(self, run: Run, *arguments: str, data: bytes | None = None) -> str:
+        try:
+            return await self._server(*arguments, data=data)
+        except (tmux.NoServer, tmux.NoSession) as error:
+            raise BackendError(f"{run.marker} has no terminal", _KILLED.capitalize()) from error
+
+    async def attach_command(self, ref: RunRef) -> list[str]:
+        """What a screen runs, full-screen, to put a person in front of the run; from any folder.
+
+        It returns with status 0 when the detach key was pressed or the session has ended.
+
+        Raises:
+            BackendError: The run or its terminal has ended.
+        """
+        run = await self._live(ref)
+        name = tmux.session(run.marker)
+        await self._told(run, "has-session", "-t", f"={name}")
+        return self._server.attaching(name)
+
+    async def history(self, ref: RunRef, lines: int = tmux.HISTORY) -> str:
+        """The terminal's text, the last ``lines`` that scrolled away and the screen, without colours.
+
+        Of an ended run the last screen, as long as the run's folder is kept.
+
+        Raises:
+            BackendError: There is nothing kept of it.
+        """
+        run = self._run(ref)
+        try:
+            return await self._screen(run.marker, lines)
+        except (tmux.NoServer, tmux.NoSession) as error:
+            kept = await self._thread(partial(_kept_screen, run.folder))
+            if kept is None:
+                raise BackendError(f"{run.marker} has no terminal", _KILLED.capitalize()) from error
+            return kept
+
+    async def _screen(self, marker: str, lines: int = 0) -> str:
+        target = f"={tmux.session(marker)}:"
+        said = await self._server("capture-pane", "-p", "-J", "-S", str(-lines), "-t", target)
+        return said.rstrip("\n") + "\n" if said.strip() else ""
+
+    def output(
+        self, launch: Launch, offsets: Mapping[str, int] | None = None, *, follow: bool = False
+    ) -> AsyncIterator[Chunk]:
+        """From the copy in the run's file."""
+        over = partial(self._is_over, launch)
+        return unmarked(output.read(launch.folder, offsets, follow=follow, ended=over), launch.mark)
+
+
+def _write(launch: Launch, argv: Sequence[str]) -> None:
+    (launch.folder / "out").touch(mode=0o600)
+    terminal_start.write(launch.folder, terminal_start.environment(launch.env, launch.cwd, tmux.term()), argv)
+
+
+def _note_server(folder: Path, pid: int) -> None:
+    found = proc.stat(pid)
+    (folder / _SERVER).write_text(f"{pid} {found.start_time if found else 0}\n")
+
+
+def _server_of(folder: Path) -> tuple[int, int] | None:
+    """The server a run was started in; ``None`` when that was not noted any more."""
+    try:
+        pid, start_time = (folder / _SERVER).read_text().split()
+        return int(pid), int(start_time)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _keep_screen(folder: Path, text: str) -> None:
+    descriptor = os.open(folder / SCREEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _kept_screen(folder: Path) -> str | None:
+    try:
+        return (folder / SCREEN).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _status(how: str) -> int | None:
+    """What waitpid would have said, of tmux's ``SIGNAL STATUS``, each empty where it does not apply."""
+    signal, _, code = how.partition(" ")
+    if signal.isdigit():
+        return int(signal)
+    return int(code) << 8 if code.isdigit() else None
+
+
+def _unsplit(key: str) -> str:
+    """A key as an argument: tmux takes a ``;`` at an argument's end for the end of the command."""
+    return key[:-1] + "\\;" if key.endswith(";") else key
