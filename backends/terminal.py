@@ -118,7 +118,7 @@ class TerminalBackend(SubprocessBackend):
         return await Backend.start_all(self, launches)
 
     async def _open(self, launch: Launch, made: dict[str, str]) -> Run:
-        said = await self._new_session(launch)
+        said = await self._new_session(launch, guarded=not {"tree", "freezer"} & made.keys())
         server, pane = (int(part) for part in said.split())
         await self._thread(partial(_note_server, launch.folder, server))
         end = time.monotonic() + _ENTER
@@ -134,11 +134,12 @@ class TerminalBackend(SubprocessBackend):
             launch.marker, launch.folder, noted.pid, noted.start_time, noted.boot, made, mark=launch.mark
         )
 
-    async def _new_session(self, launch: Launch) -> str:
+    async def _new_session(self, launch: Launch, *, guarded: bool) -> str:
         name = tmux.session(launch.marker)
         size = ("-x", str(COLUMNS), "-y", str(LINES))
         made = ("new-session", "-d", "-s", name, *size, "-P", "-F", "#{pid} #{pane_pid}")
-        command = (*made, *terminal_start.command(launch.folder), ";", *self._copying(launch.folder, name))
+        start = terminal_start.command(launch.folder, guarded=guarded)
+        command = (*made, *start, ";", *self._copying(launch.folder, name))
         for _ in range(_TRIES - 1):
             with contextlib.suppress(tmux.NoServer):
                 return await self._server(*command)

@@ -15,6 +15,11 @@ from pathlib import Path
 START = "start"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Says nothing itself, lives as long as the wrapper and ends as that does.
+_GUARD = (
+    "trap : HUP INT QUIT TERM; unset PWD OLDPWD SHLVL _; exec 3>&2 2>/dev/null;"
+    ' /bin/sh "$0" 2>&3 3>&-; exit $?'
+)
 #: What the terminal of the caller is, which is not the one the program gets.
 _OTHER_TERMINAL = re.compile(
     r"TMUX(_PANE)?|STY|TERM|TERM_PROGRAM(_VERSION)?|TERMINFO(_DIRS)?|LINES|COLUMNS|VTE_VERSION|WT_SESSION"
@@ -41,9 +46,16 @@ def write(folder: Path, env: Mapping[str, str], argv: Sequence[str]) -> None:
         file.write(os.fsencode("\n".join(lines) + "\n"))
 
 
-def command(folder: Path) -> list[str]:
-    """What the terminal runs: nothing of the server's own environment gets into it."""
-    return ["/usr/bin/env", "-i", "/bin/sh", str(folder / START)]
+def command(folder: Path, *, guarded: bool) -> list[str]:
+    """What the terminal runs: nothing of the server's own environment gets into it.
+
+    tmux continues what it sees stopped (``server_child_stopped`` in its server.c). A run that is frozen
+    by SIGSTOP is ``guarded`` from that by a shell between the two, which is no part of the run.
+    """
+    script = str(folder / START)
+    if guarded:
+        return ["/usr/bin/env", "-i", "/bin/sh", "-c", _GUARD, script]
+    return ["/usr/bin/env", "-i", "/bin/sh", script]
 
 
 def take_back(folder: Path) -> bool:
