@@ -150,7 +150,8 @@ class TerminalBackend(SubprocessBackend):
         """The tmux command that copies what the terminal gets to the run's file, from now on."""
         path = os.path.relpath(folder / "out", self._server.folder)
         script = f"exec cat >>{shlex.quote(path)}".replace("#", "##").replace("%", "%%")
-        return ("pipe-pane", "-t", f"={name}:", script)
+        # In both directions, though nothing comes back: else tmux does not notice the end of ``cat``.
+        return ("pipe-pane", "-I", "-O", "-t", f"={name}:", script)
 
     async def adopt(self, launch: Launch, ref: RunRef | None) -> Adoption:
         """As ``subprocess``; a terminal that was asked for and has not begun never begins."""
