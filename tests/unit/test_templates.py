@@ -39,7 +39,9 @@ def spec(**fields: object) -> AgentSpec:
 
 
 def test_every_template_that_comes_with_us_is_valid(paths: Paths) -> None:
-    assert list(templates.names(paths)) == ["claude", "custom"]
+    assert list(templates.names(paths)) == [
+        "aider", "claude", "codex", "copilot", "custom", "gemini", "goose", "opencode", "qwen",
+    ]  # fmt: skip
     for name in templates.names(paths):
         assert templates.get(paths, name).name == name
 
@@ -214,7 +216,7 @@ def test_all_templates_are_offered_with_what_is_missing_and_a_broken_one_hides_n
 ) -> None:
     declare(paths, "bad", "titel = 1\n")
     found = {info.name: info for info in templates.offered(paths, search)}
-    assert list(found) == ["bad", "claude", "custom"]
+    assert list(found) == sorted(["bad", *templates.names(paths)])
     assert (found["bad"].ready, "did you mean title?" in found["bad"].hint) == (False, True)
     assert (found["claude"].ready, found["claude"].found) == (True, f"{search}/claude")
     assert found["claude"].backends == ["subprocess", "docker"]

@@ -18,6 +18,7 @@ from ...api import TemplateInfo
 from ...errors import AgentTopError, BackendError, ConfigError, UsageError
 from ...paths import Paths
 from ...tomlfile import TomlFile, merged_over
+from ..furnish import furnish
 from ..spec import AgentSpec
 from ..template import Found, Template, find
 
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "names",
     "offered",
+    "prepare",
     "resumed",
     "version",
 ]
@@ -96,7 +98,7 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     """
     if spec.template is None:
         return spec
-    template = get(paths, spec.template)
+    template = get(paths, spec.template).on(spec.backend)
     said = merged_over(template.spec, spec.model_dump(exclude_defaults=True))
     merged = AgentSpec.model_validate({**said, "model": spec.model or template.model})
     _check_fit(template, merged)
@@ -146,12 +148,25 @@ def environment(spec: AgentSpec, paths: Paths, *, url: str, folder: str) -> Mapp
         return {}
     here = folder if spec.backend != "docker" else None
     values = {"url": url, "key": PLACEHOLDER_KEY, "folder": here, "model": spec.model}
-    return get(paths, spec.template).environment(spec, values)
+    return get(paths, spec.template).on(spec.backend).environment(spec, values)
+
+
+def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, home: str) -> None:
+    """Make what the template's program needs in the agent's own folder. Blocking; a container has none."""
+    if spec.template is None or spec.backend == "docker":
+        return
+    values = {"url": url, "key": PLACEHOLDER_KEY, "folder": str(folder), "model": spec.model, "cwd": cwd}
+    template = get(paths, spec.template)
+    furnish(template, folder, values, home=home, share_login=spec.share_login)
 
 
 def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
     """The command that goes on with a conversation; ``None`` where there is no such thing."""
-    return get(paths, spec.template).resumed(spec, session) if spec.template is not None else None
+    return (
+        get(paths, spec.template).on(spec.backend).resumed(spec, session)
+        if spec.template is not None
+        else None
+    )
 
 
 def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
