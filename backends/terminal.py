@@ -62,6 +62,7 @@ class TerminalBackend(SubprocessBackend):
 
     name: ClassVar[str] = "terminal"
     batch: ClassVar[int] = 1
+    keyboard: ClassVar[bool] = True
 
     def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
         super().__init__(context, boot_id=boot_id)

@@ -7,11 +7,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import anyio.to_thread
 
 from agenttop.core.errors import BackendError, BackendUnavailable
@@ -167,18 +166,23 @@ class Server:
             NoSession: There is no such session.
             BackendError: tmux refused.
         """
+        return await anyio.to_thread.run_sync(partial(self._run, arguments, data))
+
+    def _run(self, arguments: Sequence[str], data: bytes | None) -> str:
+        # Not by the event loop: uvloop's pipes are sockets, of which a client of tmux sees no end.
         try:
-            with anyio.fail_after(_SECONDS):
-                done = await anyio.run_process(
-                    self.command(*arguments),
-                    input=data or b"",
-                    check=False,
-                    cwd=self.folder,
-                    env=_environ(),
-                )
+            done = subprocess.run(
+                self.command(*arguments),
+                input=data or b"",
+                capture_output=True,
+                check=False,
+                cwd=self.folder,
+                env=_environ(),
+                timeout=_SECONDS,
+            )
         except FileNotFoundError as error:
             raise NoServer("there is no terminal server", str(error)) from error
-        except TimeoutError as error:
+        except subprocess.TimeoutExpired as error:
             raise BackendError(
                 "the terminal server does not answer", f"Not within {_SECONDS:.0f} s"
             ) from error

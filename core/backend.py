@@ -239,6 +239,9 @@ class Backend(ABC):
     batch: ClassVar[int] = 1
     """How many runs ``start_all`` is given at most; more than one where they cost less together."""
 
+    keyboard: ClassVar[bool] = False
+    """Whether every run can be written to, whatever its spec says of stdin."""
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
 
