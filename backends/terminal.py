@@ -7,10 +7,11 @@ and output, which are one terminal: one tmux session, whose output tmux also cop
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -31,6 +32,7 @@ from agenttop.core.backend import (
 from agenttop.core.errors import AgentTopError, BackendError, BackendUnavailable
 
 from . import cgroups, output, proc, terminal_start, tmux
+from . import terminal_files as files
 from .runs import Run
 from .subprocess import SWEEP_GRACE, SubprocessBackend, prepare, wrapped
 from .terminal_output import complete, silent, unmarked
@@ -41,16 +43,21 @@ COLUMNS, LINES = 120, 36
 LAST_LINES = 1000
 #: The longest piece of input at once; tmux holds all of it in memory until the program reads it.
 LONGEST = 16 << 20
+#: Without the wrapper's last word a terminal that was silent for so long has said it all.
+SILENCE = 1.0
+#: The same where tmux has seen its end: what is left is on its way to the file.
+QUIET = 0.3
 #: How long a terminal may take until its wrapper has said who it is.
 _ENTER = 10.0
 #: A server that leaves with its last session as another is made is asked again so often.
 _TRIES = 5
 
-SCREEN = "screen"
-_SERVER = "server"
-_LOST = "lost"
-_CLOSED = "closed"
+#: Asked of a pane: whether its process has ended, and of what.
+_DEAD = "#{pane_dead} #{pane_dead_signal} #{pane_dead_status}"
 _KILLED = "its terminal server was killed: the program had no terminal any more"
+
+
+log = logging.getLogger(__name__)
 
 
 class TerminalBackend(SubprocessBackend):
@@ -121,7 +128,7 @@ class TerminalBackend(SubprocessBackend):
     async def _open(self, launch: Launch, made: dict[str, str]) -> Run:
         said = await self._new_session(launch, guarded=not {"tree", "freezer"} & made.keys())
         server, pane = (int(part) for part in said.split())
-        await self._thread(partial(_note_server, launch.folder, server))
+        await self._thread(partial(files.note_server, launch.folder, server))
         end = time.monotonic() + _ENTER
         while (noted := await self._thread(partial(self._noted, launch))) is None:
             if proc.stat(pane) is None and self._noted(launch) is None:
@@ -180,56 +187,70 @@ class TerminalBackend(SubprocessBackend):
 
     async def _wrapper_end(self, run: Run) -> None:
         """Or the end of the terminal: what lived in it is then ended too."""
-        server = _server_of(run.folder)
+        server = files.server_of(run.folder)
         if server is None:
             await super()._wrapper_end(run)
             return
+        failed: list[OSError] = []
         async with anyio.create_task_group() as tasks:
 
-            async def without_a_terminal() -> None:
-                await self._ends.wait(server)
-                if run.wrapper() is not None:
-                    await self._thread((run.folder / _LOST).touch)
-                    await self._stop(run, SWEEP_GRACE, None)
-
-            tasks.start_soon(without_a_terminal)
-            await super()._wrapper_end(run)
-            if not (run.folder / _LOST).exists():
+            async def first(end: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await end()
+                except OSError as error:  # it cannot be watched; whoever waits asks again
+                    failed.append(error)
                 tasks.cancel_scope.cancel()
+
+            tasks.start_soon(first, partial(super()._wrapper_end, run))
+            tasks.start_soon(first, partial(self._terminal_end, run, server))
+        if failed:
+            raise failed[0]
+
+    async def _terminal_end(self, run: Run, server: tuple[int, int]) -> None:
+        await self._ends.wait(server)
+        if run.wrapper() is None:
+            return
+        with anyio.CancelScope(shield=True):  # the wrapper's end, a part of this, is no reason to leave it
+            await self._thread((run.folder / files.LOST).touch)
+            await self._stop(run, SWEEP_GRACE, None)
 
     async def _end(self, run: Run) -> Exit:
         ended = await super()._end(run)
-        if await self._thread((run.folder / _LOST).exists):
+        if await self._thread((run.folder / files.LOST).exists):
             return ended._replace(detail=_KILLED)
         return ended
 
     async def _let_go(self, run: Run | None, marker: str, folder: Path) -> None:
         """Keep the last screen and close the session, when all it printed has been copied."""
         self._typing.pop(marker, None)
-        if not await self._thread((folder / _SERVER).exists) or await self._thread((folder / SCREEN).exists):
+        if not await self._thread((folder / files.SERVER).exists) or await self._thread(
+            (folder / files.SCREEN).exists
+        ):
             return
         name = f"={tmux.session(marker)}:"
         try:
             if run is not None and run.wrapper() is None:
                 await self._copied(run, name)
             last = await self._screen(marker, LAST_LINES)
-            await self._thread(partial(_keep_screen, folder, last))
+            await self._thread(partial(files.keep_screen, folder, last))
             await self._close_session(marker)
         except (tmux.NoServer, tmux.NoSession):
-            await self._thread((folder / _LOST).touch)
+            await self._thread((folder / files.LOST).touch)
+        except BackendError as error:  # the run has ended whatever tmux says; ``forget`` tries again
+            log.warning("%s: its terminal was not closed: %s", marker, error)
 
     async def _copied(self, run: Run, name: str) -> None:
         """Wait for the rest of the output, and learn what tmux saw of an end that left no status."""
+        limit = SILENCE
         while not await self._thread(partial(complete, run.folder, run.carried)):
-            said = await self._server(
-                "display-message", "-p", "-t", name, "#{pane_dead} #{pane_dead_signal} #{pane_dead_status}"
-            )
-            dead, _, how = said.strip("\n").partition(" ")
-            if dead == "1":
-                run.status = _status(how)
-                if await self._thread(partial(silent, run.folder)):
-                    return
-            await anyio.sleep(0.02)
+            if limit == SILENCE:
+                said = await self._server("display-message", "-p", "-t", name, _DEAD)
+                dead, _, how = said.strip("\n").partition(" ")
+                if dead == "1":  # tmux has read all there was and passed it on
+                    run.status, limit = files.wait_status(how), QUIET
+            if await self._thread(partial(silent, run.folder, limit)):
+                return
+            await anyio.sleep(0.05)
 
     async def _close_session(self, marker: str) -> None:
         with contextlib.suppress(tmux.NoServer, tmux.NoSession, BackendUnavailable):
@@ -242,7 +263,7 @@ class TerminalBackend(SubprocessBackend):
         return (
             (run is not None and run.done.is_set())
             or complete(launch.folder, launch.mark)
-            or silent(launch.folder)
+            or silent(launch.folder, SILENCE)
         )
 
     # -- the terminal
@@ -257,11 +278,11 @@ class TerminalBackend(SubprocessBackend):
         if data is not None and len(data) > LONGEST:
             raise BackendError(f"cannot write to {run.marker}", f"More than {LONGEST >> 20} MB at once")
         async with self._typing.setdefault(run.marker, anyio.Lock()):
-            if await self._thread((run.folder / _CLOSED).exists):
+            if await self._thread((run.folder / files.CLOSED).exists):
                 raise BackendError(f"cannot write to {run.marker}", "Its input was ended")
             if data is None:
                 await self._type(run, b"\x04")
-                await self._thread((run.folder / _CLOSED).touch)
+                await self._thread((run.folder / files.CLOSED).touch)
             elif data:
                 await self._type(run, data)
 
@@ -320,7 +341,7 @@ class TerminalBackend(SubprocessBackend):
         try:
             return await self._screen(run.marker, lines)
         except (tmux.NoServer, tmux.NoSession) as error:
-            kept = await self._thread(partial(_kept_screen, run.folder))
+            kept = await self._thread(partial(files.kept_screen, run.folder))
             if kept is None:
                 raise BackendError(f"{run.marker} has no terminal", _KILLED.capitalize()) from error
             return kept
@@ -341,41 +362,6 @@ class TerminalBackend(SubprocessBackend):
 def _write(launch: Launch, argv: Sequence[str]) -> None:
     (launch.folder / "out").touch(mode=0o600)
     terminal_start.write(launch.folder, terminal_start.environment(launch.env, launch.cwd, tmux.term()), argv)
-
-
-def _note_server(folder: Path, pid: int) -> None:
-    found = proc.stat(pid)
-    (folder / _SERVER).write_text(f"{pid} {found.start_time if found else 0}\n")
-
-
-def _server_of(folder: Path) -> tuple[int, int] | None:
-    """The server a run was started in; ``None`` when that was not noted any more."""
-    try:
-        pid, start_time = (folder / _SERVER).read_text().split()
-        return int(pid), int(start_time)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _keep_screen(folder: Path, text: str) -> None:
-    descriptor = os.open(folder / SCREEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _kept_screen(folder: Path) -> str | None:
-    try:
-        return (folder / SCREEN).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def _status(how: str) -> int | None:
-    """What waitpid would have said, of tmux's ``SIGNAL STATUS``, each empty where it does not apply."""
-    signal, _, code = how.partition(" ")
-    if signal.isdigit():
-        return int(signal)
-    return int(code) << 8 if code.isdigit() else None
 
 
 def _unsplit(key: str) -> str:

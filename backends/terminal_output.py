@@ -9,9 +9,6 @@ from pathlib import Path
 
 from agenttop.core.backend import Chunk
 
-#: Without that string (the wrapper was killed) a terminal that was silent for so long has said it all.
-SILENCE = 1.0
-
 
 def end_mark(mark: str) -> bytes:
     """What ``run.sh`` prints last: a privacy message (ECMA-48 8.3.94), which terminals leave out."""
@@ -29,10 +26,10 @@ def complete(folder: Path, mark: str) -> bool:
         return False
 
 
-def silent(folder: Path) -> bool:
-    """Whether nothing came for a while."""
+def silent(folder: Path, seconds: float) -> bool:
+    """Whether nothing came for so long."""
     try:
-        return time.time() - (folder / "out").stat().st_mtime > SILENCE
+        return time.time() - (folder / "out").stat().st_mtime > seconds
     except FileNotFoundError:
         return True
 

@@ -201,7 +201,10 @@ def _refused(said: str, arguments: Sequence[str]) -> BackendError:
 
 def _environ() -> dict[str, str]:
     """Of the server and its clients: nobody's settings, and UTF-8 whatever the machine's language is."""
+    # The home is for finding all processes of one kernel; nothing of this reaches a program.
+    home = {"AGENTTOP_HOME": found} if (found := os.environ.get("AGENTTOP_HOME")) else {}
     return {
+        **home,
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.path.expanduser("~"),
         "SHELL": "/bin/sh",
