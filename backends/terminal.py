@@ -179,8 +179,11 @@ class TerminalBackend(SubprocessBackend):
     async def _copy_on(self, launch: Launch) -> None:
         """Copy what the terminal gets, where somebody has ended the process that did."""
         name = tmux.session(launch.marker)
-        said = await self._server("display-message", "-p", "-t", f"={name}:", "#{pane_pipe}")
-        if said.strip() == "0":
+        said = await self._server("display-message", "-p", "-t", f"={name}:", "#{pid} #{pane_pipe}")
+        server, copied = said.split()
+        if files.server_of(launch.folder) is None:  # its kernel was killed before it could note that
+            await self._thread(partial(files.note_server, launch.folder, int(server)))
+        if copied == "0":
             await self._server(*self._copying(launch.folder, name))
 
     # -- the end
@@ -223,9 +226,10 @@ class TerminalBackend(SubprocessBackend):
     async def _let_go(self, run: Run | None, marker: str, folder: Path) -> None:
         """Keep the last screen and close the session, when all it printed has been copied."""
         self._typing.pop(marker, None)
-        if not await self._thread((folder / files.SERVER).exists) or await self._thread(
-            (folder / files.SCREEN).exists
-        ):
+        if not await self._thread((folder / "out").exists):
+            return  # never started
+        if await self._thread((folder / files.SCREEN).exists):
+            await self._close_session(marker)
             return
         name = f"={tmux.session(marker)}:"
         try:
@@ -235,7 +239,8 @@ class TerminalBackend(SubprocessBackend):
             await self._thread(partial(files.keep_screen, folder, last))
             await self._close_session(marker)
         except (tmux.NoServer, tmux.NoSession):
-            await self._thread((folder / files.LOST).touch)
+            if run is not None and not await self._thread(partial(complete, folder, run.carried)):
+                await self._thread((folder / files.LOST).touch)
         except BackendError as error:  # the run has ended whatever tmux says; ``forget`` tries again
             log.warning("%s: its terminal was not closed: %s", marker, error)
 

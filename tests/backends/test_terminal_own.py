@@ -297,6 +297,21 @@ async def test_output_is_copied_on_when_the_process_that_did_was_killed(rig: Ter
     await rig.said(launch, "got more")
 
 
+async def test_a_terminal_whose_kernel_died_before_it_noted_the_server_is_watched_and_closed(
+    rig: TerminalRig,
+) -> None:
+    launch = rig.sh("echo on; while :; do sleep 0.05; done")
+    ref = await rig.start_in_doomed_kernel(launch)
+    (launch.folder / "server").unlink()
+    adoption = await rig.adopt(launch, None)
+    assert adoption.ref is not None
+    assert (launch.folder / "server").read_text().split()[0] == str(servers(rig.state)[0])
+    (launch.folder / "server").unlink()
+    await rig.backend.stop(ref, grace=0)
+    await rig.wait(adoption.ref)
+    await until(lambda: not servers(rig.state), "the end of the session, and with it of the server")
+
+
 async def test_a_start_that_was_cut_short_never_begins_later(rig: TerminalRig) -> None:
     """The kernel died after it had written what to start, and before a terminal read it."""
     launch = rig.sh("echo on; exec sleep 600")

@@ -18,6 +18,7 @@ from ...api import TemplateInfo
 from ...errors import AgentTopError, BackendError, ConfigError, UsageError
 from ...paths import Paths
 from ...tomlfile import TomlFile, merged_over
+from .. import needs
 from ..furnish import furnish
 from ..spec import AgentSpec
 from ..template import Found, Template, find
@@ -133,6 +134,8 @@ def _program(template: Template, spec: AgentSpec, search: str | None) -> str:
         raise BackendError(
             f"{template.title} is not installed", f"There is no {looked} in PATH", template.get
         )
+    if wrong := needs.missing(template, search):
+        raise BackendError(f"{template.title} cannot be started", wrong)
     return found.program
 
 
@@ -178,21 +181,22 @@ def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
 
 def offered(paths: Paths, search: str | None = None) -> list[TemplateInfo]:
     """All templates for the launch dialog; a broken one is there, not ready, with what is wrong."""
-    return [_offer(name, file, search) for name, file in names(paths).items()]
+    return [_offer(name, file, search, paths) for name, file in names(paths).items()]
 
 
-def _offer(name: str, file: Path, search: str | None) -> TemplateInfo:
+def _offer(name: str, file: Path, search: str | None, paths: Paths) -> TemplateInfo:
     try:
         template = load(file)
     except AgentTopError as error:
         return TemplateInfo(name=name, title=name, ready=False, hint=str(error))
     found = find(template, search)
+    wrong = needs.missing(template, search) if found.ready else found.hint
     return TemplateInfo(
         name=name,
         title=template.title,
-        ready=found.ready,
+        ready=found.ready and not wrong,
         found=found.path or "",
-        hint="" if found.ready else found.hint,
+        hint=wrong or needs.caution(template, paths.agents),
         backends=list(template.backends),
         model=template.model,
     )
