@@ -71,7 +71,7 @@ def arguments(
     ]
 
 
-def spawn(argv: Sequence[str], folder: Path, cwd: str, env: Mapping[str, str], *, stdin: bool = False) -> int:
+def spawn(argv: list[str], folder: Path, cwd: str, env: Mapping[str, str], *, stdin: bool = False) -> int:
     """Start the wrapper in a session of its own; returns its pid, which is then to be reaped.
 
     posix_spawn(3) does not copy this process and returns when the shell has been exec'd.

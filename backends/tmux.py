@@ -14,7 +14,6 @@ from typing import Any
 import anyio.to_thread
 
 from agenttop.core.errors import BackendError, BackendUnavailable
-from agenttop.core.uds import LIMIT
 
 #: Before 3.0 tmux cannot be told all that the configuration says.
 OLDEST = (3, 0)
@@ -22,6 +21,8 @@ OLDEST = (3, 0)
 DETACH_KEY = "C-\\"
 HISTORY = 50_000
 
+#: Longest path, in bytes, that fits into a socket's address with its end (unix(7)).
+_LONGEST = 107
 _SOCKET = "tmux"
 _CONFIG = "tmux.conf"
 _GET = "Install it with: apt install tmux, dnf install tmux or apk add tmux; headless agents work without it"
@@ -147,7 +148,7 @@ class Server:
         """A whole command line, for a process whose working folder is ``folder``."""
         path = str(self.folder / _SOCKET)
         # A path that is too long for a socket's address is said from where the server stands.
-        where = path if len(os.fsencode(path)) < LIMIT else _SOCKET
+        where = path if len(os.fsencode(path)) <= _LONGEST else _SOCKET
         return [find()[0], "-u", "-S", where, "-f", str(self.folder / _CONFIG), *arguments]
 
     def attaching(self, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -41,7 +42,7 @@ def test_all_but_the_mark_arrives_in_order_with_its_offset(
     said = b"".join(printed)
     whole = said + (END if ended else b"")
     places = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    chunks = read([whole[a:b] for a, b in zip(places, places[1:], strict=False)])
+    chunks = read([whole[a:b] for a, b in pairwise(places)])
     expected = whole.replace(END, b"")
     assert b"".join(chunk.data for chunk in chunks) == expected
     for chunk in chunks:

@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from agenttop.backends import proc, tmux
+from agenttop.backends.subprocess import SubprocessBackend
 from agenttop.backends.terminal import TerminalBackend
 from agenttop.core.backend import BackendContext, Launch
 from agenttop.core.clock import SystemClock
@@ -340,4 +341,13 @@ async def test_a_detach_key_that_is_none_is_refused(tmp_path: Path) -> None:
     backend = TerminalBackend(BackendContext(tmp_path / "state", SystemClock(), KeptDoors(), settings))
     with pytest.raises(BackendError, match="detach_key"):
         await backend.capabilities()
+    await backend.close()
+
+
+async def test_where_there_are_no_terminals_nobody_attaches(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    backend = SubprocessBackend(BackendContext(tmp_path / "state", SystemClock(), KeptDoors()))
+    for ask in (backend.attach_command({}), backend.press({}, ["a"]), backend.history({}, 1)):
+        with pytest.raises(BackendError, match="--backend terminal"):
+            await ask
     await backend.close()
