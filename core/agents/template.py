@@ -89,8 +89,8 @@ class Template(_Part):
     prompt_arguments: list[str] = Field(default_factory=list)
     resume_arguments: list[str] = Field(default_factory=list)
     """What makes the program go on with ``{session}``; empty where it cannot."""
-    resume_prompt: str = "Go on where you were stopped."
-    """What it is told then."""
+    resume_prompt: str | None = "Go on where you were stopped."
+    """What it is told then; ``None``: nothing, it waits for a person."""
     interactive: Interactive | None = None
     """In a terminal; ``None``: it runs in none."""
     node: int | None = None
@@ -170,7 +170,8 @@ class Template(_Part):
             if (value := getattr(form, name)) is not None
         }
         env = {**self.env, **form.env}
-        return self.model_copy(update={"command": form.command, "needs_prompt": False, "env": env, **said})
+        update = {"command": form.command, "needs_prompt": False, "resume_prompt": None, "env": env}
+        return self.model_copy(update=update | said)
 
     def _arguments(self) -> list[str]:
         return [*self.command, *self.prompt_arguments]
@@ -196,9 +197,21 @@ class Template(_Part):
         if spec.prompt is not None and told and head[-len(told) :] == told:
             head = head[: -len(told)]
         values = {"session": session, "prompt": self.resume_prompt}
-        return head + [
-            filled(part, values) or "" for part in [*self.resume_arguments, *self.prompt_arguments]
-        ]
+        told = self.prompt_arguments if self.resume_prompt is not None else []
+        return head + [filled(part, values) or "" for part in [*self.resume_arguments, *told]]
+
+    def conversation(self, session: str | None, *, begun: bool) -> str | None:
+        """What ``resumed`` is to be given; ``None`` where there is no conversation to go on with.
+
+        Args:
+            session: The client's own id of it, where its calls tell one.
+            begun: Whether it has made a call.
+        """
+        if not self.resume_arguments or not begun:
+            return None
+        if any("{session}" in part for part in self.resume_arguments):
+            return session
+        return session or ""
 
     def environment(self, spec: AgentSpec, values: Mapping[str, str | None]) -> dict[str, str]:
         """The variables for one agent. One whose placeholder has no value is left out."""

@@ -14,6 +14,8 @@ import pytest
 
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.agents.states import State
+from agenttop.core.api import Target
+from agenttop.tui.demo.provider import Entry
 
 from ..conftest import missing
 from .agent_clis import look_for
@@ -79,6 +81,12 @@ def asked(case: Case, folder: Path, prompt: str | None, **more: object) -> Agent
     )
 
 
+def context(entry: Entry) -> int:
+    """How many tokens a call sent."""
+    usage = entry.usage
+    return usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+
+
 def settings_of(folder: Path) -> set[str]:
     """What is in somebody's home, but for caches."""
     return {path.name for path in folder.iterdir()} - {"work", "tmp", ".cache", ".npm", ".bun", ".node-gyp"}
@@ -100,6 +108,28 @@ async def test_a_headless_agent_is_booked_to_the_token_and_leaves_a_persons_sett
         assert {entry.status for entry in house.mock.truth.entries} == {200}
     assert KEY not in ended.out + ended.err
     assert settings_of(folder) <= {".config", ".local", ".bun"}, settings_of(folder)
+
+
+@of_each
+async def test_a_restarted_agent_goes_on_with_its_conversation(
+    case: Case, home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "person"
+    environ = person(case, folder)
+    async with open_house(home, SPEED) as house:
+        prompt = "Remember the word heron. [[mock:tools=none output=400]]"
+        started = await house.start(asked(case, folder, prompt), environ)
+        assert (await house.ended(started.id)).info.exit_code == 0
+        before = max(map(context, house.mock.truth.entries))
+        count = len(house.mock.truth.entries)
+        (outcome,) = await house.client.restart(Target(refs=[started.id]))
+        assert outcome.error is None, outcome
+        ended = await house.ended(started.id)
+        assert (ended.info.run, ended.info.exit_code) == (2, 0), ended.explain()
+        agrees(house, ended)
+        # What it sends is what was said before, and more; alone, what it is told now would be less.
+        again = max(map(context, house.mock.truth.entries[count:]))
+    assert again > before
 
 
 @of_each

@@ -265,7 +265,7 @@ def test_in_a_terminal_a_template_takes_its_interactive_form_and_no_prompt_is_ne
     told = spec(template="claude", backend="terminal", prompt="-p", model="opus")
     expanded = templates.expand(told, paths, search)
     assert expanded.command == ["claude", "--model", "opus", "--", "-p"]
-    assert templates.resumed(expanded, paths, "S")[:5] == ["claude", "--model", "opus", "--resume", "S"]
+    assert templates.resumed(expanded, paths, "S") == ["claude", "--model", "opus", "--resume", "S"]
     with pytest.raises(UsageError, match="needs a prompt"):
         templates.expand(spec(template="claude"), paths, search)
 
@@ -359,3 +359,14 @@ def test_codex_below_tmp_is_ready_with_a_warning(tmp_path: Path) -> None:
         paths = Paths(config=tmp_path / "config", state=state)
         info = {info.name: info for info in templates.offered(paths, str(tmp_path))}["codex"]
         assert (info.ready, "/tmp" in info.hint) == (True, warned)
+
+
+def test_a_conversation_is_gone_on_with_by_its_id_or_as_the_latest_but_only_if_it_has_begun(
+    paths: Paths,
+) -> None:
+    claude, gemini, plain = spec(template="claude"), spec(template="gemini"), spec(command=["x"])
+    assert templates.conversation(claude, paths, "S", begun=True) == "S"
+    assert templates.conversation(claude, paths, None, begun=True) is None
+    assert templates.conversation(claude, paths, "S", begun=False) is None
+    assert templates.conversation(gemini, paths, None, begun=True) == ""
+    assert templates.conversation(plain, paths, "S", begun=True) is None

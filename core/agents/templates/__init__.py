@@ -27,6 +27,7 @@ __all__ = [
     "PLACEHOLDER_KEY",
     "Found",
     "Template",
+    "conversation",
     "environment",
     "expand",
     "find",
@@ -170,6 +171,13 @@ def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
         if spec.template is not None
         else None
     )
+
+
+def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: bool) -> str | None:
+    """What ``resumed`` is to be given; ``None`` where there is nothing to go on with."""
+    if spec.template is None:
+        return None
+    return get(paths, spec.template).on(spec.backend).conversation(session, begun=begun)
 
 
 def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
