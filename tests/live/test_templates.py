@@ -14,7 +14,7 @@ import pytest
 
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.agents.states import State
-from agenttop.core.api import Target
+from agenttop.core.api import PauseRequest, Target
 from agenttop.tui.demo.provider import Entry
 
 from ..conftest import missing
@@ -58,11 +58,14 @@ of_each = pytest.mark.parametrize(
 )
 
 
-def person(case: Case, folder: Path) -> dict[str, str]:
-    """The environment of somebody who has this program, with a home of their own."""
+def person(case: Case, folder: Path, *more: str) -> dict[str, str]:
+    """The environment of somebody who has this program, and ``more``, with a home of their own."""
     path, problem = look_for(case.template)
     if problem:
         missing(case.template, problem)
+    for program in more:
+        if shutil.which(program) is None:
+            missing(program, "it is not on the PATH")
     for name in ("work", "tmp"):
         (folder / name).mkdir(parents=True)
     return {"PATH": path, "HOME": str(folder), "TMPDIR": str(folder / "tmp"), **dict(case.environ)}
@@ -137,10 +140,8 @@ async def test_a_restarted_agent_goes_on_with_its_conversation(
 async def test_in_a_terminal_it_answers_what_it_is_told_and_what_is_typed(
     case: Case, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shutil.which("tmux") is None:
-        missing("tmux", "it is not on the PATH")
     folder = tmp_path / "person"
-    environ = person(case, folder)
+    environ = person(case, folder, "tmux")
     async with open_house(home, SPEED) as house:
         prompt = "say hi [[mock:output=40 tools=none]]"
         started = await house.start(asked(case, folder, prompt, backend="terminal", stop_grace=5), environ)
@@ -155,6 +156,39 @@ async def test_in_a_terminal_it_answers_what_it_is_told_and_what_is_typed(
         assert info.tokens.output == total.output > 0
         assert info.tokens.input == total.input
         assert info.state in (State.IDLE, State.WAITING)
+
+
+@of_each
+@pytest.mark.tmux
+async def test_frozen_in_the_middle_of_an_answer_it_shows_nothing_more_until_it_is_resumed(
+    case: Case, home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "person"
+    environ = person(case, folder, "tmux")
+    async with open_house(home, 1.0) as house:
+        prompt = "tell a story [[mock:output=300 tools=none]]"
+        started = await house.start(asked(case, folder, prompt, backend="terminal", stop_grace=5), environ)
+        with anyio.fail_after(45):
+            while not any(entry.events_sent > 3 for entry in house.mock.truth.entries):
+                await anyio.sleep(0.02)
+        (outcome,) = await house.client.pause(PauseRequest(refs=[started.id]))
+        assert outcome.error is None, outcome
+        await anyio.sleep(0.3)  # what it had printed is still on its way to the file
+        before = await printed(house, started.id)
+        await anyio.sleep(1)
+        assert await printed(house, started.id) == before
+        assert house.mock.truth.total().output < 300, "it was not frozen in the middle"
+        (outcome,) = await house.client.resume(Target(refs=[started.id]))
+        assert outcome.error is None, outcome
+        await answered(house, started.id, 1)
+        assert await printed(house, started.id) > before
+        (info,) = [agent for agent in await house.client.agents() if agent.id == started.id]
+        assert info.tokens.output == house.mock.truth.total().output > 0
+
+
+async def printed(house: House, agent: str) -> int:
+    """How much its terminal has been given."""
+    return sum([len(chunk.data) async for chunk in house.client.output(agent)])
 
 
 async def answered(house: House, agent: str, calls: int) -> int:
