@@ -31,10 +31,10 @@ from agenttop.core.backend import (
 )
 from agenttop.core.errors import AgentTopError, BackendError, BackendUnavailable
 
-from . import cgroups, output, proc, terminal_start, tmux
+from . import begin, cgroups, output, proc, terminal_start, tmux
 from . import terminal_files as files
 from .runs import Run
-from .subprocess import SWEEP_GRACE, SubprocessBackend, prepare, wrapped
+from .subprocess import SWEEP_GRACE, SubprocessBackend
 from .terminal_output import complete, silent, unmarked
 
 #: The size of a terminal nobody has looked at yet.
@@ -102,9 +102,9 @@ class TerminalBackend(SubprocessBackend):
         """Make a session whose first process becomes the wrapper."""
         groups = await self._cgroups()
         await self._thread(self._server.prepare)
-        made = await self._thread(partial(prepare, launch, groups))
+        made = await self._thread(partial(begin.prepare, launch, groups))
         try:
-            argv = wrapped(launch, made, groups, self._boot_id())
+            argv = begin.wrapped(launch, made, groups, self._boot_id())
             await self._thread(partial(_write, launch, argv))
             # Once it was asked for it may exist; whoever waits for it must learn of it.
             with anyio.CancelScope(shield=True):
