@@ -64,14 +64,14 @@ def prepare(
     return made
 
 
-def make(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: str, ends: Ends) -> Run:
-    """Make the wrapper of one run, in groups that were ``made`` for it; its end is told to ``ends``."""
+def wrapped(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: str) -> list[str]:
+    """The command line of the wrapper that enters the groups ``made`` and runs the program."""
     limit = launch.spec.limits.memory
     command = launch.command
     if launch.spec.sandbox:
         command = program.sandboxed(command, launch.cwd, launch.folder)
     held = "memory" in made or "memory" in groups.v2_limits
-    pid = spawn.spawn(
+    return spawn.arguments(
         launch.folder,
         boot,
         launch.cwd,
@@ -79,8 +79,13 @@ def make(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: st
         command,
         groups=list(made.values()),
         kib=0 if limit is None or held else max(1, limit >> 10),
-        stdin=launch.spec.stdin,
     )
+
+
+def make(launch: Launch, made: dict[str, str], groups: cgroups.Cgroups, boot: str, ends: Ends) -> Run:
+    """Make the wrapper of one run, in groups that were ``made`` for it; its end is told to ``ends``."""
+    argv = wrapped(launch, made, groups, boot)
+    pid = spawn.spawn(argv, launch.folder, launch.cwd, launch.env, stdin=launch.spec.stdin)
     found = proc.stat(pid)
     if found is None:
         raise BackendError(f"cannot start {launch.command[0]}", "Its wrapper vanished")

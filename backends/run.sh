@@ -38,4 +38,6 @@ else
 fi
 _agenttop_code=$?
 echo "$_agenttop_code" >"$_agenttop_folder/exit"
+# Whoever copies a terminal cannot see its end: this string, which terminals leave out, is the last of it.
+[ ! -t 1 ] || printf '\033^agenttop:%s\033\134' "$AGENTTOP_RUN"
 exit "$_agenttop_code"

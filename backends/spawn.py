@@ -46,7 +46,7 @@ def _direct(shell: str, name: str) -> bool:
     return _is_dash(shell) and ("/" in name or name not in BUILTINS)
 
 
-def spawn(
+def arguments(
     folder: Path,
     boot: str,
     cwd: str,
@@ -55,17 +55,10 @@ def spawn(
     *,
     groups: Sequence[str] = (),
     kib: int = 0,
-    stdin: bool = False,
-) -> int:
-    """Start the wrapper in a session of its own; returns its pid, which is then to be reaped.
-
-    posix_spawn(3) does not copy this process and returns when the shell has been exec'd.
-
-    Raises:
-        BackendError: The system has no room for it, or the command line is too long.
-    """
+) -> list[str]:
+    """The command line of the wrapper (see ``run.sh``); its first part is the shell's path."""
     program = shell(env)
-    argv = [
+    return [
         program,
         WRAPPER,
         str(folder),
@@ -74,12 +67,23 @@ def spawn(
         str(kib) if kib or not _direct(program, command[0]) else "direct",
         *(f"{path}/cgroup.procs" for path in groups),
         "--",
+        *command,
     ]
+
+
+def spawn(argv: list[str], folder: Path, cwd: str, env: Mapping[str, str], *, stdin: bool = False) -> int:
+    """Start the wrapper in a session of its own; returns its pid, which is then to be reaped.
+
+    posix_spawn(3) does not copy this process and returns when the shell has been exec'd.
+
+    Raises:
+        BackendError: The system has no room for it, or the command line is too long.
+    """
     source = (str(folder / "stdin"), os.O_RDONLY) if stdin else ("/dev/null", os.O_RDONLY)
     try:
         return os.posix_spawn(
-            program,
-            [*argv, *command],
+            argv[0],
+            argv,
             {**env, "PWD": cwd},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, *source, 0),
@@ -91,4 +95,5 @@ def spawn(
             setsigdef=_RESET,
         )
     except OSError as error:
-        raise BackendError(f"cannot start {command[0]}", error.strerror or str(error)) from error
+        name = argv[argv.index("--") + 1]
+        raise BackendError(f"cannot start {name}", error.strerror or str(error)) from error

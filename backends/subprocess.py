@@ -243,12 +243,16 @@ class SubprocessBackend(Backend):
         if not run.stopping and await self._members(run):
             await self._stop(run, SWEEP_GRACE, None)
         await self._thread(run.reap)
-        await self._inputs.drop(run.marker, str(run.folder))
+        await self._let_go(run, run.marker, run.folder)
         ended = run.exit()
         if not run.stopping:
             await self._thread(partial(self._clear, run))
         run.done.set()
         return ended
+
+    async def _let_go(self, run: Run | None, marker: str, folder: Path) -> None:
+        """Close what the run was told through; nobody writes any more."""
+        await self._inputs.drop(marker, str(folder))
 
     def _clear(self, run: Run) -> None:
         self._sampler.drop(run.marker)
@@ -259,7 +263,7 @@ class SubprocessBackend(Backend):
         run = self._runs.pop(launch.marker, None)
         if run is None:
             run = await self._thread(partial(self._finder.find, launch, ref))
-        await self._inputs.drop(launch.marker, str(launch.folder))
+        await self._let_go(run, launch.marker, launch.folder)
         if run is None:
             await self._thread(partial(cgroups.remove, list(runs.load_groups(launch.folder).values())))
             return

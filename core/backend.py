@@ -29,6 +29,8 @@ MARKER = "AGENTTOP_RUN"
 
 RunRef = dict[str, Any]
 
+_TERMINAL = "Start it with --backend terminal"
+
 
 def state_name(state: Path) -> str:
     """Twelve hex digits that tell a state folder, and with it a kernel, from all others."""
@@ -239,6 +241,9 @@ class Backend(ABC):
     batch: ClassVar[int] = 1
     """How many runs ``start_all`` is given at most; more than one where they cost less together."""
 
+    keyboard: ClassVar[bool] = False
+    """Whether every run can be written to, whatever its spec says of stdin."""
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
 
@@ -336,6 +341,32 @@ class Backend(ABC):
         Raises:
             BackendError: The spec did not ask for stdin, or it was closed.
         """
+
+    async def attach_command(self, ref: RunRef) -> list[str]:
+        """What a screen runs, full-screen, to put a person in front of the run; from any folder.
+
+        Where ``Capabilities.attach`` is true. It returns when the person leaves or the run has ended.
+
+        Raises:
+            BackendError: The run has ended, or nobody can attach to it.
+        """
+        raise BackendError("cannot attach", f"The backend {self.name} has no terminals", _TERMINAL)
+
+    async def press(self, ref: RunRef, keys: Sequence[str]) -> None:
+        """Press keys in the run's terminal by the names tmux(1) has for them: ``Enter``, ``C-c``, ``Up``.
+
+        Raises:
+            BackendError: The run has ended, or has no terminal.
+        """
+        raise BackendError("cannot press keys", f"The backend {self.name} has no terminals", _TERMINAL)
+
+    async def history(self, ref: RunRef, lines: int) -> str:
+        """The text of the run's terminal, the last ``lines`` that scrolled away and the screen.
+
+        Raises:
+            BackendError: The run has no terminal, or nothing is kept of it.
+        """
+        raise BackendError("there is no screen", f"The backend {self.name} has no terminals", _TERMINAL)
 
     @abstractmethod
     def output(

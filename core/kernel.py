@@ -182,7 +182,7 @@ class Kernel:
         self.launcher = Launcher(self.paths, door)
         self.backends = Backends(self.paths.state, self.clock, self.doors, self.config.backends, tasks)
         self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
-        self.control = Control(self.books, self.supervisor, self.paths)
+        self.control = Control(self.books, self.supervisor, self.paths, self._conversation)
         self.creation = Creation(
             self.books,
             self.supervisor,
@@ -324,6 +324,13 @@ class Kernel:
             return templates.resumed(agent.spec, self.paths, agent.session or "") is not None
         except AgentTopError:  # its template is gone, or wrong by now
             return False
+
+    def _conversation(self, agent: Agent) -> str | None:
+        begun = agent.model is not None
+        try:
+            return templates.conversation(agent.spec, self.paths, agent.session, begun=begun)
+        except AgentTopError:  # its template is gone, or wrong by now
+            return None
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

@@ -195,7 +195,7 @@ class LocalClient(KernelClient):
         run = self._kernel.supervisor.runs.get(agent.id)
         if run is None:
             raise Conflict(f"cannot write to {agent.name}", f"It is {agent.shown}")
-        if not agent.spec.stdin:
+        if not (agent.spec.stdin or run.backend.keyboard):
             raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
         await run.backend.write(run.ref, data)
 

@@ -41,10 +41,18 @@ def failed(ref: str, error: AgentTopError, agent: Agent | None = None) -> Outcom
 class Control:
     """The verbs. Each acts on one agent; ``each`` runs one over many and never stops half-way."""
 
-    def __init__(self, books: Books, supervisor: Supervisor, paths: Paths) -> None:
+    def __init__(
+        self,
+        books: Books,
+        supervisor: Supervisor,
+        paths: Paths,
+        conversation: Callable[[Agent], str | None] = lambda agent: None,
+    ) -> None:
+        """``conversation`` gives what a restarted run can go on with, ``None`` where it begins anew."""
         self._books = books
         self._supervisor = supervisor
         self._paths = paths
+        self._conversation = conversation
 
     async def each(
         self, refs: Sequence[str], act: Act, *, all: bool = False, children: bool = False
@@ -204,14 +212,15 @@ class Control:
         return _ended(how, killed), _proof(killed, first, self._books.journal.last_seq)
 
     async def restart(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
-        """Stop what runs, then start a new run."""
+        """Stop what runs, then start a new run, which goes on with the conversation where it can."""
         killed = await self._supervisor.stop(agent.id, how="stop", grace=agent.spec.stop_grace, by=by)
         if killed is not None and killed.survivors:
             raise BackendError(
                 f"{agent.name} was not restarted",
                 f"{len(killed.survivors)} of its processes survived the stop",
             )
-        await self._supervisor.start(agent.id, "restart", by)
+        resume = self._conversation(self._books.pending.agents.get(agent.id, agent))
+        await self._supervisor.start(agent.id, "restart", by, resume)
         run = self._books.pending.agents[agent.id].run
         return f"restarted, run {run.number if run else '?'}", None
 

@@ -52,6 +52,14 @@ class Launcher:
             pass
         except FileNotFoundError:  # an agent without a kept environment
             launch.folder.mkdir(mode=0o700, parents=True)
+        templates.prepare(
+            agent.spec,
+            self._paths,
+            url=self._door.url(agent.id),
+            folder=self._paths.agent_dir(agent.id),
+            cwd=os.path.realpath(launch.cwd),
+            home=launch.env.get("HOME", ""),
+        )
         return Prepared(launch, self.first_input(agent))
 
     def prepare_all(self, owed: Sequence[tuple[Agent, int]]) -> list[Prepared | AgentTopError | OSError]:

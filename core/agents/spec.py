@@ -174,6 +174,8 @@ class AgentSpec(_Part):
     output: OutputLimits = OutputLimits()
     sandbox: bool = False
     pass_keys: list[str] = Field(default_factory=list)
+    share_login: bool = False
+    """Lend the person's own login to the template's program, in the agent's own configuration folder."""
     # Containers only.
     image: str | None = None
     network: Network = "gateway"

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,6 +16,7 @@ from .spec import AgentSpec, Name
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 _IN_COMMAND = frozenset({"program", "prompt", "model", "session"})
 _IN_ENV = frozenset({"url", "key", "folder", "model"})
+_IN_FILES = _IN_ENV | {"cwd"}
 
 #: What a template's ``[spec]`` cannot say: the rest of the template does, or the person.
 _NOT_IN_SPEC = ("name", "template", "command", "prompt", "model")
@@ -38,6 +40,18 @@ class When(_Part):
         if self.root is not None and self.root != _as_root(spec):
             return False
         return self.argument is None or self.argument in spec.command
+
+
+class Interactive(_Part):
+    """The form for a terminal with a person in front of it; what is not said is as in the headless one."""
+
+    command: list[str]
+    """Without prompt and model; the program waits for a person when it is given no prompt."""
+    model_arguments: list[str] | None = None
+    prompt_arguments: list[str] | None = None
+    resume_arguments: list[str] | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    """Besides the template's own."""
 
 
 def _as_root(spec: AgentSpec) -> bool:
@@ -75,9 +89,21 @@ class Template(_Part):
     prompt_arguments: list[str] = Field(default_factory=list)
     resume_arguments: list[str] = Field(default_factory=list)
     """What makes the program go on with ``{session}``; empty where it cannot."""
-    resume_prompt: str = "Go on where you were stopped."
-    """What it is told then."""
+    resume_prompt: str | None = "Go on where you were stopped."
+    """What it is told then; ``None``: nothing, it waits for a person."""
+    interactive: Interactive | None = None
+    """In a terminal; ``None``: it runs in none."""
+    node: int | None = None
+    """The oldest Node.js it runs on, if it needs one."""
+    not_below: list[str] = Field(default_factory=list)
+    """Folders in which the agent's own must not lie, or the program does not work."""
     env: dict[str, str] = Field(default_factory=dict)
+    own: dict[str, str] = Field(default_factory=dict)
+    """Variables that give it a configuration folder of its own; each path in them is made."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """What is in the agent's folder before its first run: path there → text, with placeholders."""
+    login: dict[str, str] = Field(default_factory=dict)
+    """With ``share_login``: path in the agent's folder → the person's own file it is a link to."""
     when: list[When] = Field(default_factory=list)
     spec: dict[str, Any] = Field(default_factory=dict)
     """Other fields of the spec: labels, limits, restart, …"""
@@ -89,7 +115,34 @@ class Template(_Part):
             _check_placeholders(argument, _IN_COMMAND, "a command")
         return arguments
 
-    @field_validator("env")
+    @field_validator("interactive")
+    @classmethod
+    def _no_secret_in_interactive(cls, form: Interactive | None) -> Interactive | None:
+        if form is not None:
+            parts = (form.command, form.model_arguments, form.prompt_arguments, form.resume_arguments)
+            for arguments in parts:
+                cls._no_secret_in_arguments(arguments or [])
+            cls._known_placeholders(form.env)
+        return form
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_its_own(cls, files: dict[str, str]) -> dict[str, str]:
+        for path, text in files.items():
+            _check_path(path)
+            _check_placeholders(text, _IN_FILES, "a file")
+        return files
+
+    @field_validator("login")
+    @classmethod
+    def _links_are_its_own(cls, login: dict[str, str]) -> dict[str, str]:
+        for path, source in login.items():
+            _check_path(path)
+            if not source.startswith(("~/", "/")):
+                raise ValueError(f"{source} is neither an absolute path nor one that begins with ~/")
+        return login
+
+    @field_validator("env", "own")
     @classmethod
     def _known_placeholders(cls, env: dict[str, str]) -> dict[str, str]:
         for value in env.values():
@@ -105,6 +158,20 @@ class Template(_Part):
         if self.prompt == "argument" and not any("{prompt}" in part for part in self._arguments()):
             raise ValueError("prompt = 'argument' needs {prompt} in prompt_arguments or command")
         return self
+
+    def on(self, backend: str) -> Template:
+        """The form that runs on a backend: the interactive one in a terminal."""
+        form = self.interactive
+        if backend != "terminal" or form is None:
+            return self
+        said = {
+            name: value
+            for name in ("model_arguments", "prompt_arguments", "resume_arguments")
+            if (value := getattr(form, name)) is not None
+        }
+        env = {**self.env, **form.env}
+        update = {"command": form.command, "needs_prompt": False, "resume_prompt": None, "env": env}
+        return self.model_copy(update=update | said)
 
     def _arguments(self) -> list[str]:
         return [*self.command, *self.prompt_arguments]
@@ -130,17 +197,35 @@ class Template(_Part):
         if spec.prompt is not None and told and head[-len(told) :] == told:
             head = head[: -len(told)]
         values = {"session": session, "prompt": self.resume_prompt}
-        return head + [
-            filled(part, values) or "" for part in [*self.resume_arguments, *self.prompt_arguments]
-        ]
+        told = self.prompt_arguments if self.resume_prompt is not None else []
+        return head + [filled(part, values) or "" for part in [*self.resume_arguments, *told]]
+
+    def conversation(self, session: str | None, *, begun: bool) -> str | None:
+        """What ``resumed`` is to be given; ``None`` where there is no conversation to go on with.
+
+        Args:
+            session: The client's own id of it, where its calls tell one.
+            begun: Whether it has made a call.
+        """
+        if not self.resume_arguments or not begun:
+            return None
+        if any("{session}" in part for part in self.resume_arguments):
+            return session
+        return session or ""
 
     def environment(self, spec: AgentSpec, values: Mapping[str, str | None]) -> dict[str, str]:
         """The variables for one agent. One whose placeholder has no value is left out."""
-        wanted = dict(self.env)
+        wanted = {**self.env, **self.own}
         for when in self.when:
             if when.holds(spec):
                 wanted |= when.env
         return {name: text for name, value in wanted.items() if (text := filled(value, values)) is not None}
+
+
+def _check_path(path: str) -> None:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise ValueError(f"{path} is not a path inside the agent's folder")
 
 
 def filled(text: str, values: Mapping[str, str | None]) -> str | None:

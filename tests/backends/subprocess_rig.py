@@ -19,10 +19,15 @@ class SubprocessRig(Rig):
         return SubprocessBackend(context)
 
     def leftovers(self, launch: Launch) -> list[str]:
-        found = []
-        for pid in proc.pids():
-            process = proc.stat(pid)
-            if process and process.alive and proc.marker(pid) == launch.mark:
-                found.append(f"process {pid} {proc.command(pid, process.comm)}")
-        groups = runs.load_groups(launch.folder).values()
-        return found + [f"group {path}" for path in groups if Path(path).exists()]
+        return group_leftovers(launch)
+
+
+def group_leftovers(launch: Launch) -> list[str]:
+    """Processes and control groups of a run."""
+    found = []
+    for pid in proc.pids():
+        process = proc.stat(pid)
+        if process and process.alive and proc.marker(pid) == launch.mark:
+            found.append(f"process {pid} {proc.command(pid, process.comm)}")
+    groups = runs.load_groups(launch.folder).values()
+    return found + [f"group {path}" for path in groups if Path(path).exists()]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
+import stat
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,7 +42,9 @@ def spec(**fields: object) -> AgentSpec:
 
 
 def test_every_template_that_comes_with_us_is_valid(paths: Paths) -> None:
-    assert list(templates.names(paths)) == ["claude", "custom"]
+    assert list(templates.names(paths)) == [
+        "aider", "claude", "codex", "copilot", "custom", "gemini", "goose", "opencode", "qwen",
+    ]  # fmt: skip
     for name in templates.names(paths):
         assert templates.get(paths, name).name == name
 
@@ -214,10 +219,10 @@ def test_all_templates_are_offered_with_what_is_missing_and_a_broken_one_hides_n
 ) -> None:
     declare(paths, "bad", "titel = 1\n")
     found = {info.name: info for info in templates.offered(paths, search)}
-    assert list(found) == ["bad", "claude", "custom"]
+    assert list(found) == list(templates.names(paths))
     assert (found["bad"].ready, "did you mean title?" in found["bad"].hint) == (False, True)
     assert (found["claude"].ready, found["claude"].found) == (True, f"{search}/claude")
-    assert found["claude"].backends == ["subprocess", "docker"]
+    assert found["claude"].backends == ["subprocess", "docker", "terminal"]
     assert found["custom"].ready
     missing = {info.name: info for info in templates.offered(paths, "/nowhere")}["claude"]
     assert (missing.ready, "npm install" in missing.hint) == (False, True)
@@ -241,3 +246,127 @@ def test_a_resumed_run_keeps_what_the_person_added_and_gets_another_prompt(paths
     custom = AgentSpec(name="a", template="custom", command=["true"])
     assert templates.resumed(custom, paths, "s-1") is None
     assert templates.resumed(AgentSpec(name="a", command=["true"]), paths, "s-1") is None
+
+
+# -- the interactive form, an agent's own folder, what a program needs
+
+
+def furnished(paths: Paths, asked: AgentSpec, cwd: str = "/work", home: str = "/home/p") -> Path:
+    folder = paths.agent_dir("a1")
+    templates.prepare(asked, paths, url=URL, folder=folder, cwd=cwd, home=home)
+    return folder
+
+
+def test_in_a_terminal_a_template_takes_its_interactive_form_and_no_prompt_is_needed(
+    paths: Paths, search: str
+) -> None:
+    asked = spec(template="claude", backend="terminal")
+    assert templates.expand(asked, paths, search).command == ["claude"]
+    told = spec(template="claude", backend="terminal", prompt="-p", model="opus")
+    expanded = templates.expand(told, paths, search)
+    assert expanded.command == ["claude", "--model", "opus", "--", "-p"]
+    assert templates.resumed(expanded, paths, "S") == ["claude", "--model", "opus", "--resume", "S"]
+    with pytest.raises(UsageError, match="needs a prompt"):
+        templates.expand(spec(template="claude"), paths, search)
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini", "qwen"])
+def test_settings_are_whole_whatever_the_folder_is_called_and_for_the_owner_only(
+    paths: Paths, name: str
+) -> None:
+    cwd = '/a "quoted"\\folder with {url}'
+    folder = furnished(paths, spec(template=name, model="m"), cwd)
+    (path,) = templates.get(paths, name).files
+    file = folder / path
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    text = file.read_text()
+    settings = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    if "projects" in settings:
+        assert list(settings["projects"]) == [cwd]
+    if name == "codex":
+        assert settings["model_providers"]["agenttop"]["base_url"] == f"{URL}/openai/v1"
+
+
+def test_settings_a_program_or_a_person_changed_stay(paths: Paths) -> None:
+    asked = spec(template="codex")
+    file = furnished(paths, asked) / "codex" / "config.toml"
+    file.write_text("changed = true\n")
+    furnished(paths, asked)
+    assert file.read_text() == "changed = true\n"
+
+
+def test_a_login_is_lent_only_when_that_was_asked_for(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "auth.json").write_text("{}")
+    link = furnished(paths, spec(template="codex"), home=str(tmp_path)) / "codex" / "auth.json"
+    assert not link.is_symlink()
+    furnished(paths, spec(template="codex", share_login=True), home=str(tmp_path))
+    assert link.resolve() == tmp_path / ".codex" / "auth.json"
+
+
+def test_a_container_gets_no_folder_of_the_hosts(paths: Paths) -> None:
+    asked = spec(template="qwen", backend="docker", image="x", model="m")
+    assert not furnished(paths, asked).exists()
+    found = templates.environment(asked, paths, url=URL, folder="/f")
+    assert "QWEN_HOME" not in found
+    assert found["OPENAI_MODEL"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[files]\n"../x" = ""\n', "inside the agent's folder"),
+        ('[files]\n"/x" = ""\n', "inside the agent's folder"),
+        ('[files]\nx = "{prompt}"\n', "cannot stand in a file"),
+        ('[login]\nx = "secrets"\n', "neither an absolute path"),
+        ('[interactive]\ncommand = ["x", "{url}"]\n', "cannot stand in a command"),
+        ('[own]\nX = "{session}"\n', "cannot stand in the environment"),
+    ],
+)
+def test_a_template_cannot_reach_out_of_its_folder_or_put_a_secret_where_it_is_seen(
+    paths: Paths, text: str, expected: str
+) -> None:
+    declare(paths, "bad", 'title = "Bad"\n' + text)
+    with pytest.raises(ConfigError) as caught:
+        templates.get(paths, "bad")
+    assert expected in str(caught.value)
+
+
+def with_node(folder: Path, said: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, line in (("qwen", "qwen"), ("node", said)):
+        (folder / name).write_text(f"#!/bin/sh\necho {line}\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def test_a_program_whose_node_is_too_old_is_not_started_and_says_which_it_is(
+    paths: Paths, tmp_path: Path
+) -> None:
+    asked = spec(template="qwen", prompt="x")
+    old, new = with_node(tmp_path / "old", "v20.1.0"), with_node(tmp_path / "new", "v22.0.1")
+    with pytest.raises(BackendError, match=f"needs Node.js 22, and {old}/node is v20.1.0"):
+        templates.expand(asked, paths, old)
+    assert templates.expand(asked, paths, new).command[0] == "qwen"
+    offered = {info.name: info for info in templates.offered(paths, old)}["qwen"]
+    assert (offered.ready, "v20.1.0" in offered.hint) == (False, True)
+
+
+def test_codex_below_tmp_is_ready_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "codex").write_text("#!/bin/sh\n")
+    (tmp_path / "codex").chmod(0o755)
+    for state, warned in ((Path("/tmp/somewhere"), True), (Path("/srv/somewhere"), False)):
+        paths = Paths(config=tmp_path / "config", state=state)
+        info = {info.name: info for info in templates.offered(paths, str(tmp_path))}["codex"]
+        assert (info.ready, "/tmp" in info.hint) == (True, warned)
+
+
+def test_a_conversation_is_gone_on_with_by_its_id_or_as_the_latest_but_only_if_it_has_begun(
+    paths: Paths,
+) -> None:
+    claude, gemini, plain = spec(template="claude"), spec(template="gemini"), spec(command=["x"])
+    assert templates.conversation(claude, paths, "S", begun=True) == "S"
+    assert templates.conversation(claude, paths, None, begun=True) is None
+    assert templates.conversation(claude, paths, "S", begun=False) is None
+    assert templates.conversation(gemini, paths, None, begun=True) == ""
+    assert templates.conversation(plain, paths, "S", begun=True) is None

@@ -182,5 +182,5 @@ def _kernel() -> Iterator[Finding]:
         needed = check.group == "subprocess" and check.level == "missing"
         yield Finding(check.group, check.name, check.level, check.found, check.hint, needed)
     for template in templates:
-        level: Level = "ok" if template.ready else "warn"
+        level: Level = "ok" if template.ready and not template.hint else "warn"
         yield Finding("templates", template.name, level, template.found or template.title, template.hint)

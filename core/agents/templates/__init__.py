@@ -18,6 +18,8 @@ from ...api import TemplateInfo
 from ...errors import AgentTopError, BackendError, ConfigError, UsageError
 from ...paths import Paths
 from ...tomlfile import TomlFile, merged_over
+from .. import needs
+from ..furnish import furnish
 from ..spec import AgentSpec
 from ..template import Found, Template, find
 
@@ -25,6 +27,7 @@ __all__ = [
     "PLACEHOLDER_KEY",
     "Found",
     "Template",
+    "conversation",
     "environment",
     "expand",
     "find",
@@ -33,6 +36,7 @@ __all__ = [
     "load",
     "names",
     "offered",
+    "prepare",
     "resumed",
     "version",
 ]
@@ -96,7 +100,7 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     """
     if spec.template is None:
         return spec
-    template = get(paths, spec.template)
+    template = get(paths, spec.template).on(spec.backend)
     said = merged_over(template.spec, spec.model_dump(exclude_defaults=True))
     merged = AgentSpec.model_validate({**said, "model": spec.model or template.model})
     _check_fit(template, merged)
@@ -131,6 +135,8 @@ def _program(template: Template, spec: AgentSpec, search: str | None) -> str:
         raise BackendError(
             f"{template.title} is not installed", f"There is no {looked} in PATH", template.get
         )
+    if wrong := needs.missing(template, search):
+        raise BackendError(f"{template.title} cannot be started", wrong)
     return found.program
 
 
@@ -146,12 +152,32 @@ def environment(spec: AgentSpec, paths: Paths, *, url: str, folder: str) -> Mapp
         return {}
     here = folder if spec.backend != "docker" else None
     values = {"url": url, "key": PLACEHOLDER_KEY, "folder": here, "model": spec.model}
-    return get(paths, spec.template).environment(spec, values)
+    return get(paths, spec.template).on(spec.backend).environment(spec, values)
+
+
+def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, home: str) -> None:
+    """Make what the template's program needs in the agent's own folder. Blocking; a container has none."""
+    if spec.template is None or spec.backend == "docker":
+        return
+    values = {"url": url, "key": PLACEHOLDER_KEY, "folder": str(folder), "model": spec.model, "cwd": cwd}
+    template = get(paths, spec.template)
+    furnish(template, folder, values, home=home, share_login=spec.share_login)
 
 
 def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
     """The command that goes on with a conversation; ``None`` where there is no such thing."""
-    return get(paths, spec.template).resumed(spec, session) if spec.template is not None else None
+    return (
+        get(paths, spec.template).on(spec.backend).resumed(spec, session)
+        if spec.template is not None
+        else None
+    )
+
+
+def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: bool) -> str | None:
+    """What ``resumed`` is to be given; ``None`` where there is nothing to go on with."""
+    if spec.template is None:
+        return None
+    return get(paths, spec.template).on(spec.backend).conversation(session, begun=begun)
 
 
 def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
@@ -163,21 +189,22 @@ def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
 
 def offered(paths: Paths, search: str | None = None) -> list[TemplateInfo]:
     """All templates for the launch dialog; a broken one is there, not ready, with what is wrong."""
-    return [_offer(name, file, search) for name, file in names(paths).items()]
+    return [_offer(name, file, search, paths) for name, file in names(paths).items()]
 
 
-def _offer(name: str, file: Path, search: str | None) -> TemplateInfo:
+def _offer(name: str, file: Path, search: str | None, paths: Paths) -> TemplateInfo:
     try:
         template = load(file)
     except AgentTopError as error:
         return TemplateInfo(name=name, title=name, ready=False, hint=str(error))
     found = find(template, search)
+    wrong = needs.missing(template, search) if found.ready else found.hint
     return TemplateInfo(
         name=name,
         title=template.title,
-        ready=found.ready,
+        ready=found.ready and not wrong,
         found=found.path or "",
-        hint="" if found.ready else found.hint,
+        hint=wrong or needs.caution(template, paths.agents),
         backends=list(template.backends),
         model=template.model,
     )

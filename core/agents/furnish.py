@@ -1,0 +1,55 @@
+"""What a template's program finds in its agent's folder before it runs for the first time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from .template import Template, filled
+
+
+def furnish(
+    template: Template, folder: Path, values: Mapping[str, str | None], *, home: str, share_login: bool
+) -> None:
+    """Make the template's folders, files and links in ``folder``; what is there stays. Blocking.
+
+    A program changes its own settings, and a person may: they are written once in an agent's life.
+
+    Args:
+        values: For the placeholders in the files.
+        home: The person's, in which the logins are that ``share_login`` lends.
+    """
+    for value in template.own.values():
+        inside = value.removeprefix("{folder}/")
+        if inside != value:
+            made = folder / inside
+            # What has an ending is a file the program makes itself.
+            (made.parent if made.suffix else made).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, text in template.files.items():
+        _write_once(folder / path, filled(text.lstrip("\n"), _escaped(values, path)) or "")
+    for path, source in template.login.items() if share_login else ():
+        link = folder / path
+        link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(os.path.join(home, source[2:]) if source.startswith("~/") else source)
+
+
+def _write_once(file: Path, text: str) -> None:
+    if file.exists():
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+    temporary.replace(file)
+
+
+def _escaped(values: Mapping[str, str | None], path: str) -> dict[str, str | None]:
+    """Values as they stand between quotes in this kind of file; TOML's strings escape as JSON's do."""
+    if PurePosixPath(path).suffix not in (".json", ".toml"):
+        return dict(values)
+    return {name: None if value is None else json.dumps(value)[1:-1] for name, value in values.items()}
