@@ -70,7 +70,7 @@ class _Pool:
             return next(self._jobs, None)
 
     def _serve(self, worker: subprocess.Popen[bytes]) -> None:
-        assert worker.stdin is not None and worker.stdout is not None
+        assert worker.stdin is not None
         try:
             waiting = 0
             while not self._stopped.is_set():

@@ -64,11 +64,9 @@ class Corpus:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        words = (
-            'the handler keeps key order after a retry; def read(self): return \\n "quoted" é → 日本'.split()
-        )
+        words = ["the", "handler", "keeps", "key", "order", "retry;", "def", "read(self):", '"said"', "é", "→ 日本", "\n"]
         text = " ".join(self.random.choice(words) for _ in range(60_000))
-        self._pool = compact(text)[1:-1].replace("\\\\n", "\\n")
+        self._pool = compact(text)[1:-1]
         self._serial = 0
         self._told: list[list[str]] = []
 
@@ -143,7 +141,8 @@ class Corpus:
         asked = f'"requestId":"{request}",' if request else ""
         agent = f'"agentId":"{sidechain}",' if sidechain else ""
         return (
-            f'{{"parentUuid":"{self.uuid()}","isSidechain":{"true" if sidechain else "false"},{agent}"message":{{'
+            f'{{"parentUuid":"{self.uuid()}","isSidechain":{"true" if sidechain else "false"},{agent}'
+            f'"message":{{'
             f'"id":"{message}","type":"message","role":"assistant","model":"{model}","content":[{content}],'
             f'"stop_reason":"tool_use","stop_sequence":null,"usage":{{"input_tokens":{fresh},'
             f'"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read},"output_tokens":{out},'
