@@ -64,7 +64,20 @@ class Corpus:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        words = ["the", "handler", "keeps", "key", "order", "retry;", "def", "read(self):", '"said"', "é", "→ 日本", "\n"]
+        words = [
+            "the",
+            "handler",
+            "keeps",
+            "key",
+            "order",
+            "retry;",
+            "def",
+            "read(self):",
+            '"said"',
+            "é",
+            "→ 日本",
+            "\n",
+        ]
         text = " ".join(self.random.choice(words) for _ in range(60_000))
         self._pool = compact(text)[1:-1]
         self._serial = 0

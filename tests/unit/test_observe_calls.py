@@ -46,14 +46,27 @@ def calls_of(path: Path, kind: str = "claude") -> list[Call]:
 
 def reply(**changes: Any) -> dict[str, Any]:
     """One line of a reply in the usual form; ``usage`` and others may be replaced."""
-    usage = {"input_tokens": 10, "cache_creation_input_tokens": 6, "cache_read_input_tokens": 7, "output_tokens": 5}
+    usage = {
+        "input_tokens": 10,
+        "cache_creation_input_tokens": 6,
+        "cache_read_input_tokens": 7,
+        "output_tokens": 5,
+    }
     usage["cache_creation"] = {"ephemeral_1h_input_tokens": 2, "ephemeral_5m_input_tokens": 4}  # type: ignore[assignment]
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-8"}
     message |= {"content": changes.pop("content", []), "stop_reason": None}  # type: ignore[dict-item]
     message["usage"] = usage | changes.pop("usage", {})  # type: ignore[assignment]
     message |= changes.pop("message", {})
-    line = {"parentUuid": None, "isSidechain": False, "message": message, "requestId": "req_1", "type": "assistant"}
-    return line | {"uuid": "u", "timestamp": "2026-11-18T08:00:00.123Z", "cwd": "/w", "sessionId": "s"} | changes
+    line = {
+        "parentUuid": None,
+        "isSidechain": False,
+        "message": message,
+        "requestId": "req_1",
+        "type": "assistant",
+    }
+    return (
+        line | {"uuid": "u", "timestamp": "2026-11-18T08:00:00.123Z", "cwd": "/w", "sessionId": "s"} | changes
+    )
 
 
 def written(path: Path, *lines: object) -> Path:
@@ -141,17 +154,31 @@ def test_a_file_cut_off_and_written_anew_is_read_from_its_beginning(tmp_path: Pa
 
 
 def test_a_placeholder_gives_way_to_the_line_with_the_highest_output(tmp_path: Path) -> None:
-    path = written(tmp_path / "s.jsonl", reply(usage={"output_tokens": 1}), reply(), reply(usage={"output_tokens": 2}))
+    path = written(
+        tmp_path / "s.jsonl", reply(usage={"output_tokens": 1}), reply(), reply(usage={"output_tokens": 2})
+    )
     (call,) = calls_of(path)
-    assert (call.input, call.cache_read, call.cache_write_5m, call.cache_write_1h, call.output) == (10, 7, 4, 2, 5)
+    assert (call.input, call.cache_read, call.cache_write_5m, call.cache_write_1h, call.output) == (
+        10,
+        7,
+        4,
+        2,
+        5,
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
         (reply(message={"model": "<synthetic>"}), "an error that Claude Code itself wrote"),
-        ({"type": "user", "message": {"role": "user"}, "toolUseResult": {"usage": {"input_tokens": 9}}}, "a result"),
-        ({"type": "user", "message": {"role": "user", "content": []}, "usage": {"input_tokens": 9}}, "not a message's"),
+        (
+            {"type": "user", "message": {"role": "user"}, "toolUseResult": {"usage": {"input_tokens": 9}}},
+            "a result",
+        ),
+        (
+            {"type": "user", "message": {"role": "user", "content": []}, "usage": {"input_tokens": 9}},
+            "not a message's",
+        ),
         (["input_tokens"], "not an object"),
         ('{"message":{"usage":{"input_tokens":1', "the end is missing"),
     ],
@@ -171,7 +198,9 @@ def test_usage_inside_a_tools_input_is_not_the_calls(tmp_path: Path) -> None:
 def test_the_usual_form_and_any_other_are_read_alike(tmp_path: Path) -> None:
     line = reply(usage={"output_tokens_details": {"thinking_tokens": 3}})
     usual = calls_of(written(tmp_path / "a.jsonl", line))
-    spaced = calls_of(written(tmp_path / "b.jsonl", json.dumps(line, indent=None, separators=(" , ", " : ")) + "\n"))
+    spaced = calls_of(
+        written(tmp_path / "b.jsonl", json.dumps(line, indent=None, separators=(" , ", " : ")) + "\n")
+    )
     turned = calls_of(written(tmp_path / "c.jsonl", dict(reversed(line.items()))))
     assert usual == spaced == turned
     assert usual[0].reasoning == 3
@@ -187,7 +216,9 @@ def test_a_line_without_its_end_waits_for_it(tmp_path: Path) -> None:
 
 
 def test_a_line_too_long_is_passed_over_and_counted(tmp_path: Path) -> None:
-    path = written(tmp_path / "s.jsonl", reply(), "x" * 5_000_000 + "\n", reply(requestId="2", message={"id": "2"}))
+    path = written(
+        tmp_path / "s.jsonl", reply(), "x" * 5_000_000 + "\n", reply(requestId="2", message={"id": "2"})
+    )
     found = scan.read(scan.Job(1, "claude", str(path)), longest=1 << 20)
     assert (found.long, len(list(unpack_all(found.calls)))) == (1, 2)
     assert found.offset == path.stat().st_size
@@ -265,7 +296,9 @@ def counted_line(second: int, total: int, last: int | None = None) -> dict[str, 
 
 
 def test_a_codex_total_that_stands_still_is_no_call(tmp_path: Path) -> None:
-    path = written(tmp_path / "r.jsonl", counted_line(1, 10, 10), counted_line(2, 10, 10), counted_line(3, 25, 15))
+    path = written(
+        tmp_path / "r.jsonl", counted_line(1, 10, 10), counted_line(2, 10, 10), counted_line(3, 25, 15)
+    )
     assert sorted(call.input for call in calls_of(path, "codex")) == [10, 15]
 
 
