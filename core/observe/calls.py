@@ -89,7 +89,8 @@ def digest(text: str) -> int:
 
 def hashed(name: bytes) -> int:
     """The same of a name in UTF-8."""
-    return _first(_hash(name, digest_size=8).digest())[0] >> 1
+    (number,) = _first(_hash(name, digest_size=8).digest())
+    return int(number) >> 1
 
 
 def short(text: str) -> int:

@@ -156,7 +156,7 @@ class ClaudeCalls:
         return True
 
     def _entry(self, data: dict[str, Any]) -> None:
-        message = data.get("message")
+        message: Any = data.get("message")
         if message is None:  # older versions tell of a subagent's calls in lines of progress
             if data.get("type") != "progress":
                 return

@@ -135,7 +135,9 @@ class Oddities:
 class Tail(Protocol):
     """Follows the transcript of one session; blocks while it reads, so call it off the event loop."""
 
-    oddities: Oddities
+    @property
+    def oddities(self) -> Oddities:
+        """What was not understood so far."""
 
     def refresh(self) -> bool:
         """Read what is new; whether anything was."""

@@ -79,14 +79,29 @@ class Sum(NamedTuple):
 class ScanIndex:
     """One connection; used by one thread at a time."""
 
-    def __init__(self, path: Path | str) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        # A power cut may cost the last readings, never the file; they are read again.
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA cache_size = -2048")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            self._make()
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = self._open(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked, or no permission: not damaged
+                raise
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._db = self._open(path)
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        self._db = db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            # A power cut may cost the last readings, never the file; they are read again.
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA cache_size = -2048")
+            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                self._make()
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def _make(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -124,8 +139,8 @@ class ScanIndex:
         """Give numbers to new files: kind and path of each."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(
-            "INSERT INTO file (kind, path, device, inode, size, changed, offset, head, head_size, odd, long,"
-            " error, state, facts) VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '{}', '{}')",
+            "INSERT OR IGNORE INTO file (kind, path, device, inode, size, changed, offset, head, head_size, odd,"
+            " long, error, state, facts) VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '{}', '{}')",
             found,
         )
         self._db.execute("COMMIT")

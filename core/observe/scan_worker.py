@@ -27,7 +27,7 @@ def decode(head: bytes, calls: bytes) -> Reading:
     """A reading that travelled."""
     values = orjson.loads(head)
     values[-1] = {int(key): name for key, name in values[-1].items()}
-    return Reading(*values, calls)
+    return Reading._make([*values, calls])
 
 
 def main() -> None:

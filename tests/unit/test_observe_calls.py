@@ -252,6 +252,69 @@ def test_a_file_that_may_not_be_read_a_loop_of_links_and_a_fifo_hinder_nobody(tm
     index.close()
 
 
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 3, body=40, tools=60)
+    corpus.claude_session("p", 5, NOW)
+    (tmp_path / "scan.db").write_bytes(b"this is not a database, " * 100)
+    index = ScanIndex(tmp_path / "scan.db")
+    history(tmp_path, index).refresh()
+    assert found(index) == corpus.truth
+    index.close()
+
+
+def test_a_crash_between_two_commits_costs_nothing(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 4, body=40, tools=60)
+    for _ in range(3):
+        corpus.claude_session("p", 5, NOW)
+    index = ScanIndex(tmp_path / "scan.db")
+    index.add_files([("claude", str(path)) for path in corpus.files])
+    index.begin()
+    for known in index.files()[:2]:
+        index.add(scan.read(scan.Job(known.file, known.kind, known.path)))
+    index.close()  # as kill -9 would, before the commit
+    index = ScanIndex(tmp_path / "scan.db")
+    history(tmp_path, index).refresh()
+    assert found(index) == corpus.truth
+    index.close()
+
+
+def test_a_file_that_grows_little_by_little_keeps_few_parts(tmp_path: Path) -> None:
+    path = tmp_path / ".claude" / "projects" / "p" / "s.jsonl"
+    path.parent.mkdir(parents=True)
+    index = ScanIndex(tmp_path / "scan.db")
+    watched = history(tmp_path, index)
+    for number in range(40):
+        with path.open("a") as file:
+            for output in (1, 5):
+                line = reply(
+                    message={"id": f"m{number}"}, requestId=f"r{number}", usage={"output_tokens": output}
+                )
+                file.write(compact(line) + "\n")
+                file.flush()
+                watched.refresh()
+    (row,) = index.sums()
+    assert (row.calls, row.output) == (40, 200)
+    assert len(list(index._parts())) < 20
+    index.close()
+
+
+def test_a_subagents_progress_line_is_a_call_of_the_same_message(tmp_path: Path) -> None:
+    inner = reply(isSidechain=True)
+    told = {
+        "type": "assistant",
+        "timestamp": inner["timestamp"],
+        "message": inner["message"],
+        "requestId": "req_1",
+    }
+    progress = {
+        "type": "progress",
+        "data": {"type": "agent_progress", "message": told},
+        "timestamp": stamp(NOW),
+    }
+    (call,) = calls_of(written(tmp_path / "s.jsonl", progress, reply()))
+    assert call.output == 5
+
+
 # --- copies of one message -------------------------------------------------------------------------
 
 
