@@ -139,8 +139,8 @@ class ScanIndex:
         """Give numbers to new files: kind and path of each."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(
-            "INSERT OR IGNORE INTO file (kind, path, device, inode, size, changed, offset, head, head_size, odd,"
-            " long, error, state, facts) VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '{}', '{}')",
+            "INSERT OR IGNORE INTO file (kind, path, device, inode, size, changed, offset, head, head_size,"
+            " odd, long, error, state, facts) VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '{}', '{}')",
             found,
         )
         self._db.execute("COMMIT")

@@ -195,6 +195,32 @@ def test_usage_inside_a_tools_input_is_not_the_calls(tmp_path: Path) -> None:
     assert call.output == 5
 
 
+def test_usage_inside_a_tools_input_is_none_where_the_message_has_none(tmp_path: Path) -> None:
+    usage = {
+        "input_tokens": 9,
+        "cache_creation_input_tokens": 9,
+        "cache_read_input_tokens": 9,
+        "output_tokens": 9,
+    }
+    line = reply(content=[{"type": "tool_use", "input": {"deep": {"usage": usage}}}])
+    del line["message"]["usage"]
+    assert calls_of(written(tmp_path / "s.jsonl", line)) == []
+
+
+def test_a_file_cut_back_to_its_beginning_is_read_on(tmp_path: Path) -> None:
+    folder = tmp_path / ".claude" / "projects" / "p"
+    folder.mkdir(parents=True)
+    lines = [reply(content=["x" * 2000], message={"id": f"m{n}"}, requestId=f"r{n}") for n in range(4)]
+    path = written(folder / "s.jsonl", *lines[:3])
+    index = ScanIndex(tmp_path / "scan.db")
+    watched = history(tmp_path, index)
+    watched.refresh()
+    written(path, lines[0], lines[3])
+    watched.refresh()
+    assert sum(row.calls for row in index.sums()) == 4
+    index.close()
+
+
 def test_the_usual_form_and_any_other_are_read_alike(tmp_path: Path) -> None:
     line = reply(usage={"output_tokens_details": {"thinking_tokens": 3}})
     usual = calls_of(written(tmp_path / "a.jsonl", line))
