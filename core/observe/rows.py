@@ -9,6 +9,7 @@ import pwd
 from collections.abc import Callable
 
 from ..agents.states import NEEDS_PERSON, State
+from ..api import AgentInfo, Tokens
 from ..journal.events import Usage
 from ..table import Row
 from .contract import View
@@ -84,6 +85,44 @@ def row(agent: Observed, price: Price, now: float, name: str = "") -> Row:
         observed=True,
         stale=None,
         tiers=None,
+    )
+
+
+def info(agent: Observed, price: Price, now: float, name: str = "") -> AgentInfo:
+    """The same agent as ``ps --json`` and ``inspect`` print it; ``pids`` are the CLI's own processes."""
+    shown, view, main = row(agent, price, now, name), agent.view, agent.main
+    return AgentInfo(
+        id=shown.id,
+        name=shown.name,
+        state=shown.state,
+        reason=shown.reason,
+        backend=BACKEND,
+        template=shown.template,
+        owner=shown.owner,
+        parent=shown.parent,
+        model=shown.model,
+        pid=main.pid,
+        pids=[process.pid for process in agent.processes],
+        tokens=Tokens(
+            input=shown.input,
+            cache_read=shown.cache_read,
+            cache_write=shown.cache_write,
+            output=shown.output,
+        ),
+        cost_usd=shown.cost,
+        cost_exact=shown.cost_exact,
+        unpriced=shown.unpriced,
+        calls=view.calls if view else 0,
+        context_tokens=shown.context,
+        context_limit=shown.context_limit,
+        run=1,
+        started_at=shown.started,
+        observed=True,
+        detail=shown.detail,
+        since=shown.since,
+        task=shown.task or None,
+        command=list(main.argv),
+        cwd=(view.cwd if view else None) or main.cwd,
     )
 
 

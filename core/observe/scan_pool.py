@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import orjson
 
@@ -46,12 +46,10 @@ class _Pool:
         self._stopped = threading.Event()
         stack.callback(self._stopped.set)
         for _ in range(processes):
-            worker = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "agenttop.core.observe.scan_worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "agenttop.core.observe.scan_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
             thread = threading.Thread(target=self._serve, args=(worker,), name="transcripts", daemon=True)
             thread.start()
@@ -98,7 +96,13 @@ class _Pool:
     def _end(self, worker: subprocess.Popen[bytes], thread: threading.Thread) -> None:
         self._stopped.set()
         worker.kill()
+        worker.wait()
         thread.join()
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdout.close()
+        with suppress(BrokenPipeError):  # a job that it never took
+            worker.stdin.close()
 
 
 def _exactly(worker: subprocess.Popen[bytes], size: int) -> bytes:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agenttop.core.errors import AgentTopError
 from agenttop.core.observe import scan
 from agenttop.core.observe.calls import NO_REQUEST, SIDECHAIN, Call, counted, pack, unpack_all
 from agenttop.core.observe.history import History, Root
 from agenttop.core.observe.lines import Lines
 from agenttop.core.observe.scan_index import QUARTER, ScanIndex
+from agenttop.core.observe.scan_pool import readings
 
 from ..support.transcripts import BUCKETS, Corpus, Key, compact, stamp
 
@@ -118,6 +122,34 @@ def test_several_processes_count_what_one_counts(tmp_path: Path) -> None:
     assert done.new_bytes == corpus.bytes
     assert found(index) == corpus.truth
     index.close()
+
+
+def readers() -> list[int]:
+    """Reading processes of this test's process."""
+    own = psutil.Process().children()
+    return [child.pid for child in own if any("scan_worker" in word for word in child.cmdline())]
+
+
+def test_a_reading_given_up_leaves_no_process(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 7, body=40, tools=60)
+    jobs = [scan.Job(n, "claude", str(corpus.claude_session(f"p{n}", 5, NOW))) for n in range(40)]
+    found = readings(jobs, 1 << 40, 2)
+    next(found)
+    assert len(readers()) == 2
+    found.close()
+    assert readers() == []
+
+
+def test_a_reading_process_that_dies_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 7, body=40, tools=60)
+    jobs = [scan.Job(n, "claude", str(corpus.claude_session(f"p{n}", 5, NOW))) for n in range(40)]
+    found = readings(jobs, 1 << 40, 2)
+    next(found)
+    for pid in readers():
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(AgentTopError, match="cannot read transcripts"):
+        list(found)
+    assert readers() == []
 
 
 def test_a_second_start_reads_only_what_is_new(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agenttop.core.observe.claude import ClaudeObserver
 from agenttop.core.observe.claude_slug import slug
 from agenttop.core.observe.codex import CodexObserver
 from agenttop.core.observe.contract import Activity, Found, Observer, Session, Tail, View, observers
-from agenttop.core.observe.rows import row
+from agenttop.core.observe.rows import info, row
 from agenttop.core.observe.tail import RECENT
 from agenttop.core.observe.watch import Observed
 
@@ -291,6 +291,8 @@ def test_a_view_becomes_a_row_of_the_live_table(claude: Scene) -> None:
         *(True, True),
     )
     assert (shown.cost, shown.unpriced, shown.owner, shown.spark[-1]) == (4.0, False, "root", 4321)
+    told = info(agent, lambda model, usage: usage.output / 1000, T)
+    assert (told.observed, told.pid, told.pids, told.tokens.output, told.cwd) == (True, 7, [7], 4000, "/w")
     unpriced = row(agent, lambda model, usage: None, T)
     assert (unpriced.cost, unpriced.unpriced) == (None, True)
 
