@@ -20,6 +20,8 @@ YOUNG = 30.0
 SELDOM = 10
 #: Managed agents carry this; they are the supervisor's and not observed.
 MANAGED = "AGENTTOP_AGENT"
+#: Programs that run CLIs as scripts: between fork and exec they are called as they will be after it.
+_INTERPRETERS = (b"node", b"MainThread", b"python", b"bun", b"deno")
 #: Bytes of a command line or an environment that are looked at.
 _MOST = 1 << 17
 
@@ -73,7 +75,7 @@ class Processes:
 
     def _look(self, pid: int, known: _Known) -> None:
         comm = _read(f"{self._proc}/{pid}/comm")
-        if comm == known.comm and known.found is not None:
+        if comm == known.comm and (known.found is not None or not comm.startswith(_INTERPRETERS)):
             return
         argv = _read(f"{self._proc}/{pid}/cmdline")
         if not argv:  # gone, or a kernel thread
