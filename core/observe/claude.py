@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from .claude_slug import slug
+from .claude_slug import LONGEST, slug
 from .claude_state import ClaudeTail
 from .contract import Found, Session, Tail
 from .history import Root
@@ -71,7 +71,7 @@ def _session(process: Found, config: str, alone: bool) -> Session | None:
     told = _pid_file(process, config)
     identity = str(told.get("sessionId") or "") or option(process.argv, "--session-id", "--resume", "-r")
     cwd = str(told.get("cwd") or process.cwd or "")
-    folder = f"{config}/projects/{slug(os.path.realpath(process.root + cwd).removeprefix(process.root))}"
+    folder = _project(config, os.path.realpath(process.root + cwd).removeprefix(process.root))
     newest = _newest(folder, process.started) if alone else None
     if identity and _plain(identity):
         own = f"{folder}/{identity}.jsonl"
@@ -81,6 +81,20 @@ def _session(process: Found, config: str, alone: bool) -> Session | None:
     if newest is None:
         return None
     return Session(Path(newest).stem, newest, False)
+
+
+def _project(config: str, cwd: str) -> str:
+    """The folder with a working folder's transcripts; of a long name only the beginning is known."""
+    name = slug(cwd)
+    if len(name) == LONGEST:
+        try:
+            with os.scandir(f"{config}/projects") as entries:
+                found = [entry.name for entry in entries if entry.name.startswith(f"{name}-")]
+        except OSError:
+            found = []
+        if len(found) == 1:  # of several, none can be told to be it
+            name = found[0]
+    return f"{config}/projects/{name}"
 
 
 def _pid_file(process: Found, config: str) -> dict[str, Any]:

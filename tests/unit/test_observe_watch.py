@@ -132,6 +132,17 @@ def test_two_in_one_folder_do_not_get_each_others_transcript(tmp_path: Path, sta
     assert sessions[two.pid] is None
 
 
+def test_a_folder_with_a_long_name_is_found_by_its_beginning(tmp_path: Path, start: Start) -> None:
+    cwd = tmp_path / ("x" * 220)
+    process = start("claude", cwd)
+    pid_file(tmp_path, process.pid, "s1", cwd)
+    path = transcript(tmp_path, cwd, "s1")
+    path.parent.rename(path.parent.with_name(f"{path.parent.name}-a1b2c3"))
+    (agent,) = look(watch(), process)
+    assert agent.view is not None
+    assert agent.view.prompt == "hello"
+
+
 def test_after_clear_the_new_transcript_is_followed(tmp_path: Path, start: Start) -> None:
     process = start("claude", tmp_path / "w")
     pid_file(tmp_path, process.pid, "s1", tmp_path / "w")
