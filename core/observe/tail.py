@@ -1,0 +1,140 @@
+"""Following one transcript: every call from its beginning, the state from its last lines."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from ..journal.events import Usage
+from .contract import Oddities
+from .lines import Lines
+from .scan import HEAD, call_reader
+
+#: So much of a transcript's end is parsed line by line for the state when it is first read.
+RECENT = 512 << 10
+_MINUTES = 30
+
+
+class TranscriptTail:
+    """Reads an append-only transcript from its last offset, and begins anew when it was cut or replaced.
+
+    Args:
+        kind: The calls' format, see ``scan.call_reader``.
+        line: Takes each recent line, parsed; raises ValueError, TypeError, KeyError or AttributeError
+            for one that is not what it should be.
+        reset: Forget what earlier lines said: the file began anew.
+    """
+
+    def __init__(
+        self, kind: str, path: str, line: Callable[[dict[str, Any]], None], reset: Callable[[], None]
+    ) -> None:
+        self._kind, self._line, self._reset = kind, line, reset
+        self.path = path
+        self.oddities = Oddities()
+        self._seen = (0, 0, 0)  # inode, size, modification time
+        self._head = (0, 0)
+        self._offset = 0
+        self.calls = call_reader(kind, None)
+        self._sums: tuple[Usage, dict[str, Usage], dict[int, int]] | None = None
+
+    def refresh(self) -> bool:
+        """Read what is new; whether anything was. A file that is not there says nothing, and is no error."""
+        try:
+            status = os.stat(self.path)
+            now = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if now == self._seen:
+                return False
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self.oddities.problems[self.path] = error.strerror or str(error)
+            return False
+        try:
+            if self._offset and not self._same(descriptor, status):
+                self._begin()
+            before = self._offset
+            self._read(descriptor, status.st_size - RECENT if not before else 0)
+            self._seen = now
+            self.oddities.problems.pop(self.path, None)
+            return self._offset != before
+        except OSError as error:
+            self.oddities.problems[self.path] = error.strerror or str(error)
+            return False
+        finally:
+            os.close(descriptor)
+
+    def sums(self) -> tuple[Usage, dict[str, Usage], dict[int, int]]:
+        """Tokens of all calls: together, by model, and by minute since the epoch for the last half hour."""
+        if self._sums is None:
+            self._sums = self._summed()
+        return self._sums
+
+    def _summed(self) -> tuple[Usage, dict[str, Usage], dict[int, int]]:
+        cells: dict[int, list[int]] = defaultdict(lambda: [0] * 6)
+        minutes: dict[int, int] = defaultdict(int)
+        calls = self.calls.calls.values()
+        recent = max((call[2] for call in calls), default=0) - _MINUTES * 60_000
+        for call in calls:
+            cell = cells[call[3]]
+            for place, tokens in enumerate(call[4:10]):
+                cell[place] += tokens
+            if call[2] > recent:
+                minutes[call[2] // 60_000] += sum(call[4:9])
+        models = {self.calls.models.get(model, ""): Usage(*cell) for model, cell in cells.items()}
+        total = Usage()
+        for usage in models.values():
+            total = total.plus(usage)
+        return total, models, dict(minutes)
+
+    def _begin(self) -> None:
+        self._offset = 0
+        self.calls = call_reader(self._kind, None)
+        self._reset()
+
+    def _same(self, descriptor: int, status: os.stat_result) -> bool:
+        inode, _, _ = self._seen
+        size, digest = self._head
+        return (
+            status.st_ino == inode
+            and status.st_size >= self._offset
+            and zlib.crc32(os.pread(descriptor, size, 0)) == digest
+        )
+
+    def _read(self, descriptor: int, recent: int) -> None:
+        self._sums = None
+        lines = Lines(descriptor, self._offset)
+        for buffer, end in lines.pieces():
+            self.calls.feed(buffer, end)
+            if lines.offset + end > recent:
+                self._lines(buffer, end, max(0, recent - lines.offset))
+        self._offset = lines.offset
+        size = min(HEAD, self._offset)
+        self._head = size, zlib.crc32(os.pread(descriptor, size, 0))
+        self.oddities.long += lines.long
+
+    def _lines(self, buffer: bytearray, end: int, begin: int) -> None:
+        if begin:  # into the middle of a line: go on to its end
+            begin = buffer.find(b"\n", begin, end) + 1 or end
+        with memoryview(buffer) as view:
+            while begin < end:
+                stop = buffer.find(b"\n", begin, end)
+                if stop > begin:
+                    self._parse(view[begin:stop])
+                begin = stop + 1
+
+    def _parse(self, line: memoryview) -> None:
+        try:
+            data = orjson.loads(line)
+            if not isinstance(data, dict):
+                raise TypeError("not an object")
+            self._line(data)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self.oddities.unreadable += 1
+        finally:
+            line.release()

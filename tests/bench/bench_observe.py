@@ -1,0 +1,179 @@
+"""Transcripts read to the last token, against ccusage's native binary on the same files.
+
+Run: python tests/bench/bench_observe.py [MEGABYTES]. Needs npm for the rival (installed into the temporary
+folder's ``ccusage``), or ``AGENTTOP_CCUSAGE`` with the path of its binary; without, that part is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROUNDS = 3
+REFRESHES = 20
+#: 20.0.26 has no binary in the registry.
+RIVAL = "20.0.24"
+
+
+class Run(NamedTuple):
+    """Wall and CPU seconds, and kilobytes at the peak."""
+
+    wall: float
+    cpu: float
+    memory: int
+    totals: tuple[int, int, int, int]
+
+
+def rival() -> Path | None:
+    """ccusage's native binary."""
+    if named := os.environ.get("AGENTTOP_CCUSAGE"):
+        return Path(named)
+    folder = Path(tempfile.gettempdir(), "ccusage")
+    found = list(folder.glob("node_modules/@ccusage/*/bin/ccusage"))
+    if not found and shutil.which("npm"):
+        folder.mkdir(exist_ok=True)
+        packages = [f"ccusage@{RIVAL}", f"@ccusage/ccusage-linux-x64@{RIVAL}"]
+        command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *packages]
+        subprocess.run(command, check=False, capture_output=True)
+        found = list(folder.glob("node_modules/@ccusage/*/bin/ccusage"))
+    if not found:
+        return None
+    found[0].chmod(0o755)
+    return found[0]
+
+
+def environment(home: Path) -> dict[str, str]:
+    return os.environ | {
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+        "CODEX_HOME": str(home / ".codex"),
+        "TZ": "UTC",
+    }
+
+
+def measured(command: list[str], home: Path) -> tuple[float, resource.struct_rusage, bytes]:
+    """Run a command; wall seconds, what it used, what it said."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        said = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed: {process.returncode}")
+    return time.perf_counter() - begun, used, said
+
+
+def theirs(binary: Path, home: Path) -> Run:
+    wall, used, said = measured([str(binary), "daily", "--json", "--offline"], home)
+    totals = json.loads(said)["totals"]
+    names = ("inputTokens", "cacheReadTokens", "cacheCreationTokens", "outputTokens")
+    tokens = tuple(totals[name] for name in names)
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss, tokens)  # type: ignore[arg-type]
+
+
+def ours(home: Path, index: Path) -> tuple[Run, dict[str, Any]]:
+    wall, used, said = measured([sys.executable, __file__, "--read", str(home), str(index)], home)
+    told = json.loads(said)
+    # The reading process and all its readers, each at its own peak: more than they held at any time.
+    memory = used.ru_maxrss + told["processes"] * told["reader"]
+    return Run(wall, used.ru_utime + used.ru_stime, memory, tuple(told["totals"])), told
+
+
+def read(home: Path, path: Path) -> None:
+    """What the measured process does: bring the index up to date and sum everything."""
+    from agenttop.core.observe.history import History, Root
+    from agenttop.core.observe.scan_index import ScanIndex
+
+    index = ScanIndex(path)
+    processes = min(os.cpu_count() or 1, 4)
+    history = History(
+        index,
+        [Root("claude", f"{home}/.claude/projects"), Root("codex", f"{home}/.codex/sessions")],
+        processes,
+    )
+    done = history.refresh()
+    sums = index.sums()
+    spent = []
+    for _ in range(REFRESHES):
+        begun = time.perf_counter()
+        history.refresh()
+        spent.append(time.perf_counter() - begun)
+    told = {
+        "totals": [
+            sum(row.input for row in sums),
+            sum(row.cache_read for row in sums),
+            sum(row.cache_write_5m + row.cache_write_1h for row in sums),
+            sum(row.output for row in sums),
+        ],
+        "files": done.files,
+        "read": done.read,
+        "bytes": done.new_bytes,
+        "refresh": statistics.median(spent),
+        "processes": processes,
+        "reader": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+    }
+    print(json.dumps(told))
+
+
+def main() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from support.transcripts import large
+
+    size = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 1_000_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder, "home")
+        corpus = large(home, size)
+        truth = tuple(corpus.total())
+        print(f"{corpus.bytes / 1e6:.0f} MB in {len(corpus.files)} files, {sum(corpus.calls.values())} calls")
+        binary = rival()
+        mine, other, told = [], [], {}
+        for number in range(ROUNDS):
+            run, told = ours(home, Path(folder, f"index{number}.db"))
+            mine.append(run)
+            if binary:
+                other.append(theirs(binary, home))
+        show("agenttop", mine, truth)
+        if binary:
+            show(f"ccusage {RIVAL}", other, truth)
+            for what in ("wall", "cpu", "memory"):
+                ratios = [getattr(a, what) / getattr(b, what) for a, b in zip(mine, other, strict=True)]
+                print(f"  {what}: {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})")
+        else:
+            print("ccusage: not compared (no npm, or its binary could not be installed)")
+        unchanged = told["refresh"] * 1e3
+        each = unchanged / told["files"]
+        print(f"unchanged: {unchanged:.2f} ms for {told['files']} files, {each * 200:.2f} for 200")
+        grown = corpus.files[0]
+        with grown.open("ab") as file:
+            file.write(b"\n" + grown.read_bytes()[:100_000])
+        run, told = ours(home, Path(folder, "index0.db"))
+        print(
+            f"second start, one file grown: {run.wall:.2f} s, {told['read']} file, {told['bytes']} bytes read"
+        )
+
+
+def show(name: str, runs: list[Run], truth: tuple[int, ...]) -> None:
+    right = (
+        "= truth" if all(run.totals == truth for run in runs) else f"NOT the truth {truth}: {runs[0].totals}"
+    )
+    wall, cpu = statistics.median(run.wall for run in runs), statistics.median(run.cpu for run in runs)
+    memory = max(run.memory for run in runs) / 1024
+    print(f"{name}: {wall:.2f} s, {cpu:.2f} s CPU, {memory:.0f} MB, totals {right}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--read"]:
+        read(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        main()

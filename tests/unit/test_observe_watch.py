@@ -1,0 +1,249 @@
+"""Processes found and joined to their sessions: real processes, under the CLIs' names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agenttop.core.observe.claude import ClaudeObserver
+from agenttop.core.observe.claude_slug import slug
+from agenttop.core.observe.codex import CodexObserver
+from agenttop.core.observe.processes import Processes, agents, open_files, option
+from agenttop.core.observe.watch import Observed, Watch, title
+
+SH = shutil.which("dash") or "/bin/sh"
+DEADLINE = 10.0
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a program under a CLI's name, with a home of its own; it ends when its stdin is closed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(name: str, cwd: Path, script: str = "read line", **environ: str) -> subprocess.Popen[bytes]:
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        if not program.exists():
+            shutil.copy(SH, program)
+        cwd.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | environ
+        process = subprocess.Popen(
+            [str(program), "-c", f"echo; {script}"], cwd=cwd, env=environment, stdin=-1, stdout=-1
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"  # it has execed
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def watch() -> Watch:
+    return Watch({"claude": ClaudeObserver(), "codex": CodexObserver()}, "boot")
+
+
+def look(watched: Watch, *processes: subprocess.Popen[bytes]) -> list[Observed]:
+    """What a look finds of these processes."""
+    pids = {process.pid for process in processes}
+    return [agent for agent in watched.refresh(time.time(), time.monotonic()) if agent.main.pid in pids]
+
+
+def start_time(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+
+
+def pid_file(home: Path, pid: int, session: str, cwd: Path, begun: int | None = None) -> None:
+    folder = home / ".claude" / "sessions"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"pid": pid, "sessionId": session, "cwd": str(cwd), "procStart": str(begun or start_time(pid))}
+    (folder / f"{pid}.json").write_text(json.dumps(told))
+
+
+def transcript(home: Path, cwd: Path, session: str, prompt: str = "hello") -> Path:
+    folder = home / ".claude" / "projects" / slug(os.path.realpath(cwd))
+    folder.mkdir(parents=True, exist_ok=True)
+    line = {
+        "type": "user",
+        "message": {"role": "user", "content": prompt},
+        "timestamp": "2026-11-18T08:00:00Z",
+    }
+    path = folder / f"{session}.jsonl"
+    path.write_text(json.dumps(line | {"sessionId": session, "cwd": str(cwd)}) + "\n")
+    return path
+
+
+def test_a_claude_is_joined_by_its_pid_file(tmp_path: Path, start: Start) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "s1", tmp_path / "w")
+    transcript(tmp_path, tmp_path / "w", "s1")
+    (agent,) = look(watch(), process)
+    assert agent.session is not None
+    assert (agent.session.id, agent.session.exact) == ("s1", True)
+    assert agent.view is not None
+    assert (agent.view.prompt, agent.view.state.value) == ("hello", "planning")
+    assert title(agent) == "claude-w"
+
+
+def test_a_pid_file_of_another_process_with_the_same_pid_is_not_believed(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "stale", tmp_path / "w", begun=12345)
+    transcript(tmp_path, tmp_path / "w", "stale")
+    os.utime(transcript(tmp_path, tmp_path / "w", "stale"), (1, 1))
+    (agent,) = look(watch(), process)
+    assert agent.session is None
+
+
+def test_without_a_pid_file_the_newest_transcript_of_the_folder_is_the_likeliest(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start("claude", tmp_path / "w")
+    os.utime(transcript(tmp_path, tmp_path / "w", "old"), (1, 1))
+    transcript(tmp_path, tmp_path / "w", "new")
+    (agent,) = look(watch(), process)
+    assert agent.session is not None
+    assert (agent.session.id, agent.session.exact) == ("new", False)
+
+
+def test_two_in_one_folder_do_not_get_each_others_transcript(tmp_path: Path, start: Start) -> None:
+    one, two = start("claude", tmp_path / "w"), start("claude", tmp_path / "w")
+    pid_file(tmp_path, one.pid, "s1", tmp_path / "w")
+    transcript(tmp_path, tmp_path / "w", "s1")
+    transcript(tmp_path, tmp_path / "w", "s2")
+    sessions = {agent.main.pid: agent.session for agent in look(watch(), one, two)}
+    assert sessions[one.pid] is not None
+    assert sessions[one.pid].id == "s1"
+    assert sessions[two.pid] is None
+
+
+def test_a_folder_with_a_long_name_is_found_by_its_beginning(tmp_path: Path, start: Start) -> None:
+    cwd = tmp_path / ("x" * 220)
+    process = start("claude", cwd)
+    pid_file(tmp_path, process.pid, "s1", cwd)
+    path = transcript(tmp_path, cwd, "s1")
+    path.parent.rename(path.parent.with_name(f"{path.parent.name}-a1b2c3"))
+    (agent,) = look(watch(), process)
+    assert agent.view is not None
+    assert agent.view.prompt == "hello"
+
+
+def test_after_clear_the_new_transcript_is_followed(tmp_path: Path, start: Start) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "s1", tmp_path / "w")
+    os.utime(transcript(tmp_path, tmp_path / "w", "s1"), (time.time() - 1, time.time() - 1))
+    watched = watch()
+    (before,) = look(watched, process)
+    transcript(tmp_path, tmp_path / "w", "s2", "after")
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        (agent,) = look(watched, process)
+        assert agent.session is not None
+        if agent.session.id == "s2":
+            break
+        assert time.monotonic() < deadline
+    assert agent.view is not None
+    assert agent.view.prompt == "after"
+    assert agent.id == before.id
+
+
+def test_a_codex_is_joined_by_the_rollout_it_holds_open(tmp_path: Path, start: Start) -> None:
+    thread = "01a1fccc-30d1-7961-a4f5-77c0d5ee1a71"
+    path = tmp_path / f"rollout-2026-11-21T06-30-02-{thread}.jsonl"
+    meta = {
+        "timestamp": "2026-11-21T06:30:02Z",
+        "type": "session_meta",
+        "payload": {"id": thread, "cwd": "/x/y"},
+    }
+    path.write_text(json.dumps(meta) + "\n")
+    process = start("codex", tmp_path / "w", f"exec 9>>{path}; echo; read line")
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert str(path) in open_files(process.pid)
+    (agent,) = look(watch(), process)
+    assert agent.session is not None
+    assert (agent.session.id, agent.session.exact) == (thread, True)
+    assert agent.view is not None
+    assert agent.view.cwd == "/x/y"
+
+
+def test_what_ended_is_gone_and_an_exec_is_seen(tmp_path: Path, start: Start) -> None:
+    process = start("waiter", tmp_path / "w", f"read line; exec {tmp_path}/bin/claude -c 'echo; read line'")
+    shutil.copy(SH, tmp_path / "bin" / "claude")
+    watched = watch()
+    assert look(watched, process) == []
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    assert [agent.main.comm for agent in look(watched, process)] == ["claude"]
+    process.kill()
+    process.wait()
+    assert look(watched, process) == []
+
+
+def test_a_managed_agent_is_not_observed(tmp_path: Path, start: Start) -> None:
+    process = start("claude", tmp_path / "w", AGENTTOP_AGENT="a1b2c3")
+    assert look(watch(), process) == []
+
+
+def test_a_shim_and_its_worker_are_one_agent_and_an_agent_started_by_another_is_its_child(
+    tmp_path: Path, start: Start
+) -> None:
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    shutil.copy(SH, tmp_path / "bin" / "codex")
+    inner = f'{tmp_path}/bin/codex -c "echo; read line; :"; :'
+    process = start("claude", tmp_path / "w", f"{tmp_path}/bin/claude -c '{inner}'; :")
+    assert process.stdout is not None
+    process.stdout.readline()
+    found = watch().refresh(time.time(), time.monotonic())
+    own = [agent for agent in found if str(tmp_path) in agent.main.argv[0]]
+    assert [(agent.observer, len(agent.processes)) for agent in own] == [("claude", 2), ("codex", 1)]
+    assert own[1].parent == own[0].id
+    assert process.stdin is not None
+    process.stdin.close()  # all of them end
+    process.wait(DEADLINE)
+
+
+def test_groups_begin_with_the_topmost_process(tmp_path: Path, start: Start) -> None:
+    process = start("claude", tmp_path / "w")
+    found = Processes({"claude": ClaudeObserver()}).refresh(time.monotonic())["claude"]
+    group = agents(found)[process.pid, start_time(process.pid)]
+    assert [member.pid for member in group] == [process.pid]
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        (["claude", "--resume", "a"], "a"),
+        (["claude", "--resume=a"], "a"),
+        (["claude", "--resume", "a", "--resume=b"], "b"),
+        (["claude", "--resume"], None),
+        (["claude"], None),
+    ],
+)
+def test_options_are_read_in_both_forms(argv: list[str], value: str | None) -> None:
+    assert option(argv, "--resume") == value
+
+
+def test_an_id_that_is_a_path_leads_nowhere(tmp_path: Path, start: Start) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "../../../etc/passwd", tmp_path / "w")
+    (agent,) = look(watch(), process)
+    assert agent.session is None
