@@ -130,8 +130,8 @@ class TerminalBackend(SubprocessBackend):
         server, pane = (int(part) for part in said.split())
         await self._thread(partial(files.note_server, launch.folder, server))
         end = time.monotonic() + _ENTER
-        while (noted := await self._thread(partial(self._noted, launch))) is None:
-            if proc.stat(pane) is None and self._noted(launch) is None:
+        while (noted := await self._thread(partial(self._finder.noted, launch))) is None:
+            if proc.stat(pane) is None and self._finder.noted(launch) is None:
                 why = await self._screen(launch.marker)
                 raise BackendError(f"cannot start {launch.command[0]}", why or "Its terminal closed at once")
             if time.monotonic() > end:

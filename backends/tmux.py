@@ -82,7 +82,7 @@ def find() -> tuple[str, str]:
     """
     path = shutil.which("tmux")
     if path is None:
-        raise BackendUnavailable("there is no terminal for agents", "tmux is not installed", _GET)
+        raise BackendUnavailable("there is no terminal for agents", "There is no tmux here", _GET)
     version = _version(path)
     numbers = re.search(r"(\d+)\.(\d+)", version)
     if numbers is not None and (int(numbers[1]), int(numbers[2])) < OLDEST:
