@@ -328,9 +328,9 @@ async def test_without_tmux_it_says_how_to_get_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     backend = TerminalBackend(BackendContext(tmp_path / "state", SystemClock(), KeptDoors()))
     (check,) = await backend.check()
-    assert (check.level, check.found) == ("missing", "tmux is not installed")
+    assert (check.level, check.found) == ("missing", "There is no tmux here")
     assert "apt install tmux" in check.hint
-    with pytest.raises(BackendUnavailable, match="tmux is not installed"):
+    with pytest.raises(BackendUnavailable, match="There is no tmux here"):
         await backend.capabilities()
     await backend.close()
 
