@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AgentInfo,
         AnswerRequest,
         ApprovalInfo,
+        AttachInfo,
         BudgetInfo,
         BudgetRequest,
         CallInfo,
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
         EventInfo,
         ExtendRequest,
         FleetRequest,
+        ForkRequest,
         HaltInfo,
+        HistoryInfo,
         KernelStatus,
         KillPlan,
         NiceRequest,
         Outcome,
         PauseRequest,
+        PressRequest,
         ProviderInfo,
         RemoveRequest,
         RunRequest,
@@ -40,9 +44,12 @@ if TYPE_CHECKING:
         StopRequest,
         Target,
         TemplateInfo,
+        TranscriptReport,
+        TranscriptRequest,
         UsageRequest,
         UsageRow,
         Window,
+        WorkspaceInfo,
     )
     from .backend import Chunk
 
@@ -136,6 +143,42 @@ class KernelClient(ABC):
         """Write to an agent's stdin; ``None`` closes it."""
 
     @abstractmethod
+    async def attach(self, ref: str) -> AttachInfo:
+        """How to get in front of an agent's terminal; a frozen idle one is thawed.
+
+        Raises:
+            BackendError: It has no terminal, or its run has ended.
+        """
+
+    @abstractmethod
+    async def press(self, request: PressRequest) -> None:
+        """Press keys in an agent's terminal.
+
+        Raises:
+            BackendError: It has no terminal, or its run has ended.
+        """
+
+    @abstractmethod
+    async def history(self, ref: str, lines: int = 1_000) -> HistoryInfo:
+        """What an agent's terminal shows, and the last ``lines`` that scrolled away.
+
+        Raises:
+            BackendError: It has no terminal, or nothing is kept of it.
+        """
+
+    @abstractmethod
+    async def fork(self, request: ForkRequest) -> AgentInfo:
+        """Begin a new agent in the conversation of another.
+
+        Raises:
+            Conflict: Its client cannot, or has no conversation yet.
+        """
+
+    @abstractmethod
+    async def workspace(self, ref: str) -> WorkspaceInfo:
+        """Where an agent works and what it has changed there; asks git, so not for every tick."""
+
+    @abstractmethod
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
         """Return when all of these agents have ended for good (no restart pending).
 
@@ -211,6 +254,13 @@ class KernelClient(ABC):
         """Sums over settled calls."""
 
     @abstractmethod
+    async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
+        """Sums over the calls in the transcripts of this machine's agent CLIs, managed or not.
+
+        Waits until what lies there now has been read.
+        """
+
+    @abstractmethod
     async def providers(self) -> list[ProviderInfo]:
         """Every provider: key, breaker, limits, who waits."""
 
@@ -229,6 +279,10 @@ class KernelClient(ABC):
     @abstractmethod
     async def checks(self) -> list[CheckInfo]:
         """What ``doctor`` can only learn inside the kernel: backends, gateway, providers."""
+
+    @abstractmethod
+    async def agent_checks(self) -> list[CheckInfo]:
+        """What the readers of agent CLIs found, and what they did not understand; one group per CLI."""
 
     @abstractmethod
     async def supply(self, keys: Mapping[str, str]) -> None:

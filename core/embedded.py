@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import concurrent.futures
+import functools
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from .api import (
-    AgentDetail,
-    AgentInfo,
-    AnswerRequest,
-    ApprovalInfo,
-    BudgetInfo,
-    BudgetRequest,
-    CallInfo,
-    CallsRequest,
-    CheckInfo,
-    Delta,
-    EventInfo,
-    ExtendRequest,
-    FleetRequest,
-    HaltInfo,
-    KernelStatus,
-    KillPlan,
-    NiceRequest,
-    Outcome,
-    PauseRequest,
-    ProviderInfo,
-    RemoveRequest,
-    RunRequest,
-    SignalRequest,
-    Snapshot,
-    StopRequest,
-    Target,
-    TemplateInfo,
-    UsageRequest,
-    UsageRow,
-    Window,
-)
-from .backend import Chunk
 from .client import KernelClient
 from .errors import KernelUnreachable
 from .paths import Paths
 
 if TYPE_CHECKING:
+    from .backend import Chunk
     from .kernel import Kernel
+    from .table import Delta, EventInfo, Snapshot, Window
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type[KernelClient])
 AHEAD = 8
 """Items of a stream that may wait for their reader."""
 
@@ -122,6 +94,22 @@ class EmbeddedKernel:
             lock.release()
 
 
+def _bridged(client: C) -> C:
+    """Let a client answer every verb it does not write out by that verb of ``_local``, over there."""
+
+    def over_there(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def verb(self: EmbeddedClient, *args: Any, **options: Any) -> Any:
+            return await self._call(getattr(self._local, name), *args, **options)
+
+        return functools.wraps(getattr(KernelClient, name), updated=())(verb)  # else it were abstract too
+
+    for name in KernelClient.__abstractmethods__ - vars(client).keys():
+        setattr(client, name, over_there(name))
+    abc.update_abstractmethods(client)
+    return client
+
+
+@_bridged
 class EmbeddedClient(KernelClient):
     """A ``LocalClient`` used from another thread; closing it ends the kernel."""
 
@@ -190,74 +178,6 @@ class EmbeddedClient(KernelClient):
             with anyio.CancelScope(shield=True):
                 await ended.wait()
 
-    async def status(self) -> KernelStatus:
-        """See ``KernelClient``."""
-        return await self._call(self._local.status)
-
-    async def agents(self, *, all: bool = False, pids: bool = True) -> list[AgentInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.agents, all=all, pids=pids)
-
-    async def inspect(self, ref: str) -> AgentDetail:
-        """See ``KernelClient``."""
-        return await self._call(self._local.inspect, ref)
-
-    async def run(self, request: RunRequest) -> AgentInfo:
-        """See ``KernelClient``."""
-        return await self._call(self._local.run, request)
-
-    async def up(self, request: FleetRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.up, request)
-
-    async def down(self, fleet: str, grace: float | None = None) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.down, fleet, grace)
-
-    async def pause(self, request: PauseRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.pause, request)
-
-    async def resume(self, request: Target) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.resume, request)
-
-    async def stop(self, request: StopRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.stop, request)
-
-    async def signal(self, request: SignalRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.signal, request)
-
-    async def restart(self, request: Target) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.restart, request)
-
-    async def nice(self, request: NiceRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.nice, request)
-
-    async def remove(self, request: RemoveRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.remove, request)
-
-    async def prune(self) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.prune)
-
-    async def kill_plan(self, request: Target) -> KillPlan:
-        """See ``KernelClient``."""
-        return await self._call(self._local.kill_plan, request)
-
-    async def write(self, ref: str, data: bytes | None) -> None:
-        """See ``KernelClient``."""
-        await self._call(self._local.write, ref, data)
-
-    async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.wait, refs, timeout)
-
     def output(
         self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
     ) -> AsyncIterator[Chunk]:
@@ -270,70 +190,6 @@ class EmbeddedClient(KernelClient):
         """See ``KernelClient``."""
         return self._stream(self._local.events(since=since, follow=follow, refs=refs, kinds=kinds))
 
-    async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.last_events, count, refs)
-
     def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """See ``KernelClient``."""
         return self._stream(self._local.watch(window))
-
-    async def budgets(self) -> list[BudgetInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.budgets)
-
-    async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
-        """See ``KernelClient``."""
-        return await self._call(self._local.set_budget, request)
-
-    async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
-        """See ``KernelClient``."""
-        return await self._call(self._local.extend_budget, request)
-
-    async def remove_budget(self, name: str) -> None:
-        """See ``KernelClient``."""
-        await self._call(self._local.remove_budget, name)
-
-    async def approvals(self) -> list[ApprovalInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.approvals)
-
-    async def answer(self, request: AnswerRequest) -> list[Outcome]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.answer, request)
-
-    async def model_calls(self, request: CallsRequest) -> list[CallInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.model_calls, request)
-
-    async def usage(self, request: UsageRequest) -> list[UsageRow]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.usage, request)
-
-    async def providers(self) -> list[ProviderInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.providers)
-
-    async def halt(self) -> HaltInfo:
-        """See ``KernelClient``."""
-        return await self._call(self._local.halt)
-
-    async def unhalt(self) -> HaltInfo:
-        """See ``KernelClient``."""
-        return await self._call(self._local.unhalt)
-
-    async def templates(self) -> list[TemplateInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.templates)
-
-    async def checks(self) -> list[CheckInfo]:
-        """See ``KernelClient``."""
-        return await self._call(self._local.checks)
-
-    async def supply(self, keys: Mapping[str, str]) -> None:
-        """See ``KernelClient``."""
-        await self._call(self._local.supply, keys)
-
-    async def shutdown(self, *, restart: bool = False) -> None:
-        """See ``KernelClient``."""
-        await self._call(self._local.shutdown, restart=restart)

@@ -18,6 +18,7 @@ from .api import (
     AgentInfo,
     AnswerRequest,
     ApprovalInfo,
+    AttachInfo,
     BudgetInfo,
     BudgetRequest,
     CallInfo,
@@ -27,12 +28,15 @@ from .api import (
     EventInfo,
     ExtendRequest,
     FleetRequest,
+    ForkRequest,
     HaltInfo,
+    HistoryInfo,
     KernelStatus,
     KillPlan,
     NiceRequest,
     Outcome,
     PauseRequest,
+    PressRequest,
     ProviderInfo,
     RemoveRequest,
     RunRequest,
@@ -41,9 +45,12 @@ from .api import (
     StopRequest,
     Target,
     TemplateInfo,
+    TranscriptReport,
+    TranscriptRequest,
     UsageRequest,
     UsageRow,
     Window,
+    WorkspaceInfo,
 )
 from .backend import Chunk
 from .client import KernelClient
@@ -199,6 +206,34 @@ class LocalClient(KernelClient):
             raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
         await run.backend.write(run.ref, data)
 
+    async def attach(self, ref: str) -> AttachInfo:
+        """How to get in front of an agent's terminal."""
+        raise _absent("attach")
+
+    async def press(self, request: PressRequest) -> None:
+        """Press keys in an agent's terminal."""
+        raise _absent("press")
+
+    async def history(self, ref: str, lines: int = 1_000) -> HistoryInfo:
+        """What an agent's terminal shows and showed."""
+        raise _absent("history")
+
+    async def fork(self, request: ForkRequest) -> AgentInfo:
+        """Begin a new agent in the conversation of another."""
+        raise _absent("fork")
+
+    async def workspace(self, ref: str) -> WorkspaceInfo:
+        """Where an agent works and what it has changed there."""
+        raise _absent("workspace")
+
+    async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
+        """Sums over the calls in transcripts."""
+        raise _absent("transcripts")
+
+    async def agent_checks(self) -> list[CheckInfo]:
+        """What the readers of agent CLIs found."""
+        raise _absent("agent_checks")
+
     async def supply(self, keys: Mapping[str, str]) -> None:
         """Give the kernel provider keys that its calls wait for."""
         self._kernel.take_keys(keys)
@@ -353,6 +388,10 @@ class LocalClient(KernelClient):
         async with contextlib.aclosing(self._kernel.feed.watch(window)) as changes:  # type: ignore[type-var]
             async for change in changes:
                 yield change
+
+
+def _absent(verb: str) -> AgentTopError:
+    return AgentTopError(f"this kernel cannot {verb}", "It is being built")
 
 
 def _size(path: os.PathLike[str]) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AgentInfo,
         AnswerRequest,
         ApprovalInfo,
+        AttachInfo,
         BudgetInfo,
         BudgetRequest,
         CallInfo,
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
         CheckInfo,
         ExtendRequest,
         FleetRequest,
+        ForkRequest,
         HaltInfo,
+        HistoryInfo,
         KernelStatus,
         KillPlan,
         NiceRequest,
         Outcome,
         PauseRequest,
+        PressRequest,
         ProviderInfo,
         RemoveRequest,
         RunRequest,
@@ -44,8 +48,11 @@ if TYPE_CHECKING:
         StopRequest,
         Target,
         TemplateInfo,
+        TranscriptReport,
+        TranscriptRequest,
         UsageRequest,
         UsageRow,
+        WorkspaceInfo,
     )
     from .backend import Chunk
     from .table import Delta, EventInfo, Snapshot, Window
@@ -120,6 +127,12 @@ class SocketClient(KernelClient):
 
         return CHECKS.validate_json(await self._ask("GET", "/v1/checks"))
 
+    async def agent_checks(self) -> list[CheckInfo]:
+        """What the readers of agent CLIs found."""
+        from .answers import CHECKS
+
+        return CHECKS.validate_json(await self._ask("GET", "/v1/agent-checks"))
+
     # --- acting ----------------------------------------------------------------------------------
 
     async def run(self, request: RunRequest) -> AgentInfo:
@@ -176,6 +189,34 @@ class SocketClient(KernelClient):
             await self._ask("DELETE", _agent(ref) + "/stdin")
         else:
             await self._ask("PUT", _agent(ref) + "/stdin", data, "application/octet-stream")
+
+    async def attach(self, ref: str) -> AttachInfo:
+        """How to get in front of an agent's terminal."""
+        from .api import AttachInfo
+
+        return AttachInfo.model_validate_json(await self._post(_agent(ref) + "/attach", {}))
+
+    async def press(self, request: PressRequest) -> None:
+        """Press keys in an agent's terminal."""
+        await self._post("/v1/press", request)
+
+    async def history(self, ref: str, lines: int = 1_000) -> HistoryInfo:
+        """What an agent's terminal shows and showed."""
+        from .api import HistoryInfo
+
+        return await self._get(_query(_agent(ref) + "/history", lines=lines), HistoryInfo)
+
+    async def fork(self, request: ForkRequest) -> AgentInfo:
+        """Begin a new agent in the conversation of another."""
+        from .api import AgentInfo
+
+        return AgentInfo.model_validate_json(await self._post("/v1/fork", request))
+
+    async def workspace(self, ref: str) -> WorkspaceInfo:
+        """Where an agent works and what it has changed there."""
+        from .api import WorkspaceInfo
+
+        return await self._get(_agent(ref) + "/workspace", WorkspaceInfo)
 
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
         """Return when all of these have ended for good."""
@@ -237,6 +278,12 @@ class SocketClient(KernelClient):
         from .answers import USAGE
 
         return USAGE.validate_json(await self._post("/v1/usage", request))
+
+    async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
+        """Sums over the calls in transcripts."""
+        from .api import TranscriptReport
+
+        return TranscriptReport.model_validate_json(await self._post("/v1/transcripts", request))
 
     async def providers(self) -> list[ProviderInfo]:
         """Every provider as the gateway sees it."""

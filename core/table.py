@@ -83,6 +83,10 @@ class Row(NamedTuple):
     stale: float | None
     """Since when state, CPU and memory are only as last seen."""
     tiers: tuple[int, int, int] | None
+    attach: bool = False
+    """Whether a person can get in front of it: it has a terminal."""
+    host: str = ""
+    """Where its kernel runs, where several are shown in one table; empty: here."""
 
 
 class ProviderGauge(NamedTuple):

@@ -17,6 +17,8 @@ from ..api import (
     HaltInfo,
     Outcome,
     ProviderInfo,
+    TranscriptReport,
+    TranscriptRequest,
     UsageRequest,
     UsageRow,
 )
@@ -82,6 +84,11 @@ def _calls(router: APIRouter, client: KernelClient) -> None:
     @router.post("/usage", response_model=list[UsageRow])
     async def usage(body: UsageRequest) -> Response:
         return _json(USAGE.dump_json(await client.usage(body)))
+
+    @router.post("/transcripts", response_model=TranscriptReport)
+    async def transcripts(body: TranscriptRequest) -> Response:
+        """Sums over the calls in the agent CLIs' transcripts on this machine."""
+        return _model(await client.transcripts(body))
 
     @router.get("/providers", response_model=list[ProviderInfo])
     async def providers() -> Response:

@@ -38,7 +38,7 @@ from ..api import (
 )
 from ..client import KernelClient
 from ..errors import KernelUnreachable
-from . import budgets, errors, frames, front
+from . import budgets, errors, frames, front, terminals
 from .callers import Caller, Connection
 from .stream import Stream, until_closing, until_left
 
@@ -120,7 +120,13 @@ def create_app(client: KernelClient) -> FastAPI:
     async def owner(who: Any = Depends(caller)) -> None:  # noqa: B008 - how FastAPI is told
         who.must_be_owner()
 
+    app.include_router(
+        terminals.router(client), prefix="/v1", tags=["terminals"], dependencies=[Depends(owner)]
+    )
     # Before "look": ``/agents/REF`` would take ``/agents/REF/output`` for an agent's reference.
+    app.include_router(
+        terminals.router(client), prefix="/v1", tags=["terminals"], dependencies=[Depends(owner)]
+    )
     app.include_router(_following(client, caller), prefix="/v1", tags=["follow"])
     app.include_router(_looking(client, caller), prefix="/v1", tags=["look"])
     app.include_router(_acting(client), prefix="/v1", tags=["act"], dependencies=[Depends(owner)])
@@ -307,6 +313,11 @@ def _kernel(client: KernelClient) -> APIRouter:
     @router.get("/checks", response_model=list[CheckInfo])
     async def checks() -> Response:
         return _json(CHECKS.dump_json(await client.checks()))
+
+    @router.get("/agent-checks", response_model=list[CheckInfo])
+    async def agent_checks() -> Response:
+        """What the readers of agent CLIs found, and what they did not understand."""
+        return _json(CHECKS.dump_json(await client.agent_checks()))
 
     @router.post("/keys", status_code=204)
     async def supply(body: KeysRequest) -> None:

@@ -1,0 +1,125 @@
+"""The data that crosses the one small door between people's side and the kernel.
+
+pydantic where a request or an answer is checked; the live table, NamedTuples without it, comes from
+``core.table``. Times are wall-clock seconds, sizes bytes, money USD. ``None`` means: not known.
+"""
+
+from __future__ import annotations
+
+from ..table import (
+    WINDOWS,
+    Delta,
+    EventInfo,
+    Header,
+    ProviderGauge,
+    Row,
+    Snapshot,
+    Window,
+    header_from_json,
+    row_from_json,
+)
+from .agents import (
+    AgentDetail,
+    AgentInfo,
+    FleetRequest,
+    ForkRequest,
+    KillPlan,
+    NiceRequest,
+    Outcome,
+    PauseRequest,
+    ProcessInfo,
+    RemoveRequest,
+    RunRequest,
+    SignalRequest,
+    StopRequest,
+    TemplateInfo,
+    Tokens,
+)
+from .kernel import (
+    CheckInfo,
+    HaltInfo,
+    KernelStatus,
+)
+from .money import (
+    AnswerRequest,
+    ApprovalInfo,
+    BudgetInfo,
+    BudgetRequest,
+    CallInfo,
+    CallsRequest,
+    ExtendRequest,
+    LimitInfo,
+    ProviderInfo,
+    UsageKey,
+    UsageRequest,
+    UsageRow,
+)
+from .target import (
+    Target,
+)
+from .terminals import (
+    AttachInfo,
+    HistoryInfo,
+    PressRequest,
+)
+from .transcripts import (
+    TranscriptKey,
+    TranscriptReport,
+    TranscriptRequest,
+    TranscriptUsage,
+)
+from .workspaces import (
+    WorkspaceInfo,
+)
+
+__all__ = [
+    "WINDOWS",
+    "AgentDetail",
+    "AgentInfo",
+    "AnswerRequest",
+    "ApprovalInfo",
+    "AttachInfo",
+    "BudgetInfo",
+    "BudgetRequest",
+    "CallInfo",
+    "CallsRequest",
+    "CheckInfo",
+    "Delta",
+    "EventInfo",
+    "ExtendRequest",
+    "FleetRequest",
+    "ForkRequest",
+    "HaltInfo",
+    "Header",
+    "HistoryInfo",
+    "KernelStatus",
+    "KillPlan",
+    "LimitInfo",
+    "NiceRequest",
+    "Outcome",
+    "PauseRequest",
+    "PressRequest",
+    "ProcessInfo",
+    "ProviderGauge",
+    "ProviderInfo",
+    "RemoveRequest",
+    "Row",
+    "RunRequest",
+    "SignalRequest",
+    "Snapshot",
+    "StopRequest",
+    "Target",
+    "TemplateInfo",
+    "Tokens",
+    "TranscriptKey",
+    "TranscriptReport",
+    "TranscriptRequest",
+    "TranscriptUsage",
+    "UsageKey",
+    "UsageRequest",
+    "UsageRow",
+    "Window",
+    "WorkspaceInfo",
+    "header_from_json",
+    "row_from_json",
+]

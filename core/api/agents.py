@@ -1,0 +1,203 @@
+"""Agents: what is asked of them, and what is told of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from ..agents.spec import AgentSpec, Text
+from ..agents.states import Pause
+from ..budget.budget import Budget
+from .model import Model
+from .money import CallInfo
+from .target import Target
+
+
+class RunRequest(Model):
+    """Start one agent. ``spec.name`` may be a proposal: see ``name_given``."""
+
+    spec: AgentSpec
+    name_given: bool = True
+    """False: the name was made up; a taken name gets a number instead of an error."""
+    environ: dict[str, str] = Field(default_factory=dict)
+    """The caller's environment; the kernel drops provider keys and keeps the rest in a 0600 file."""
+
+
+class FleetRequest(Model):
+    """Bring a declared fleet up. ``fleet`` names it (the file's absolute path)."""
+
+    fleet: str
+    specs: list[AgentSpec]
+    environ: dict[str, str] = Field(default_factory=dict)
+    prune: bool = False
+    """Also stop and remove agents this fleet declared before and does not any more."""
+    budgets: list[Budget] = Field(default_factory=list, max_length=10_000)
+    """The budgets it declares; those it declared before and does not any more are removed."""
+
+
+class PauseRequest(Target):
+    """Freeze or hold."""
+
+    how: Pause = Pause.FREEZE
+
+
+class ForkRequest(Model):
+    """Begin a new agent in the conversation of another, which goes on by itself."""
+
+    ref: Text
+    name: str | None = None
+    """``None``: the other's name with a number."""
+    prompt: str | None = None
+    """What the new one is told first; in a terminal it may be nothing."""
+
+
+class StopRequest(Target):
+    """Stop (TERM, grace, KILL) or kill. ``grace`` of ``None`` is the spec's own; 0 is KILL at once."""
+
+    how: Literal["stop", "kill"] = "stop"
+    grace: float | None = Field(default=None, ge=0, le=86_400)
+
+
+class SignalRequest(Target):
+    """Send one signal to the main program."""
+
+    signal: int = Field(ge=1, le=64)
+
+
+class NiceRequest(Target):
+    """Set nice, or change it by ``delta``."""
+
+    nice: int | None = Field(default=None, ge=-20, le=19)
+    delta: int | None = Field(default=None, ge=-39, le=39)
+
+
+class RemoveRequest(Target):
+    """Take ended agents off the table, with their output; ``force`` kills live ones first."""
+
+    force: bool = False
+    discard: bool = False
+    """Also delete work in their worktrees that is in no commit; without it such a worktree stays."""
+
+
+class Tokens(Model):
+    """Disjoint buckets of a meter."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
+class AgentInfo(Model):
+    """One agent as ``ps --json`` and ``inspect`` print it. Field names do not move."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    name: str
+    state: str
+    reason: str | None = None
+    backend: str
+    template: str | None = None
+    owner: str
+    parent: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    nice: int = 0
+    model: str | None = None
+    pid: int | None = None
+    pids: list[int] = Field(default_factory=list)
+    tokens: Tokens = Tokens()
+    cost_usd: float | None = None
+    cost_exact: bool = True
+    """False where a part was estimated."""
+    unpriced: bool = False
+    """True where a part has no known price: ``cost_usd`` is then a lower bound."""
+    calls: int = 0
+    context_tokens: int | None = None
+    context_limit: int | None = None
+    run: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    observed: bool = False
+    detail: str = ""
+    since: float | None = None
+    frozen: list[int] | None = None
+    """``[frozen, total]`` while frozen."""
+    held_calls: int = 0
+    cpu_percent: float | None = None
+    memory: int | None = None
+    task: str | None = None
+    command: list[str] = Field(default_factory=list)
+    cwd: str | None = None
+    fleet: str | None = None
+    restarts: int = 0
+
+
+class Outcome(Model):
+    """What a verb did to one agent: one line of output, or one error."""
+
+    ref: str
+    id: str | None = None
+    name: str | None = None
+    done: str = ""
+    """Past tense, for a person: ``frozen 5/5``, ``killed 3/3``, ``unchanged``."""
+    error: dict[str, str] | None = None
+    exit_code: int = 0
+    """The exit status this outcome asks for on a command line."""
+    proof: dict[str, Any] | None = None
+
+
+class ProcessInfo(Model):
+    """One process of a tree, for the details pane and the kill preview."""
+
+    pid: int
+    ppid: int
+    state: str
+    cpu_seconds: float
+    memory: int
+    command: str
+
+
+class AgentDetail(Model):
+    """Everything ``inspect`` and the details pane show."""
+
+    info: AgentInfo
+    spec: AgentSpec
+    children: list[str] = Field(default_factory=list)
+    processes: list[ProcessInfo] = Field(default_factory=list)
+    calls: list[CallInfo] = Field(default_factory=list)
+    calls_today: int = 0
+    calls_hour: int = 0
+    runs: list[dict[str, Any]] = Field(default_factory=list)
+    mechanism: str = ""
+    """How this run would be frozen: ``cgroup2``, ``cgroup1``, ``signal``, ``docker``."""
+    folder: str = ""
+
+
+class KillPlan(Model):
+    """What a kill of some agents would end and what it would leave; nothing has been sent."""
+
+    agents: list[AgentInfo]
+    processes: dict[str, list[ProcessInfo]]
+    containers: dict[str, str] = Field(default_factory=dict)
+    calls_in_flight: int = 0
+    waiting_for_it: list[str] = Field(default_factory=list)
+    untouched: int = 0
+    grace: float = 10.0
+    impossible: dict[str, str] = Field(default_factory=dict)
+    """Choices that cannot be taken now, each with the reason."""
+
+
+class TemplateInfo(Model):
+    """A template the launch dialog offers."""
+
+    name: str
+    title: str
+    ready: bool
+    found: str = ""
+    hint: str = ""
+    backends: list[str] = Field(default_factory=list)
+    model: str | None = None

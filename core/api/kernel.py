@@ -1,0 +1,55 @@
+"""The kernel itself: who it is, what it finds, and its kill switch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .agents import Outcome
+from .model import Model
+
+
+class KernelStatus(Model):
+    """``kernel status --json``."""
+
+    pid: int
+    version: str
+    port: int
+    agents: int
+    started_at: float
+    state_dir: str
+    boot_id: str = ""
+    embedded: bool = False
+    seq: int = 0
+    healthy: bool = True
+    problem: str = ""
+    """What ails the journal."""
+    gateway_problem: str = ""
+    """What ails the gateway's listeners or their holder."""
+    cpu_seconds: float = 0.0
+    memory: int = 0
+    missing_keys: list[str] = Field(default_factory=list)
+    """Environment variables with provider keys that calls wait for."""
+
+
+class HaltInfo(Model):
+    """What the kill switch did."""
+
+    halted: bool
+    calls_held: int = 0
+    frozen: list[Outcome] = Field(default_factory=list)
+    calls_seconds: float = 0.0
+    """Until the last call was held."""
+    seconds: float = 0.0
+    """Until the last process was frozen (or thawed)."""
+
+
+class CheckInfo(Model):
+    """One line of ``doctor``."""
+
+    group: str
+    name: str
+    level: Literal["ok", "warn", "missing"]
+    found: str
+    hint: str = ""
