@@ -120,10 +120,7 @@ def create_app(client: KernelClient) -> FastAPI:
     async def owner(who: Any = Depends(caller)) -> None:  # noqa: B008 - how FastAPI is told
         who.must_be_owner()
 
-    app.include_router(
-        terminals.router(client), prefix="/v1", tags=["terminals"], dependencies=[Depends(owner)]
-    )
-    # Before "look": ``/agents/REF`` would take ``/agents/REF/output`` for an agent's reference.
+    # These two before "look": ``/agents/REF`` would take ``/agents/REF/output`` for an agent's reference.
     app.include_router(
         terminals.router(client), prefix="/v1", tags=["terminals"], dependencies=[Depends(owner)]
     )
