@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -52,6 +53,15 @@ class Call(NamedTuple):
     def total(self) -> int:
         """All tokens."""
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.output
+
+
+#: Input sizes, in tokens, above which some price list takes another price for the whole call (genai-prices).
+BANDS = (32_000, 100_000, 128_000, 200_000, 256_000, 272_000, 512_000)
+
+
+def band(size: int) -> int:
+    """Between which of ``BANDS`` a call's whole input lies; the calls of one band have one price a token."""
+    return bisect_left(BANDS, size)
 
 
 #: A call in the order of ``Call``, and the number of the file that tells of it.

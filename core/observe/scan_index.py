@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .calls import Copy, better, counted, pack, unpack_all
+from .calls import Copy, band, better, counted, pack, unpack_all
 from .scan import Reading
 
 _VERSION = 1
@@ -61,12 +61,14 @@ class KnownFile(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """Calls of one file and model within one quarter of an hour."""
+    """Calls of one file, model and band of sizes within one quarter of an hour."""
 
     file: int
     model: str
     quarter: int
     """Quarters of an hour since the epoch."""
+    band: int
+    """See ``calls.band``."""
     calls: int
     input: int
     cache_read: int
@@ -216,7 +218,7 @@ class ScanIndex:
                 again.update((message, []) for message, times in Counter(found).items() if times > 1)
             seen.update(found)
         del seen
-        cells: dict[tuple[int, int, int], list[int]] = {}
+        cells: dict[tuple[int, int, int, int], list[int]] = {}
         for file, blob in self._parts():
             for call in unpack_all(blob):
                 if (copies := again.get(call[0])) is None:
@@ -226,12 +228,12 @@ class ScanIndex:
         for copies in again.values():
             for call, file in counted(copies):
                 _add(cells, file, call)
-        return [Sum(key[0], names.get(key[1], ""), key[2], *cell) for key, cell in cells.items()]
+        return [Sum(key[0], names.get(key[1], ""), *key[2:], *cell) for key, cell in cells.items()]
 
 
-def _add(cells: dict[tuple[int, int, int], list[int]], file: int, call: tuple[int, ...]) -> None:
+def _add(cells: dict[tuple[int, int, int, int], list[int]], file: int, call: tuple[int, ...]) -> None:
     _, _, time, model, fresh, read, written, hour, output, reasoning = call
-    key = (file, model, time // QUARTER)
+    key = (file, model, time // QUARTER, band(fresh + read + written + hour))
     if (cell := cells.get(key)) is None:
         cells[key] = [1, fresh, read, written, hour, output, reasoning]
         return
