@@ -53,6 +53,8 @@ class ClaudeCalls:
         restart: Never; what an earlier reading found stays found.
     """
 
+    suffix = ".jsonl"
+
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         self._same = b""
         self._digests: dict[str, int] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from .claude_calls import milliseconds
+from .claude_calls import ClaudeCalls, milliseconds
 from .contract import Activity, Child, Oddities, Session, View
 from .doing import Turn
 from .tail import TranscriptTail
@@ -112,7 +112,7 @@ class _Thread:
 
     def __init__(self, path: str, *, sidechain: bool) -> None:
         self._sidechain = sidechain
-        self.tail = TranscriptTail("claude", path, self._line, self._reset)
+        self.tail = TranscriptTail(ClaudeCalls, path, self._line, self._reset)
         self._reset()
 
     def _reset(self) -> None:

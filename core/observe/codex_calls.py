@@ -39,6 +39,8 @@ class CodexCalls:
         restart: What was found in this file before turned out to be its parent's: forget it.
     """
 
+    suffix = ".jsonl"
+
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         state = state or {}
         self.calls: dict[tuple[int, int], tuple[int, ...]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .claude_calls import milliseconds
+from .codex_calls import CodexCalls
 from .contract import Activity, Oddities, Session, View
 from .doing import Turn
 from .tail import TranscriptTail
@@ -40,7 +41,7 @@ class CodexTail:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._tail = TranscriptTail("codex", session.path, self._line, self._reset)
+        self._tail = TranscriptTail(CodexCalls, session.path, self._line, self._reset)
         self._reset()
 
     def _reset(self) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from .formats import Lister, Source, lister
 from .scan import Job
 from .scan_index import KnownFile, ScanIndex
 from .scan_pool import readings
 
 
 class Root(NamedTuple):
-    """A folder of transcripts of one format."""
+    """A folder, or a database, with transcripts of one format."""
 
     kind: str
+    """The format's name; that of its CLI, if that has but one."""
     path: str
+    reader: str = ""
+    """Where the reader of its calls is, if the format is not built in; see ``formats.reader_class``."""
 
 
 class Refresh(NamedTuple):
@@ -44,6 +48,8 @@ class History:
     def __init__(self, index: ScanIndex, roots: Iterable[Root], processes: int | None = None) -> None:
         self._index = index
         self._roots = list(dict.fromkeys(roots))
+        self._readers = {root.kind: root.reader for root in self._roots}
+        self._listers: dict[Root, Lister] = {}
         self._processes = processes or min(os.cpu_count() or 1, 4)
         self._known = {known.path: known for known in index.files()}
         #: Folders that could not be listed, and why.
@@ -55,33 +61,31 @@ class History:
         Raises:
             AgentTopError: A reading process died; what was read before is kept.
         """
-        found: list[tuple[str, os.stat_result, str]] = []
         self.problems.clear()
-        for root in self._roots:
-            found.extend((path, status, root.kind) for path, status in self._walk(root.path))
+        found = [(source, root.kind) for root in self._roots for source in self._sources(root)]
         changed = [
-            (path, status, kind)
-            for path, status, kind in found
-            if (known := self._known.get(path)) is None
-            or known.size != status.st_size
-            or known.changed != status.st_mtime_ns
-            or known.inode != status.st_ino
+            (source, kind)
+            for source, kind in found
+            if (known := self._known.get(source.path)) is None
+            or known.size != source.size
+            or known.changed != source.changed
+            or known.inode != source.inode
         ]
         if not changed:
             return Refresh(len(found), 0, 0, 0)
-        if new := [item for item in changed if item[0] not in self._known]:
-            new.sort(key=lambda item: item[1].st_mtime_ns)  # what is older has the lower number
-            self._index.add_files((kind, path) for path, _, kind in new)
+        if new := [item for item in changed if item[0].path not in self._known]:
+            new.sort(key=lambda item: item[0].changed)  # what is older has the lower number
+            self._index.add_files((kind, source.path) for source, kind in new)
             self._reload()
         return self._read(len(found), changed)
 
-    def _read(self, total: int, changed: list[tuple[str, os.stat_result, str]]) -> Refresh:
-        changed.sort(key=lambda item: -item[1].st_size)  # the longest first, so that none is left at the end
+    def _read(self, total: int, changed: list[tuple[Source, str]]) -> Refresh:
+        changed.sort(key=lambda item: -item[0].size)  # the longest first, so that none is left at the end
         jobs, new_bytes = [], 0
-        for path, status, _ in changed:
-            known = self._known[path]
-            jobs.append(self._job(known, status.st_ino))
-            new_bytes += max(0, status.st_size - jobs[-1].offset) or status.st_size
+        for source, _ in changed:
+            known = self._known[source.path]
+            jobs.append(self._job(known, source.inode))
+            new_bytes += max(0, source.size - jobs[-1].offset) or source.size
         errors = 0
         try:
             self._index.begin()
@@ -98,30 +102,21 @@ class History:
         return Refresh(total, len(jobs), new_bytes, errors)
 
     def _job(self, known: KnownFile, inode: int) -> Job:
+        reader = self._readers.get(known.kind, "")
         if not known.offset or known.inode != inode:
-            return Job(known.file, known.kind, known.path)
+            return Job(known.file, known.kind, known.path, reader=reader)
         state = self._index.state(known.file)
-        return Job(known.file, known.kind, known.path, known.offset, known.head, known.head_size, state)
+        place = known.offset, known.head, known.head_size
+        return Job(known.file, known.kind, known.path, *place, state, reader)
 
     def _reload(self) -> None:
         self._known = {known.path: known for known in self._index.files()}
 
-    def _walk(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Every transcript below a folder; links are not followed, so loops cannot be walked."""
+    def _sources(self, root: Root) -> Iterable[Source]:
         try:
-            entries = os.scandir(folder)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self.problems[folder] = error.strerror or str(error)
-            return
-        with entries:
-            for entry in entries:
-                if entry.name.endswith(".jsonl"):
-                    try:
-                        if entry.is_file(follow_symlinks=False):
-                            yield entry.path, entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                elif entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(entry.path)
+            if (known := self._listers.get(root)) is None:
+                known = self._listers[root] = lister(root.kind, root.path, root.reader)
+        except ImportError as error:
+            self.problems[root.path] = str(error)
+            return ()
+        return known.sources(self.problems)

@@ -1,44 +1,21 @@
-"""Reading one transcript for its calls, from where the last reading ended."""
+"""Reading one source for its calls, from where the last reading ended."""
 
 from __future__ import annotations
 
 import os
 import zlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, cast
 
 from .calls import pack
-from .claude_calls import ClaudeCalls
-from .codex_calls import CodexCalls
+from .formats import CallReader, DatabaseReader, LineReader, Reader, reader_class
 from .lines import LONGEST, Lines
 
 #: How much of a file's beginning tells whether it is still the same file.
 HEAD = 1024
 
 
-class CallReader(Protocol):
-    """What gathers the calls of one transcript format; see ``ClaudeCalls``."""
-
-    calls: dict[tuple[int, int], tuple[int, ...]]
-    odd: int
-    facts: dict[str, Any]
-    models: dict[int, str]
-    restart: bool
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What the next reading of the same file has to know; JSON."""
-
-    def feed(self, buffer: bytearray, end: int) -> None:
-        """Read whole lines: ``buffer[:end]``."""
-
-
-def call_reader(kind: str, state: dict[str, Any] | None) -> CallReader:
-    """The reader for a transcript format: ``claude`` or ``codex``."""
-    return CodexCalls(state) if kind == "codex" else ClaudeCalls(state)
-
-
 class Job(NamedTuple):
-    """One file to read."""
+    """One file to read, or one conversation of a database."""
 
     file: int
     """Its number in the scan index."""
@@ -49,6 +26,8 @@ class Job(NamedTuple):
     """Digest of the first ``head_size`` bytes at the last reading."""
     head_size: int = 0
     state: dict[str, Any] | None = None
+    reader: str = ""
+    """Where the reader of its calls is, if the format is not built in; see ``formats.reader_class``."""
 
 
 class Reading(NamedTuple):
@@ -78,49 +57,51 @@ class Reading(NamedTuple):
 
 
 def read(job: Job, longest: int = LONGEST) -> Reading:
-    """Read what is new in a file. A file that cannot be read is a reading with ``error``."""
+    """Read what is new in a source. One that cannot be read is a reading with ``error``."""
     try:
+        make = reader_class(job.kind, job.reader)
+        reader = make(job.state if job.offset else None)
+        if isinstance(reader, DatabaseReader):
+            source = reader.read(job.path)
+            # A place in a file means nothing here; what the reader has to know is in its state.
+            return _found(job, reader, (0, *source[1:]), (1, 0, 0, not job.offset), 0)
         # O_NONBLOCK: a FIFO among the transcripts must not hang the reading.
         descriptor = os.open(job.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         return _failed(job, error)
     try:
-        return _read(job, descriptor, longest)
+        return _read(job, reader, make, descriptor, longest)
     except OSError as error:
         return _failed(job, error)
     finally:
         os.close(descriptor)
 
 
-def _read(job: Job, descriptor: int, longest: int) -> Reading:
+def _read(job: Job, reader: LineReader, make: Reader, descriptor: int, longest: int) -> Reading:
     status = os.fstat(descriptor)
-    offset, state = job.offset, job.state
+    offset = job.offset
     if offset and not _same(job, descriptor, status.st_size):
-        offset, state = 0, None
-    reader = call_reader(job.kind, state)
+        offset, reader = 0, cast("LineReader", make(None))
     lines = Lines(descriptor, offset, longest)
     for buffer, end in lines.pieces():
         reader.feed(buffer, end)
     size = min(HEAD, lines.offset)
-    return Reading(
-        job.file,
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        lines.offset,
-        zlib.crc32(os.pread(descriptor, size, 0)),
-        size,
-        not offset,
-        reader.restart,
-        reader.odd,
-        lines.long,
-        "",
-        reader.state,
-        reader.facts,
-        reader.models,
-        b"".join([pack(*call) for call in reader.calls.values()]),
-    )
+    head = zlib.crc32(os.pread(descriptor, size, 0))
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _found(job, reader, stamp, (lines.offset, head, size, not offset), lines.long)
+
+
+def _found(
+    job: Job,
+    reader: CallReader,
+    stamp: tuple[int, int, int, int],
+    place: tuple[int, int, int, bool],
+    long: int,
+) -> Reading:
+    """What was found; ``stamp`` and ``place`` are the reading's own fields, in their order."""
+    calls = b"".join([pack(*call) for call in reader.calls.values()])
+    found = (reader.restart, reader.odd, long, "", reader.state, reader.facts, reader.models, calls)
+    return Reading(job.file, *stamp, *place, *found)
 
 
 def _same(job: Job, descriptor: int, size: int) -> bool:
@@ -130,8 +111,8 @@ def _same(job: Job, descriptor: int, size: int) -> bool:
     return zlib.crc32(os.pread(descriptor, job.head_size, 0)) == job.head
 
 
-def _failed(job: Job, error: OSError) -> Reading:
-    why = error.strerror or str(error)
+def _failed(job: Job, error: OSError | ImportError) -> Reading:
+    why = getattr(error, "strerror", None) or str(error)
     return Reading(
         *(job.file, 0, 0, 0, 0, job.offset, job.head, job.head_size, False, False, 0, 0, why),
         *(job.state or {}, {}, {}, b""),

@@ -12,8 +12,9 @@ import orjson
 
 from ..journal.events import Usage
 from .contract import Oddities
+from .formats import LineReader
 from .lines import Lines
-from .scan import HEAD, call_reader
+from .scan import HEAD
 
 #: So much of a transcript's end is parsed line by line for the state when it is first read.
 RECENT = 512 << 10
@@ -24,22 +25,26 @@ class TranscriptTail:
     """Reads an append-only transcript from its last offset, and begins anew when it was cut or replaced.
 
     Args:
-        kind: The calls' format, see ``scan.call_reader``.
+        reader: Makes what reads its calls.
         line: Takes each recent line, parsed; raises ValueError, TypeError, KeyError or AttributeError
             for one that is not what it should be.
         reset: Forget what earlier lines said: the file began anew.
     """
 
     def __init__(
-        self, kind: str, path: str, line: Callable[[dict[str, Any]], None], reset: Callable[[], None]
+        self,
+        reader: Callable[[], LineReader],
+        path: str,
+        line: Callable[[dict[str, Any]], None],
+        reset: Callable[[], None],
     ) -> None:
-        self._kind, self._line, self._reset = kind, line, reset
+        self._reader, self._line, self._reset = reader, line, reset
         self.path = path
         self.oddities = Oddities()
         self._seen = (0, 0, 0)  # inode, size, modification time
         self._head = (0, 0)
         self._offset = 0
-        self.calls = call_reader(kind, None)
+        self.calls = reader()
         self._sums: tuple[Usage, dict[str, Usage], dict[int, int]] | None = None
 
     def refresh(self) -> bool:
@@ -94,7 +99,7 @@ class TranscriptTail:
 
     def _begin(self) -> None:
         self._offset = 0
-        self.calls = call_reader(self._kind, None)
+        self.calls = self._reader()
         self._reset()
 
     def _same(self, descriptor: int, status: os.stat_result) -> bool:

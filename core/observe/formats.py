@@ -1,0 +1,141 @@
+"""The formats of transcripts: what reads the calls out of each, by name.
+
+A reader is a class that is made with what the last reading of the same source had to remember. It is
+named by a place to import it from, so that a process that only reads imports nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+#: Formats that come with agenttop, by name → the reader's class. A ``Root`` may bring its own instead.
+BUILT_IN = {
+    "claude": "agenttop.core.observe.claude_calls:ClaudeCalls",
+    "codex": "agenttop.core.observe.codex_calls:CodexCalls",
+}
+
+
+class Source(NamedTuple):
+    """One thing to read: a file, or one conversation out of a database. Unequal: there is something new."""
+
+    path: str
+    """A file; of a database the file, ``#`` and the conversation's id."""
+    inode: int
+    size: int
+    changed: int
+    """Nanoseconds since the epoch."""
+
+
+class CallReader(Protocol):
+    """What gathers the calls of one source, each once; see ``ClaudeCalls``."""
+
+    calls: dict[tuple[int, int], tuple[int, ...]]
+    odd: int
+    facts: dict[str, Any]
+    models: dict[int, str]
+    restart: bool
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the next reading of the same source has to know; JSON."""
+
+
+class LineReader(CallReader, Protocol):
+    """Reads files of lines."""
+
+    suffix: str
+    """How the names of its files end."""
+
+    def feed(self, buffer: bytearray, end: int) -> None:
+        """Read whole lines: ``buffer[:end]``."""
+
+
+@runtime_checkable
+class DatabaseReader(CallReader, Protocol):
+    """Reads conversations out of a database that is somebody else's."""
+
+    @staticmethod
+    def lister(path: str) -> Lister:
+        """What lists the conversations of the database at ``path``."""
+
+    def read(self, path: str) -> Source:
+        """Read what is new in one conversation; what it is like now, as the lister has it.
+
+        Raises:
+            OSError: It cannot be read now: locked, damaged, or gone.
+        """
+
+
+class Lister(Protocol):
+    """Lists what lies below one root, again and again."""
+
+    def sources(self, problems: dict[str, str]) -> Iterator[Source]:
+        """Everything there is to read; folders and files that cannot be listed go to ``problems``."""
+
+
+Reader = Callable[[dict[str, Any] | None], LineReader | DatabaseReader]
+
+
+@functools.cache
+def reader_class(kind: str, place: str = "") -> Reader:
+    """The class of a format's reader.
+
+    Args:
+        place: ``module:class``; empty: the built-in format of that name.
+
+    Raises:
+        ImportError: There is none.
+    """
+    module, _, name = (place or BUILT_IN.get(kind, "")).partition(":")
+    if not name:
+        raise ImportError(f"no transcript format is called {kind!r}")
+    found = getattr(importlib.import_module(module), name, None)
+    if found is None:
+        raise ImportError(f"{module} has no {name}")
+    return found  # type: ignore[no-any-return]
+
+
+def lister(kind: str, path: str, place: str = "") -> Lister:
+    """What lists the sources below a root of one format.
+
+    Raises:
+        ImportError: There is no such format.
+    """
+    found = reader_class(kind, place)
+    make: Callable[[str], Lister] | None = getattr(found, "lister", None)
+    return make(path) if make else Folder(path, getattr(found, "suffix", ".jsonl"))
+
+
+class Folder:
+    """Lists the files below a folder whose names end in ``suffix``."""
+
+    def __init__(self, path: str, suffix: str) -> None:
+        self._path, self._suffix = path, suffix
+
+    def sources(self, problems: dict[str, str]) -> Iterator[Source]:
+        """Every transcript; links are not followed, so loops cannot be walked."""
+        folders = [self._path]  # not recursion: somebody else decides how deep they are
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = os.scandir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems[folder] = error.strerror or str(error)
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.name.endswith(self._suffix):
+                        try:
+                            if entry.is_file(follow_symlinks=False):
+                                status = entry.stat(follow_symlinks=False)
+                                yield Source(entry.path, status.st_ino, status.st_size, status.st_mtime_ns)
+                        except FileNotFoundError:
+                            continue
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
