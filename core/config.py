@@ -6,6 +6,7 @@ times as ``"10m"``; unknown keys are errors, because a misspelt limit would sile
 
 from __future__ import annotations
 
+import os
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from .agents.spec import AgentSpec, Bytes, Name, Nice, OutputLimits, Restart, Seconds
+from .agents.spec import AgentSpec, Bytes, Idle, Name, Nice, OutputLimits, Restart, Seconds
 from .api import Window
 from .budget.budget import Budget
 from .budget.prices import OwnPrice
@@ -63,6 +64,17 @@ class KernelTable(_Table):
     log_count: Annotated[int, Field(ge=0, le=100)] = 3
     """How many rotated log files are kept."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class NotifyTable(_Table):
+    """``[notify]``: how the screen says that an agent waits for its person; F2 setup has the same and wins."""
+
+    bell: bool = True
+    """Ring the terminal's bell."""
+    osc: bool = True
+    """Send a desktop notification through the terminal (OSC 9 and OSC 777)."""
+    header: bool = True
+    """Mark the count in the header."""
 
 
 class DefaultsTable(_Table):
@@ -127,6 +139,21 @@ class BudgetsTable(_Table):
     declared: list[Budget] = Field(default_factory=list)
 
 
+#: ``off`` in the environment: agents that somebody else started are not looked for, unless the file says so.
+OBSERVE = "AGENTTOP_OBSERVE"
+
+
+class ObserveTable(_Table):
+    """``[observe]``: agents that run on this machine and were started by somebody else."""
+
+    enabled: bool = Field(default_factory=lambda: os.environ.get(OBSERVE, "") != "off")
+    """Whether they are looked for."""
+    clis: Annotated[list[Name] | None, BeforeValidator(_as_list)] = None
+    """Which CLIs' (``claude``, ``codex``, …); absent: all that have a reader."""
+    interval: Annotated[Seconds, Field(ge=0.2, le=3600)] = 1.0
+    """Seconds between two looks at the processes while somebody watches."""
+
+
 class ScreenTable(_Table):
     """``[screen]``: how the screen looks; what F2 setup saves lies in ``screen.toml`` and wins."""
 
@@ -153,10 +180,14 @@ class Config(_Table):
     )
     """``[models."PATTERN"]``: prices and sizes."""
     runaway: RunawayTable = RunawayTable()
+    observe: ObserveTable = Field(default_factory=ObserveTable)
     budgets: BudgetsTable = BudgetsTable()
     gateway: GatewayTable = GatewayTable()
     kernel: KernelTable = KernelTable()
     output: OutputLimits = OutputLimits()
+    idle: Idle = Idle()
+    """When idle agents are frozen, where neither spec nor template says."""
+    notify: NotifyTable = NotifyTable()
     defaults: DefaultsTable = DefaultsTable()
     keys: dict[Annotated[str, Field(max_length=80)], KeyList] = Field(default_factory=dict)
     """Action id → the keys it is bound to, instead of its own."""
@@ -165,11 +196,15 @@ class Config(_Table):
     _file: TomlFile | None = PrivateAttr(default=None)
 
     def complete(self, spec: AgentSpec) -> AgentSpec:
-        """``spec`` (its template applied already) with ``[defaults]`` and ``[output]`` where it is silent.
+        """``spec`` (its template applied already) with ``[defaults]``, ``[output]``, ``[idle]`` where it is silent.
 
         Silent is what equals the built-in default: after a journey as JSON nothing else can be told.
         """
-        ours = {**self.defaults.model_dump(exclude_defaults=True), "output": self.output.model_dump()}
+        ours = {
+            **self.defaults.model_dump(exclude_defaults=True),
+            "output": self.output.model_dump(),
+            "idle": self.idle.model_dump(exclude_defaults=True),
+        }
         return AgentSpec.model_validate(merged_over(ours, spec.model_dump(exclude_defaults=True)))
 
     def prices(self) -> dict[str, OwnPrice]:

@@ -55,6 +55,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AGENTTOP_HOME", str(tmp_path / "home"))
+    # What else runs on this machine, other tests' agents among it, is nothing to a test that does not ask.
+    monkeypatch.setenv("AGENTTOP_OBSERVE", "off")
     yield tmp_path / "home"
     found = [str(group) for group in groups_of(tmp_path / "home" / "state")]
     deadline = time.monotonic() + 10  # what a test killed a moment ago may not be gone yet
