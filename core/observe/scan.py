@@ -99,9 +99,28 @@ def _found(
     long: int,
 ) -> Reading:
     """What was found; ``stamp`` and ``place`` are the reading's own fields, in their order."""
+    device, inode, size, changed = stamp
+    offset, head, head_size, whole = place
     calls = b"".join([pack(*call) for call in reader.calls.values()])
-    found = (reader.restart, reader.odd, long, "", reader.state, reader.facts, reader.models, calls)
-    return Reading(job.file, *stamp, *place, *found)
+    return Reading(
+        job.file,
+        device,
+        inode,
+        size,
+        changed,
+        offset,
+        head,
+        head_size,
+        whole,
+        reader.restart,
+        reader.odd,
+        long,
+        "",
+        reader.state,
+        reader.facts,
+        reader.models,
+        calls,
+    )
 
 
 def _same(job: Job, descriptor: int, size: int) -> bool:
