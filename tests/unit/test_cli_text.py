@@ -14,7 +14,7 @@ from agenttop.core.api import Outcome
 from agenttop.core.backend import Chunk
 from agenttop.core.errors import AgentTopError, UsageError
 from agenttop.core.http.frames import Frames, Lines, chunk_frame, error_frame, error_line
-from agenttop.tui.cli import control, listing, logs, printing, run
+from agenttop.tui.cli import amounts, calls, control, listing, logs, printing, run
 
 
 @given(st.binary())
@@ -111,3 +111,23 @@ def test_mounts_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._variables(["A=x=y", "HERE"]) == {"A": "x=y", "HERE": "1"}
     with pytest.raises(UsageError, match="not set here"):
         run._variables(["ABSENT_"])
+
+
+def test_tokens_are_whole() -> None:
+    assert amounts.tokens("1.5k") == 1500
+    with pytest.raises(UsageError, match="not a number of tokens"):
+        amounts.tokens("1.5")
+
+
+def test_why_a_call_is_held_is_said_once() -> None:
+    call = {
+        "state": "held",
+        "reason": "budget",
+        "detail": "budget team",
+        "outcome": "",
+        "error": "",
+        "ended_in": "",
+    }
+    assert calls._end(call, settled=False) == "budget team"
+    assert calls._end({**call, "reason": "halt", "detail": ""}, settled=False) == "halt"
+    assert calls._end({**call, "reason": "", "detail": ""}, settled=False) == "-"

@@ -21,3 +21,15 @@ def amount(text: str) -> Decimal:
     if match is None:
         raise UsageError(f"{text!r} is not an amount", hint="Take a number such as 2.50, 500k or 2M")
     return Decimal(match[1]) * _UNITS[match[2].lower()]
+
+
+def tokens(text: str) -> int:
+    """``1.5k`` → 1500.
+
+    Raises:
+        UsageError: It is no number, or part of a token.
+    """
+    value = amount(text)
+    if value != int(value):
+        raise UsageError(f"{text!r} is not a number of tokens", "A token cannot be divided")
+    return int(value)

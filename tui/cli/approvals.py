@@ -12,7 +12,7 @@ from agenttop.core.errors import UsageError
 
 from .. import format as f
 from . import printing
-from .amounts import amount
+from .amounts import amount, tokens
 from .kernel_call import ask, call, checked
 from .options import All, Json, OptionalRefs
 
@@ -40,8 +40,8 @@ def approve(
     fields: dict[str, Any] = {"answer": "once"}
     if extend is not None:
         dollars = extend.startswith("$")
-        value = amount(extend.removeprefix("$"))
-        fields = {"answer": "extend", **({"usd": float(value)} if dollars else {"tokens": int(value)})}
+        by = {"usd": float(amount(extend[1:]))} if dollars else {"tokens": tokens(extend)}
+        fields = {"answer": "extend", **by}
     _answer(refs, all, fields, as_json)
 
 

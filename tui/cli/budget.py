@@ -10,8 +10,7 @@ import typer
 from agenttop.core.errors import UsageError
 
 from .. import format as f
-from . import printing
-from .amounts import amount
+from . import amounts, printing
 from .kernel_call import ask, call, checked
 from .options import Json, Yes
 
@@ -118,7 +117,12 @@ def set_(
         except ValueError as error:
             raise UsageError(str(error)) from error
         fields = dict(parsed) if isinstance(parsed, dict) else {}
-    given = {"usd": usd, "tokens": amount(tokens) if tokens else None, "window": window, "action": action}
+    given = {
+        "usd": usd,
+        "tokens": amounts.tokens(tokens) if tokens else None,
+        "window": window,
+        "action": action,
+    }
     fields |= {key: value for key, value in given.items() if value is not None}
     if soft is not None:
         fields["soft"] = soft / 100
@@ -152,7 +156,7 @@ def extend(
     from agenttop.core.api import ExtendRequest
 
     dollars = by.startswith("$")
-    field = {"usd": float(amount(by[1:]))} if dollars else {"tokens": int(amount(by))}
+    field = {"usd": float(amounts.amount(by[1:]))} if dollars else {"tokens": amounts.tokens(by)}
     request = checked(ExtendRequest, name=name, **field)
     info = call(lambda client: client.extend_budget(request))
     _told(info.model_dump(mode="json"), "extended", as_json)

@@ -64,7 +64,8 @@ def _seconds(value: float | None) -> str:
 
 def _end(call: Mapping[str, Any], settled: bool) -> str:
     if not settled:
-        return " ".join(filter(None, (call["reason"], call["detail"]))) or f.UNKNOWN
+        why, more = call["reason"], call["detail"]
+        return (more if more.startswith(why) else f"{why} {more}".strip()) or f.UNKNOWN
     if call["outcome"] == "ok":
         return call["ended_in"] or "ok"
     return ": ".join(filter(None, (call["outcome"], call["error"])))
