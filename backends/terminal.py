@@ -31,7 +31,7 @@ from agenttop.core.backend import (
 )
 from agenttop.core.errors import AgentTopError, BackendError, BackendUnavailable
 
-from . import begin, cgroups, output, proc, terminal_start, tmux
+from . import begin, cgroups, keystrokes, output, proc, terminal_start, tmux
 from . import terminal_files as files
 from .runs import Run
 from .subprocess import SWEEP_GRACE, SubprocessBackend
@@ -70,10 +70,12 @@ class TerminalBackend(SubprocessBackend):
     name: ClassVar[str] = "terminal"
     batch: ClassVar[int] = 1
     keyboard: ClassVar[bool] = True
+    terminals: ClassVar[bool] = True
 
     def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
         super().__init__(context, boot_id=boot_id)
         self._server = tmux.Server(context.state.absolute() / "terminal", context.settings)
+        self.detach_key = tmux.spoken(self._server.detach_key)
         self._typing: dict[str, anyio.Lock] = {}
 
     def _choose(self) -> cgroups.Cgroups:
@@ -313,7 +315,11 @@ class TerminalBackend(SubprocessBackend):
             return
         target = f"={tmux.session(run.marker)}:"
         leave = ("if-shell", "-F", "-t", target, "#{pane_in_mode}", f"send-keys -t {target} -X cancel", ";")
-        await self._told(run, *leave, "send-keys", "-t", target, "--", *(_unsplit(key) for key in keys))
+        for part, after in keystrokes.parts(keys):
+            await self._told(run, *leave, "send-keys", "-t", target, "--", *(_unsplit(key) for key in part))
+            if after:
+                tty = await self._told(run, "display-message", "-p", "-t", target, "#{pane_tty}")
+                await keystrokes.taken(tty.strip())
 
     async def _told(self, run: Run, *arguments: str, data: bytes | None = None) -> str:
         try:

@@ -62,7 +62,11 @@ unbind-key -q -n M-MouseDown3Pane
 unbind-key -q -n MouseDown3Status
 unbind-key -q -n MouseDown3StatusLeft
 bind-key -n S-PageUp copy-mode -eu
-bind-key -n {detach} detach-client
+# Without a word of tmux's own: whoever attached says what there is to say.
+bind-key -n {detach} detach-client -E true
+# How long it is said how one gets back.
+set -g display-time 4000
+set -g message-style reverse
 """
 
 
@@ -108,6 +112,15 @@ def term() -> str:
     return "screen-256color"
 
 
+def spoken(key: str) -> str:
+    """A key of tmux(1) as people say it: ``C-\\`` is ``Ctrl-\\``."""
+    parts = re.fullmatch(r"((?:[CMS]-)*)(.+)", key)
+    if parts is None:
+        return key
+    names = {"C-": "Ctrl-", "M-": "Alt-", "S-": "Shift-"}
+    return "".join(names[part] for part in re.findall("[CMS]-", parts[1])) + parts[2]
+
+
 def session(marker: str) -> str:
     """The name of a run's session: tmux takes no dots."""
     return marker.replace(".", "-")
@@ -118,7 +131,7 @@ class Server:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._detach = str(settings.get("detach_key", DETACH_KEY))
+        self.detach_key = str(settings.get("detach_key", DETACH_KEY))
         self._history = int(settings.get("history", HISTORY))
         self._written = False
 
@@ -132,15 +145,17 @@ class Server:
         find()
         if self._written:
             return
-        if not _KEY.fullmatch(self._detach):
+        if not _KEY.fullmatch(self.detach_key):
             raise BackendError(
-                f"backends.terminal.detach_key = {self._detach!r} cannot be used",
+                f"backends.terminal.detach_key = {self.detach_key!r} cannot be used",
                 "It is no key as tmux names them",
                 "Take one such as C-\\ or C-] or F12",
             )
         self.folder.mkdir(mode=0o700, exist_ok=True)
         temporary = self.folder / f"{_CONFIG}.new"
-        temporary.write_text(_BASIC.format(term=term(), history=self._history, detach=_quoted(self._detach)))
+        temporary.write_text(
+            _BASIC.format(term=term(), history=self._history, detach=_quoted(self.detach_key))
+        )
         temporary.replace(self.folder / _CONFIG)
         self._written = True
 
@@ -156,8 +171,13 @@ class Server:
         return [
             "env",
             *("-u", "TMUX", "-u", "TMUX_PANE", "-C", str(self.folder)),
-            *self.command("attach-session", "-t", f"={name}"),
+            *self.command("attach-session", "-t", f"={name}", ";", "display-message", self._way_back()),
         ]
+
+    def _way_back(self) -> str:
+        """Shown over the last line for some seconds; tmux would read signs of its own and dates in it."""
+        said = f" {spoken(self.detach_key)} leads back: the agent runs on "
+        return said.replace("#", "##").replace("%", "%%")
 
     async def __call__(self, *arguments: str, data: bytes | None = None) -> str:
         """Run tmux commands (``";"`` between them); what they print.

@@ -244,6 +244,12 @@ class Backend(ABC):
     keyboard: ClassVar[bool] = False
     """Whether every run can be written to, whatever its spec says of stdin."""
 
+    terminals: ClassVar[bool] = False
+    """Whether its runs have terminals: ``attach_command``, ``press`` and ``history``."""
+
+    detach_key: str = ""
+    """By which a person leaves what ``attach_command`` gives, as a person reads it: ``Ctrl-\\``."""
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
 

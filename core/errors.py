@@ -91,6 +91,13 @@ class BackendError(AgentTopError):
     code = "backend"
 
 
+class NoTerminal(BackendError):
+    """The agent runs without a terminal: there is nothing to attach to, and no screen of it."""
+
+    status = 409
+    code = "no_terminal"
+
+
 class BackendUnavailable(BackendError):
     """The backend cannot be reached now (dockerd stopped); runs are neither lost nor known."""
 

@@ -63,7 +63,10 @@ class Feed:
         problem: Callable[[], str],
         machine: Machine | None = None,
         lanes: Lanes | None = None,
+        terminals: Callable[[str], bool] = lambda backend: False,
     ) -> None:
+        """``terminals`` tells of a backend's name whether its runs have any."""
+        self._terminals = terminals
         self._problem = problem
         self._books = books
         self._meters = meters
@@ -139,6 +142,7 @@ class Feed:
             now,
             run.stale if run else None,
             budgets.per_cent(self._books.committed, agent_id, now),
+            agent.live and self._terminals(agent.spec.backend),
         )
 
     def header(self, window: str) -> Header:

@@ -28,6 +28,7 @@ from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .agents.trimming import Trimmer
+from .agents.terminals import Terminals
 from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
 from .backend import SocketPeer
 from .budget.prices import Prices
@@ -114,6 +115,7 @@ class Kernel:
         self.money: Money
         self.trimmer: Trimmer
         self.feed: Feed
+        self.terminals: Terminals
         self.unbroken: Unbroken
 
     # --- life ------------------------------------------------------------------------------------
@@ -200,6 +202,7 @@ class Kernel:
         self.feed = Feed(
             self.books,
             self.meters,
+        self.terminals = Terminals(self.books, self.supervisor, self.backends, self.clock)
             self.supervisor,
             self.clock,
             self.started,
@@ -210,6 +213,7 @@ class Kernel:
 
     async def _begin(self) -> None:
         """What must be in the journal before any agent can make a call."""
+            self.backends.terminals,
         self.rebooted = self.books.committed.boot_id not in ("", self.boot)
         cut = await self.desk.settle_crashed()
         await self.books.commit(ev.KernelStarted(version=__version__, pid=os.getpid(), boot_id=self.boot))

@@ -206,17 +206,19 @@ class LocalClient(KernelClient):
             raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
         await run.backend.write(run.ref, data)
 
+        if run.backend.terminals:
+            await self._kernel.terminals.typed(agent, run.number, self._owner)
     async def attach(self, ref: str) -> AttachInfo:
         """How to get in front of an agent's terminal."""
-        raise _absent("attach")
+        return await self._kernel.terminals.attach(self._agent(ref), self._owner)
 
     async def press(self, request: PressRequest) -> None:
         """Press keys in an agent's terminal."""
-        raise _absent("press")
+        await self._kernel.terminals.press(self._agent(request.ref), request.keys, self._owner)
 
     async def history(self, ref: str, lines: int = 1_000) -> HistoryInfo:
         """What an agent's terminal shows and showed."""
-        raise _absent("history")
+        return await self._kernel.terminals.history(self._agent(ref), lines)
 
     async def fork(self, request: ForkRequest) -> AgentInfo:
         """Begin a new agent in the conversation of another."""

@@ -68,6 +68,7 @@ def build(
     budget: int | None = None,
 ) -> Row:
     """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one."""
+    attach: bool = False,
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
     usage = meter.usage
@@ -120,6 +121,7 @@ def build(
         tiers=None,
     )
 
+        attach=attach,
 
 class Machine:
     """The machine and this process on it: what the header says of both."""

@@ -53,6 +53,13 @@ class Backends:
         except AgentTopError:
             return 1  # whoever starts there is told why
 
+    def terminals(self, name: str) -> bool:
+        """Whether runs there have terminals; false for a backend that cannot be had."""
+        try:
+            return self.get(name).terminals
+        except AgentTopError:
+            return False
+
     async def close(self) -> None:
         """Let go of all of them; runs go on."""
         for made in self._made.values():

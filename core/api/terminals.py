@@ -17,6 +17,12 @@ class AttachInfo(Model):
     """Run full-screen on the kernel's machine; it ends when the person leaves or the run has ended."""
     detach_key: str
     """By which the person leaves, as a person reads it: ``Ctrl-\\``."""
+    id: str = ""
+    """Of the agent."""
+    run: int = 0
+    """Which run of it."""
+    seq: int = 0
+    """The journal's last number when this was told: what becomes of the run is after it."""
 
 
 class PressRequest(Model):

@@ -47,6 +47,10 @@ def describe(event: Event) -> str:
         case ev.KillProven():
             proof = f"{event.ended}/{event.processes} processes ended, {len(event.survivors)} survivors"
             return f"{proof}, {event.mechanism}, {event.seconds:.1f} s"
+        case ev.TerminalAttached():
+            return f"attached to its terminal{_by(event.by)}"
+        case ev.TerminalTyped():
+            return f"typed into its terminal{_by(event.by)}"
         case ev.AgentPaused():
             return _paused(event)
         case ev.AgentResumed():

@@ -202,6 +202,21 @@ class KillProven(AgentEvent):
 
 
 class AgentPaused(AgentEvent):
+class TerminalAttached(AgentEvent):
+    """A person got in front of the run's terminal."""
+
+    run: int
+    by: str = ""
+
+
+class TerminalTyped(AgentEvent):
+    """Somebody typed into the run's terminal from outside of it; noted at most once a minute for each
+    person. What was typed is not kept: it may be a secret."""
+
+    run: int
+    by: str = ""
+
+
     """The agent was frozen or held. ``frozen``/``total`` is the proof of a freeze."""
 
     how: Pause
@@ -429,7 +444,8 @@ EVENTS: dict[str, type[Event]] = {
     for cls in (
         KernelStarted, KernelStopped, AgentCreated, AgentChanged, AgentRemoved, NiceChanged,
         RunStarting, RunStarted, RunReady, RunExited, RestartScheduled, RestartGivenUp, StopRequested,
-        KillProven, AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,
+        KillProven, TerminalAttached, TerminalTyped,
+        AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,
         CallReleased, CallThrottled, RequestPassed, BudgetSet, BudgetRemoved, BudgetExtended, BudgetWarned,
         BudgetBreached, ApprovalRequested, ApprovalAnswered, FleetHalted, FleetUnhalted, BreakerMoved,
     )
