@@ -129,13 +129,45 @@ class Folder:
                 problems[folder] = error.strerror or str(error)
                 continue
             with entries:
-                for entry in entries:
-                    if entry.name.endswith(self._suffix):
-                        try:
-                            if entry.is_file(follow_symlinks=False):
-                                status = entry.stat(follow_symlinks=False)
-                                yield Source(entry.path, status.st_ino, status.st_size, status.st_mtime_ns)
-                        except FileNotFoundError:
-                            continue
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
+                try:
+                    for entry in entries:
+                        if entry.name.endswith(self._suffix):
+                            if (source := _source(entry, problems)) is not None:
+                                yield source
+                        elif entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                        elif entry.is_symlink() and os.path.isdir(entry.path):
+                            problems[entry.path] = _link(entry.path)
+                except OSError as error:  # while it is listed
+                    problems[folder] = error.strerror or str(error)
+
+
+def _source(entry: os.DirEntry[str], problems: dict[str, str]) -> Source | None:
+    """The file of an entry that is named like a transcript, if it is one."""
+    try:
+        if entry.is_file(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            return Source(entry.path, status.st_ino, status.st_size, status.st_mtime_ns)
+        if entry.is_symlink():
+            problems[entry.path] = _link(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            problems[entry.path] = "A folder with the name of a transcript"
+        else:
+            problems[entry.path] = "Not a regular file"
+    except FileNotFoundError:  # gone since it was listed
+        return None
+    except OSError as error:
+        problems[entry.path] = error.strerror or str(error)
+    return None
+
+
+def _link(path: str) -> str:
+    """What is said of a link: it is not followed, because it may lead anywhere, or back."""
+    try:
+        end = os.path.realpath(path, strict=True)
+    except OSError as error:
+        return f"A link that leads nowhere: {error.strerror}"
+    folder = os.path.realpath(os.path.dirname(path))
+    if f"{folder}/".startswith(f"{end.rstrip('/')}/"):
+        return f"A link back to {end}, which would never end"
+    return f"A link to {end}; links are not followed"

@@ -52,8 +52,15 @@ class History:
         self._listers: dict[Root, Lister] = {}
         self._processes = processes or min(os.cpu_count() or 1, 4)
         self._known = {known.path: known for known in index.files()}
-        #: Folders that could not be listed, and why.
+        #: Folders that could not be listed, and what is no transcript though it is called like one; why.
         self.problems: dict[str, str] = {}
+        #: What the last refresh found; more is known, of transcripts that were deleted since.
+        self.found: frozenset[str] = frozenset()
+
+    @property
+    def roots(self) -> list[Root]:
+        """Where it looks."""
+        return self._roots
 
     def refresh(self) -> Refresh:
         """Look at every file's size and time, and read those that changed. Blocks.
@@ -63,6 +70,7 @@ class History:
         """
         self.problems.clear()
         found = [(source, root.kind) for root in self._roots for source in self._sources(root)]
+        self.found = frozenset(source.path for source, _ in found)
         changed = [
             (source, kind)
             for source, kind in found

@@ -2,7 +2,8 @@
 
 The buffer is small enough to stay in the processor's cache and grows only for a line that does not
 fit; a line that is longer than ``LONGEST`` is passed over and counted. A line without its end is
-left for the next time: its writer may be in the middle of it.
+left for the next time: its writer may be in the middle of it. Not so one that is too long already: what
+there is of it is passed over, or it would be read again each time, and its rest is a line of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Lines:
             with memoryview(buffer) as view:
                 got = os.preadv(self._descriptor, [view[kept:]], position)
             if not got:
+                if self._skipping:
+                    self.long += 1
+                    self.offset = position
                 return
             position += got
             end = kept + got

@@ -6,9 +6,9 @@ import os
 import zlib
 from typing import Any, NamedTuple, cast
 
+from . import lines
 from .calls import pack
 from .formats import CallReader, DatabaseReader, LineReader, Reader, reader_class
-from .lines import LONGEST, Lines
 
 #: How much of a file's beginning tells whether it is still the same file.
 HEAD = 1024
@@ -56,8 +56,12 @@ class Reading(NamedTuple):
     """Packed calls; see ``calls.unpack_all``."""
 
 
-def read(job: Job, longest: int = LONGEST) -> Reading:
-    """Read what is new in a source. One that cannot be read is a reading with ``error``."""
+def read(job: Job, longest: int | None = None) -> Reading:
+    """Read what is new in a source. One that cannot be read is a reading with ``error``.
+
+    Args:
+        longest: Lines from this length on, in bytes, are passed over; default: ``lines.LONGEST``.
+    """
     try:
         make = reader_class(job.kind, job.reader)
         reader = make(job.state if job.offset else None)
@@ -70,7 +74,7 @@ def read(job: Job, longest: int = LONGEST) -> Reading:
     except (OSError, ImportError) as error:
         return _failed(job, error)
     try:
-        return _read(job, reader, make, descriptor, longest)
+        return _read(job, reader, make, descriptor, lines.LONGEST if longest is None else longest)
     except OSError as error:
         return _failed(job, error)
     finally:
@@ -82,13 +86,13 @@ def _read(job: Job, reader: LineReader, make: Reader, descriptor: int, longest: 
     offset = job.offset
     if offset and not _same(job, descriptor, status.st_size):
         offset, reader = 0, cast("LineReader", make(None))
-    lines = Lines(descriptor, offset, longest)
-    for buffer, end in lines.pieces():
+    text = lines.Lines(descriptor, offset, longest)
+    for buffer, end in text.pieces():
         reader.feed(buffer, end)
-    size = min(HEAD, lines.offset)
+    size = min(HEAD, text.offset)
     head = zlib.crc32(os.pread(descriptor, size, 0))
     stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return _found(job, reader, stamp, (lines.offset, head, size, not offset), lines.long)
+    return _found(job, reader, stamp, (text.offset, head, size, not offset), text.long)
 
 
 def _found(
@@ -131,7 +135,9 @@ def _same(job: Job, descriptor: int, size: int) -> bool:
 
 
 def _failed(job: Job, error: OSError | ImportError) -> Reading:
-    why = getattr(error, "strerror", None) or str(error)
+    # One that is gone since it was listed is no problem; and it is read when it is there again.
+    gone = isinstance(error, FileNotFoundError)
+    why = "" if gone else getattr(error, "strerror", None) or str(error)
     return Reading(
         *(job.file, 0, 0, 0, 0, job.offset, job.head, job.head_size, False, False, 0, 0, why),
         *(job.state or {}, {}, {}, b""),

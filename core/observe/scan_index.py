@@ -161,7 +161,12 @@ class ScanIndex:
             self._db.execute("ROLLBACK")
 
     def add(self, reading: Reading) -> None:
-        """Add what one reading found."""
+        """Add what one reading found; of one that failed only that, and what was found before stays."""
+        if reading.error or not (reading.inode or reading.size or reading.changed):
+            self._db.execute(
+                "UPDATE file SET changed = 0, error = ? WHERE id = ?", (reading.error, reading.file)
+            )
+            return
         if reading.restart:
             self._db.execute("DELETE FROM part WHERE file = ?", (reading.file,))
         if reading.models:
