@@ -340,6 +340,17 @@ class TerminalBackend(SubprocessBackend):
         await self._told(run, "has-session", "-t", f"={name}")
         return self._server.attaching(name)
 
+    async def attended(self, ref: RunRef) -> float | None:
+        """Now, while anybody is attached; else when one attached or typed last.
+
+        Raises:
+            BackendError: The run or its terminal has ended.
+        """
+        run = await self._live(ref)
+        target, what = f"={tmux.session(run.marker)}:", "#{session_attached} #{session_activity}"
+        attached, last = (await self._told(run, "display-message", "-p", "-t", target, what)).split()
+        return self.context.clock.time() if int(attached) else float(last)
+
     async def history(self, ref: RunRef, lines: int = tmux.HISTORY) -> str:
         """The terminal's text, the last ``lines`` that scrolled away and the screen, without colours.
 

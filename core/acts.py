@@ -30,8 +30,12 @@ class AgentActs:
     async def freeze(self, agent: str, by: str) -> None:
         """Stop its processes, unless they are."""
         found = self._agent(agent)
-        if found is not None and found.freeze is None:
+        if found is None:
+            return
+        if found.freeze is None:
             await self._control.freeze(found, by)
+        elif found.freeze.idle:  # who needs it must not wake it any more
+            await self._control.leave_frozen(found, by)
 
     async def thaw(self, agent: str, by: str) -> None:
         """Let its processes run on, if it was ``by`` that they were stopped; once a halted fleet goes on."""

@@ -358,6 +358,14 @@ class Backend(ABC):
         """
         raise BackendError("cannot attach", f"The backend {self.name} has no terminals", _TERMINAL)
 
+    async def attended(self, ref: RunRef) -> float | None:
+        """When a person was in front of the run last (wall clock; now, while one is); ``None``: not known.
+
+        Raises:
+            BackendError: The run has ended.
+        """
+        return None
+
     async def press(self, ref: RunRef, keys: Sequence[str]) -> None:
         """Press keys in the run's terminal by the names tmux(1) has for them: ``Enter``, ``C-c``, ``Up``.
 

@@ -24,11 +24,12 @@ from .agents.backends import Backends
 from .agents.control import Control
 from .agents.creation import Creation
 from .agents.environ import PROVIDER_KEYS
+from .agents.idling import Idling
 from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
-from .agents.trimming import Trimmer
 from .agents.terminals import Terminals
+from .agents.trimming import Trimmer
 from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
 from .backend import SocketPeer
 from .budget.prices import Prices
@@ -52,6 +53,7 @@ from .local import LocalClient
 from .money import Money
 from .paths import Paths
 from .rows import Machine
+from .transcripts import Transcripts
 from .unbroken import Unbroken
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ class Kernel:
     """One kernel on one state directory. Whoever makes it holds the lock (``core.lock``).
 
     Args:
-        environ: Where provider keys are read from; nothing else of it is used.
+        environ: Where provider keys are read from, and where this user's transcripts lie.
         boot: The boot id; tests give another one to simulate a reboot.
         machine: What the header says of the machine; default: this one.
     """
@@ -96,7 +98,8 @@ class Kernel:
         self.clock = SteadyClock(clock or SystemClock())
         self.embedded = embedded
         self.boot = boot or boot_id()
-        self.keys = KeyRing(dict(os.environ if environ is None else environ))
+        self._environ = dict(os.environ if environ is None else environ)
+        self.keys = KeyRing(dict(self._environ))
         self.meters = Meters()
         self.started = self.clock.time()
         self.finished = anyio.Event()
@@ -112,10 +115,12 @@ class Kernel:
         self.control: Control
         self.creation: Creation
         self.switch: KillSwitch
+        self.idling: Idling
         self.money: Money
+        self.terminals: Terminals
+        self.transcripts: Transcripts
         self.trimmer: Trimmer
         self.feed: Feed
-        self.terminals: Terminals
         self.unbroken: Unbroken
 
     # --- life ------------------------------------------------------------------------------------
@@ -146,7 +151,9 @@ class Kernel:
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
             tasks.start_soon(self._read_keyring, name="keyring")
+            tasks.start_soon(self.transcripts.run, name="transcripts")
             tasks.start_soon(self.money.made.run, name="budgets")
+            tasks.start_soon(self.idling.run, name="idling")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -170,6 +177,7 @@ class Kernel:
             runaway=self.config.runaway,
         )
         self.money = Money(self.books, self.desk, self.meters, self.clock)
+        self.transcripts = Transcripts(self.paths, self._environ, prices)
         limits = Limits(body_bytes=self.config.gateway.max_body)
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
         self.gateway = Gateway(
@@ -197,23 +205,24 @@ class Kernel:
         )
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
         self.supervisor.watched = self.switch.watched
+        self.idling = Idling(self.books, self.supervisor, self.control, self.clock)
         self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, self._resumable)
+        self.terminals = Terminals(self.books, self.supervisor, self.backends, self.clock, self.idling.wake)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(
             self.books,
             self.meters,
-        self.terminals = Terminals(self.books, self.supervisor, self.backends, self.clock)
             self.supervisor,
             self.clock,
             self.started,
             lambda: self.problem,
             self._machine,
             self.desk.lanes,
+            self.backends.terminals,
         )
 
     async def _begin(self) -> None:
         """What must be in the journal before any agent can make a call."""
-            self.backends.terminals,
         self.rebooted = self.books.committed.boot_id not in ("", self.boot)
         cut = await self.desk.settle_crashed()
         await self.books.commit(ev.KernelStarted(version=__version__, pid=os.getpid(), boot_id=self.boot))

@@ -204,6 +204,7 @@ class LocalClient(KernelClient):
             raise Conflict(f"cannot write to {agent.name}", f"It is {agent.shown}")
         if not (agent.spec.stdin or run.backend.keyboard):
             raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
+        await self._kernel.idling.wake(agent, self._owner)
         await run.backend.write(run.ref, data)
 
         if run.backend.terminals:

@@ -37,6 +37,8 @@ def _why(agent: Agent) -> tuple[str, float]:
     """The WHY column without its age, and what the age counts from."""
     if agent.live and agent.freeze is not None:
         frozen = agent.freeze
+        if frozen.idle and frozen.total:
+            return "frozen (idle)", frozen.since
         return (f"frozen {frozen.frozen}/{frozen.total}" if frozen.total else "freezing"), frozen.since
     if agent.live and agent.hold is not None:
         return "held", agent.hold
@@ -66,9 +68,9 @@ def build(
     now: float,
     stale: float | None = None,
     budget: int | None = None,
+    attach: bool = False,
 ) -> Row:
     """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one."""
-    attach: bool = False,
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
     usage = meter.usage
@@ -119,9 +121,9 @@ def build(
         observed=False,
         stale=stale,
         tiers=None,
+        attach=attach,
     )
 
-        attach=attach,
 
 class Machine:
     """The machine and this process on it: what the header says of both."""

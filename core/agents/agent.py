@@ -15,6 +15,9 @@ from .states import ENDED, Pause, State, Waiting
 
 NOTHING = Usage()
 
+#: Who stands in the journal for a freeze of an agent that had nothing to do: whoever needs it wakes it.
+IDLE = "idle"
+
 #: How many past runs an agent remembers; the journal has all of them.
 PAST_RUNS = 10
 
@@ -63,6 +66,10 @@ class Run:
     ref: dict[str, Any] | None = None
     resume: str | None = None
     """The client's id of the conversation it goes on with."""
+    keyboard: bool = False
+    """A person types into it."""
+    waits: bool = False
+    """It was given nothing to do at its start."""
     ready: bool = False
     ended: float | None = None
     code: int | None = None
@@ -86,6 +93,27 @@ class Freeze:
     mechanism: str = ""
     by: str = ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether it was frozen because it had nothing to do, and is to be woken by whoever needs it."""
+        return self.by == IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFreeze:
+    """A freeze of an agent that somebody else started; ``total`` is 0 while it is not yet proven."""
+
+    name: str
+    observer: str
+    boot_id: str
+    processes: list[tuple[int, int]]
+    """Pids and start times of its tree, the topmost first."""
+    since: float
+    frozen: int = 0
+    total: int = 0
+    mechanism: str = ""
+    by: str = ""
+
 
 @dataclass(slots=True)
 class Agent:
@@ -103,6 +131,10 @@ class Agent:
     since: float = 0.0
     freeze: Freeze | None = None
     hold: float | None = None
+    resumed: float = 0.0
+    """When a freeze was lifted last."""
+    turn: str = ""
+    """What the last reply of its main conversation asked for: a tool, or ``over``: nothing more."""
     run: Run | None = None
     past: list[Run] = field(default_factory=list)
     failures: int = 0
@@ -182,6 +214,8 @@ class Fleet:
     """Approvals that let one call through which has not been made yet → agent."""
     kin: dict[str, Kin] = field(default_factory=dict)
     """Families, by agent."""
+    observed: dict[str, ObservedFreeze] = field(default_factory=dict)
+    """Frozen agents that somebody else started, by id; all that the books know of observed ones."""
     cover: Annotated[InstanceOf[Cover], Field(exclude=True)] = field(
         default_factory=Cover, compare=False, repr=False
     )

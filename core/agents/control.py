@@ -98,8 +98,13 @@ class Control:
 
     # --- pause -----------------------------------------------------------------------------------
 
-    async def freeze(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
+    async def freeze(
+        self, agent: Agent, by: str, only_if: Callable[[Agent], bool] = lambda agent: True
+    ) -> tuple[str, dict[str, Any] | None]:
         """Stop the whole tree in RAM, with proof.
+
+        Args:
+            only_if: Asked when nothing else can be done to it any more; ``False``: it is left alone.
 
         Raises:
             Conflict: It has no run, or is being stopped.
@@ -108,6 +113,8 @@ class Control:
         async with self._supervisor.lock(agent.id):
             run = self._live(agent, "frozen")
             record = self._books.pending.agents[agent.id]
+            if not only_if(record):
+                return "left alone", None
             if record.stopping:
                 raise Conflict(f"{agent.name} cannot be frozen", "It is being stopped")
             await self._books.commit(ev.AgentPaused(agent=agent.id, how=Pause.FREEZE, by=by))
@@ -153,11 +160,17 @@ class Control:
                 )
             )
 
-    async def thaw(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
-        """Undo a freeze only; a hold stays."""
+    async def thaw(
+        self, agent: Agent, by: str, only_of: str | None = None
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Undo a freeze only; a hold stays.
+
+        Args:
+            only_of: Whose freeze it must be; another's stays.
+        """
         async with self._supervisor.lock(agent.id):
             record = self._books.pending.agents.get(agent.id)
-            if record is None or record.freeze is None:
+            if record is None or record.freeze is None or only_of not in (None, record.freeze.by):
                 return "not frozen", None
             if run := self._supervisor.runs.get(agent.id):
                 await run.backend.thaw(run.ref)

@@ -31,7 +31,7 @@ Complete = Callable[[AgentSpec], AgentSpec]
 
 #: What a change of does not need a new run.
 _SOFT = frozenset(
-    {"nice", "labels", "output", "restart", "stop_grace", "queue", "budget", "providers", "models"}
+    {"nice", "labels", "output", "restart", "idle", "stop_grace", "queue", "budget", "providers", "models"}
 )
 
 

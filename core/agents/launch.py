@@ -34,6 +34,8 @@ class Prepared:
 
     launch: Launch
     told: bytes | None
+    waits: bool = False
+    """It is given nothing to do and waits for a person at its terminal."""
 
 
 class Launcher:
@@ -60,7 +62,7 @@ class Launcher:
             cwd=os.path.realpath(launch.cwd),
             home=launch.env.get("HOME", ""),
         )
-        return Prepared(launch, self.first_input(agent))
+        return Prepared(launch, self.first_input(agent), self.waits(agent))
 
     def prepare_all(self, owed: Sequence[tuple[Agent, int]]) -> list[Prepared | AgentTopError | OSError]:
         """The same for several runs; what went wrong stands in the place of those that failed."""
@@ -97,6 +99,14 @@ class Launcher:
     def _template(self, agent: Agent) -> Mapping[str, str]:
         folder = str(self._paths.agent_dir(agent.id))
         return templates.environment(agent.spec, self._paths, url=self._door.url(agent.id), folder=folder)
+
+    def waits(self, agent: Agent) -> bool:
+        """Whether its present run begins with nothing to do, at a terminal."""
+        resumed = agent.run is not None and agent.run.resume is not None
+        try:
+            return templates.waits(agent.spec, self._paths, resumed=resumed)
+        except AgentTopError:  # its template is gone, or wrong by now
+            return False
 
     def first_input(self, agent: Agent) -> bytes | None:
         """What the program is told on its stdin, which is then closed; ``None`` for nothing."""

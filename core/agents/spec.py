@@ -107,6 +107,18 @@ class Restart(_Part):
         return float(min(self.backoff_max, self.backoff * 2 ** min(max(failures, 1) - 1, 32)))
 
 
+def _never(value: object) -> object:
+    return 0 if value == "never" else parse_duration(value)
+
+
+class Idle(_Part):
+    """What becomes of an agent that has nothing to do."""
+
+    freeze_after: Annotated[float, BeforeValidator(_never), Field(ge=0, le=10 * 365 * 86400)] | None = None
+    """Frozen after so many seconds of it, until it is needed; 0 (``"never"``) is not at all, and ``None``
+    what the configuration says."""
+
+
 class Limits(_Part):
     """What the operating system holds the whole process tree to; ``None`` is no limit."""
 
@@ -170,6 +182,7 @@ class AgentSpec(_Part):
     stdin: bool = False
     restart: Restart = Restart()
     stop_grace: Seconds = 10.0
+    idle: Idle = Idle()
     limits: Limits = Limits()
     output: OutputLimits = OutputLimits()
     sandbox: bool = False

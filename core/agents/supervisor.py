@@ -70,6 +70,7 @@ class _Begun(NamedTuple):
 
     run: Watched
     told: bytes | None
+    waits: bool
 
 
 class Supervisor:
@@ -168,9 +169,7 @@ class Supervisor:
         unwritten: JournalUnavailable | None = None
         try:
             if started:
-                await self.happened(
-                    *(ev.RunStarted(agent=a.id, run=b.run.number, ref=b.run.ref) for a, b in started)
-                )
+                await self.happened(*(_run_started(begun.run, begun.waits) for _, begun in started))
         except JournalUnavailable as error:
             unwritten = error
         finally:
@@ -204,7 +203,7 @@ class Supervisor:
             outcome = next(refs) if isinstance(item, Prepared) else item
             if isinstance(item, Prepared) and isinstance(outcome, dict):
                 run = Watched(agent.id, number, backend, _kept(item.launch), outcome)
-                results.append(_Begun(run, item.told))
+                results.append(_Begun(run, item.told, item.waits))
             elif not isinstance(outcome, dict):
                 results.append(outcome)
         return results
@@ -459,7 +458,8 @@ class Supervisor:
             watched = Watched(agent, number, backend, _kept(launch), found.ref)
             self._watch([(watched, record)])
             if run.ref is None:
-                await self._books.record(ev.RunStarted(agent=agent, run=number, ref=found.ref))
+                waits = await anyio.to_thread.run_sync(self._launcher.waits, record)
+                await self._books.record(_run_started(watched, waits))
             await self._go_on(watched)
 
     async def _start_again(self, agent: str, number: int) -> None:
@@ -533,6 +533,11 @@ class Supervisor:
 
 def _kept(launch: Launch) -> Launch:
     return replace(launch, env={MARKER: launch.mark})
+
+
+def _run_started(run: Watched, waits: bool) -> ev.RunStarted:
+    keyboard = run.backend.keyboard
+    return ev.RunStarted(agent=run.agent, run=run.number, ref=run.ref, keyboard=keyboard, waits=waits)
 
 
 def _proven(run: Watched, killed: Killed) -> ev.KillProven:

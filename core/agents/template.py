@@ -213,6 +213,14 @@ class Template(_Part):
             return session
         return session or ""
 
+    def waits(self, prompt: str | None, *, resumed: bool) -> bool:
+        """Whether its interactive form waits for a person from the start on."""
+        if self.interactive is None:
+            return False
+        if resumed:
+            return self.resume_prompt is None
+        return prompt is None or self.prompt != "argument" or not self.prompt_arguments
+
     def environment(self, spec: AgentSpec, values: Mapping[str, str | None]) -> dict[str, str]:
         """The variables for one agent. One whose placeholder has no value is left out."""
         wanted = {**self.env, **self.own}

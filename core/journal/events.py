@@ -143,6 +143,10 @@ class RunStarted(AgentEvent):
 
     run: int
     ref: dict[str, Any]
+    keyboard: bool = False
+    """A person types into it: when its turn is over, it waits for them."""
+    waits: bool = False
+    """It was given nothing to do: it waits for its person from the start on."""
 
 
 class RunReady(AgentEvent):
@@ -198,10 +202,6 @@ class KillProven(AgentEvent):
     seconds: float = 0.0
 
 
-# --- pause -------------------------------------------------------------------------------------
-
-
-class AgentPaused(AgentEvent):
 class TerminalAttached(AgentEvent):
     """A person got in front of the run's terminal."""
 
@@ -217,6 +217,10 @@ class TerminalTyped(AgentEvent):
     by: str = ""
 
 
+# --- pause -------------------------------------------------------------------------------------
+
+
+class AgentPaused(AgentEvent):
     """The agent was frozen or held. ``frozen``/``total`` is the proof of a freeze."""
 
     how: Pause
@@ -232,6 +236,82 @@ class AgentResumed(AgentEvent):
 
     how: Pause | None = None
     by: str = ""
+
+
+class InputAwaited(AgentEvent):
+    """A client asks its person something, or for a permission, while none of its calls is in flight."""
+
+    run: int
+    detail: str = ""
+
+
+class InputGiven(AgentEvent):
+    """The question is not open any more; ``state`` is what the client does instead."""
+
+    run: int
+    state: Literal["idle", "planning", "executing"] = "executing"
+    detail: str = ""
+
+
+# --- observed agents: what was done to them; they are in no other event ---------------------------
+
+
+class ObservedEvent(AgentEvent):
+    """Something was done to an agent that somebody else started. Nothing else keeps its name."""
+
+    name: str
+    by: str = ""
+
+
+class ObservedPaused(ObservedEvent):
+    """It was frozen; ``total`` is 0 while that is asked for and not yet proven.
+
+    ``processes`` are the pids and start times of its tree, the topmost first, valid in ``boot_id``.
+    """
+
+    observer: str
+    boot_id: str
+    processes: list[tuple[int, int]]
+    frozen: int = 0
+    total: int = 0
+    mechanism: str = ""
+    seconds: float = 0.0
+
+
+class ObservedResumed(ObservedEvent):
+    """It was let go, or it ended, or somebody else let it go (``detail``)."""
+
+    detail: str = ""
+
+
+class ObservedStopRequested(ObservedEvent):
+    """Somebody wants it ended."""
+
+    how: Literal["stop", "kill"] = "stop"
+
+
+class ObservedKillProven(ObservedEvent):
+    """What a stop or kill did, checked process by process."""
+
+    processes: int
+    ended: int
+    survivors: list[int] = Field(default_factory=list)
+    mechanism: str = ""
+    seconds: float = 0.0
+
+
+class ObservedSignalled(ObservedEvent):
+    """A signal was sent to its program."""
+
+    signal: int
+    processes: int
+
+
+class ObservedReniced(ObservedEvent):
+    """The system's scheduling priority of its processes was set."""
+
+    nice: int
+    processes: int
 
 
 # --- model calls -------------------------------------------------------------------------------
@@ -448,6 +528,8 @@ EVENTS: dict[str, type[Event]] = {
         AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,
         CallReleased, CallThrottled, RequestPassed, BudgetSet, BudgetRemoved, BudgetExtended, BudgetWarned,
         BudgetBreached, ApprovalRequested, ApprovalAnswered, FleetHalted, FleetUnhalted, BreakerMoved,
+        InputAwaited, InputGiven, ObservedPaused, ObservedResumed, ObservedStopRequested,
+        ObservedKillProven, ObservedSignalled, ObservedReniced,
     )
 }  # fmt: skip
 """Every stored kind by name. A kind that is not here (a newer kernel wrote it) is kept but not folded."""

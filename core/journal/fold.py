@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..agents.agent import PAST_RUNS, Agent, Call, Fleet, Freeze, Meter, Run
 from ..agents.states import ENDED, Pause, State, Waiting, may
 from . import events as ev
-from . import fold_budgets
+from . import fold_budgets, fold_observed
 from .handlers import Handlers
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def apply(fleet: Fleet, seq: int, event: ev.Event, ts: float) -> None:
     # Money first: what an agent used counts where it stood before this event moved or removed it.
     fold_budgets.handle(fleet, event, ts)
     _agents.handle(fleet, event, ts)
+    fold_observed.handle(fleet, event, ts)
 
 
 def _move(agent: Agent, state: State, ts: float, detail: str = "", reason: Waiting | None = None) -> None:
@@ -96,6 +97,7 @@ def _starting(fleet: Fleet, event: ev.RunStarting, ts: float) -> None:
         agent.run = Run(event.run, ts, resume=event.resume)
         agent.last = Meter()
         agent.restart_at = agent.stopping = agent.freeze = None
+        agent.turn = ""
         _move(agent, State.INITIALIZING, ts)
 
 
@@ -103,6 +105,7 @@ def _starting(fleet: Fleet, event: ev.RunStarting, ts: float) -> None:
 def _started(fleet: Fleet, event: ev.RunStarted, ts: float) -> None:
     if (agent := fleet.agents.get(event.agent)) and agent.run and agent.run.number == event.run:
         agent.run.ref = event.ref
+        agent.run.keyboard, agent.run.waits = event.keyboard, event.waits
 
 
 @_on(ev.RunReady)
@@ -113,7 +116,10 @@ def _ready(fleet: Fleet, event: ev.RunReady, ts: float) -> None:
         agent.run.ready = True
         agent.failures = 0
         if agent.state is State.INITIALIZING:
-            _move(agent, State.EXECUTING, ts, _program(agent))
+            if agent.run.waits:
+                _turn_over(agent, ts)
+            else:
+                _move(agent, State.EXECUTING, ts, _program(agent))
 
 
 #: What a backend says of an end that tells a person more than the exit code beside it.
@@ -188,7 +194,7 @@ def _paused(fleet: Fleet, event: ev.AgentPaused, ts: float) -> None:
 def _resumed(fleet: Fleet, event: ev.AgentResumed, ts: float) -> None:
     if agent := fleet.agents.get(event.agent):
         if event.how in (None, Pause.FREEZE):
-            agent.freeze = None
+            agent.freeze, agent.resumed = None, ts
         if event.how in (None, Pause.HOLD):
             agent.hold = None
 
@@ -261,6 +267,21 @@ def _settled(fleet: Fleet, event: ev.CallSettled, ts: float) -> None:
         _settle_state(agent, ts, event)
 
 
+@_on(ev.InputAwaited)
+def _asked(fleet: Fleet, event: ev.InputAwaited, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is not None and agent.live and agent.run and agent.run.number == event.run and not agent.calls:
+        _move(agent, State.WAITING, ts, event.detail, Waiting.INPUT)
+
+
+@_on(ev.InputGiven)
+def _answered(fleet: Fleet, event: ev.InputGiven, ts: float) -> None:
+    agent = fleet.agents.get(event.agent)
+    if agent is not None and agent.live and agent.run and agent.run.number == event.run:
+        if agent.state is State.WAITING and agent.reason is Waiting.INPUT:
+            _move(agent, State(event.state), ts, event.detail)
+
+
 def _settle_state(agent: Agent, ts: float, settled: ev.CallSettled | None = None) -> None:
     """The state between calls: what is still in flight, else what the last reply asked for."""
     if agent.state in ENDED:
@@ -270,11 +291,38 @@ def _settle_state(agent: Agent, ts: float, settled: ev.CallSettled | None = None
         _move(agent, State.WAITING, ts, waiting.detail, waiting.reason)
     elif any(call.state == "running" for call in agent.calls.values()):
         _move(agent, State.PLANNING, ts, "call")
-    elif settled is None or settled.outcome != "ok":
+    elif settled is None or (settled.outcome != "ok" and not _interrupted(agent, settled)):
         # Clients retry or give up by themselves; until they do, the program runs.
         _move(agent, State.EXECUTING, ts, _program(agent))
     elif settled.stop_reason in ("tool_use", "tool_calls", "pause_turn"):
-        _move(agent, State.EXECUTING, ts, settled.tools[-1] if settled.tools else "tool")
+        tool = settled.tools[-1] if settled.tools else "tool"
+        agent.turn = agent.turn if _aside(settled) else tool
+        _move(agent, State.EXECUTING, ts, tool)
+    elif not _aside(settled):
+        agent.turn = _OVER
+        _turn_over(agent, ts)
+    elif agent.turn == _OVER:
+        _turn_over(agent, ts)
+    else:
+        _move(agent, State.EXECUTING, ts, agent.turn or _program(agent))
+
+
+_OVER = "over"
+
+
+def _aside(settled: ev.CallSettled) -> bool:
+    """Whether a call was a subagent's or a side call (a title, a check): its end ends nobody's turn."""
+    return settled.context_used is None and settled.usage.total > 0
+
+
+def _interrupted(agent: Agent, settled: ev.CallSettled) -> bool:
+    """Whether a person cut a reply short at the keyboard: then the turn is theirs."""
+    return settled.outcome == "client_cut" and agent.run is not None and agent.run.keyboard
+
+
+def _turn_over(agent: Agent, ts: float) -> None:
+    if agent.run is not None and agent.run.keyboard:
+        _move(agent, State.WAITING, ts, reason=Waiting.INPUT)
     else:
         _move(agent, State.IDLE, ts)
 

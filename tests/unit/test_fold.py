@@ -56,6 +56,43 @@ def test_a_call_in_flight_is_planning_and_its_end_decides_what_follows() -> None
     assert started(call(), settled(outcome="error", status=529)).state is State.EXECUTING
 
 
+def at_a_terminal(*more: ev.Event, waits: bool = False) -> Agent:
+    return started(ev.RunStarted(agent="a1", run=1, ref={}, keyboard=True, waits=waits), *more)
+
+
+def test_whoever_has_a_keyboard_waits_for_its_person_when_its_turn_is_over() -> None:
+    over = (call(), settled(stop_reason="end_turn"))
+    waits = (State.WAITING, Waiting.INPUT)
+    assert (at_a_terminal(*over).state, at_a_terminal(*over).reason) == waits
+    assert started(*over).state is State.IDLE
+    assert at_a_terminal(*over, call("c2")).state is State.PLANNING
+    tool = at_a_terminal(call(), settled(stop_reason="tool_use", tools=["Bash"]))
+    assert tool.state is State.EXECUTING
+    cut = at_a_terminal(call(), settled(outcome="client_cut"))
+    assert (cut.state, cut.reason) == waits
+    assert at_a_terminal(call(), settled(outcome="error", status=529)).state is State.EXECUTING
+
+
+def test_who_was_given_nothing_to_do_at_a_terminal_waits_from_the_start_on() -> None:
+    ready = ev.RunReady(agent="a1", run=1)
+    agent = at_a_terminal(ready, waits=True)
+    assert (agent.state, agent.reason) == (State.WAITING, Waiting.INPUT)
+    assert at_a_terminal(ready).state is State.EXECUTING
+
+
+def test_the_end_of_a_side_call_ends_nobodys_turn() -> None:
+    usage = ev.Usage(input=10, output=3)
+    side = (call("s"), settled("s", stop_reason="end_turn", usage=usage))
+    main = settled(stop_reason="end_turn", usage=usage, context_used=13)
+    tool = settled(stop_reason="tool_use", tools=["Task"], usage=usage, context_used=13)
+    assert at_a_terminal(*side).state is State.EXECUTING
+    working = at_a_terminal(call(), tool, *side)
+    assert (working.state, working.detail) == (State.EXECUTING, "Task")
+    over = at_a_terminal(call(), main, *side)
+    assert (over.state, over.reason) == (State.WAITING, Waiting.INPUT)
+    assert started(call(), main, *side).state is State.IDLE
+
+
 def test_one_of_two_calls_ending_leaves_it_planning() -> None:
     agent = started(call("c1"), call("c2"), settled("c1", stop_reason="end_turn"))
     assert agent.state is State.PLANNING

@@ -39,6 +39,7 @@ __all__ = [
     "prepare",
     "resumed",
     "version",
+    "waits",
 ]
 
 _BUILT_IN = Path(__file__).parent
@@ -178,6 +179,13 @@ def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: b
     if spec.template is None:
         return None
     return get(paths, spec.template).on(spec.backend).conversation(session, begun=begun)
+
+
+def waits(spec: AgentSpec, paths: Paths, *, resumed: bool) -> bool:
+    """Whether the program waits for a person at its terminal from the start on."""
+    if spec.template is None or spec.backend != "terminal":
+        return False
+    return get(paths, spec.template).on(spec.backend).waits(spec.prompt, resumed=resumed)
 
 
 def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
