@@ -106,7 +106,7 @@ class ObservedFreeze:
     name: str
     observer: str
     boot_id: str
-    processes: list[tuple[int, int]]
+    processes: tuple[tuple[int, int], ...]
     """Pids and start times of its tree, the topmost first."""
     since: float
     frozen: int = 0

@@ -24,7 +24,8 @@ class Load(NamedTuple):
     pids: int | None = None
 
 
-def _round_bytes(value: int) -> int:
+def round_bytes(value: int) -> int:
+    """To three digits or so, so that it seldom changes."""
     if value < 1_000:
         return value
     step: int = 1 << max(0, value.bit_length() - 8)
@@ -67,7 +68,7 @@ class Sampler:
             if before is not None and now > before[0] and sample.cpu_seconds >= before[1]:
                 cpu = round(100 * (sample.cpu_seconds - before[1]) / (now - before[0]), 1)
             self._last[agent] = (now, sample.cpu_seconds)
-        memory = None if sample.memory is None else _round_bytes(sample.memory)
+        memory = None if sample.memory is None else round_bytes(sample.memory)
         load = Load(cpu, memory, sample.pids)
         if self.loads.get(agent) != load:
             self.loads[agent] = load

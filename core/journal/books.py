@@ -227,6 +227,7 @@ def _copy(fleet: Fleet) -> Fleet:
         approvals=dict(fleet.approvals),
         passes=dict(fleet.passes),
         kin={key: replace(kin) for key, kin in fleet.kin.items()},
+        observed=dict(fleet.observed),
         cover=Cover(),
     )
 

@@ -55,8 +55,36 @@ def describe(event: Event) -> str:
             return _paused(event)
         case ev.AgentResumed():
             return f"resumed{_by(event.by)}"
+        case ev.InputAwaited():
+            return "waits for input" + (f": {event.detail}" if event.detail else "")
+        case ev.InputGiven():
+            return "goes on after input"
+        case ev.ObservedEvent():
+            return _observed(event)
         case _:
             return _call(event)
+
+
+def _observed(event: ev.ObservedEvent) -> str:
+    match event:
+        case ev.ObservedPaused() if not event.total:
+            done = "freeze asked for"
+        case ev.ObservedPaused():
+            done = f"frozen {event.frozen}/{event.total}, {event.mechanism}"
+        case ev.ObservedResumed():
+            done = event.detail or "resumed"
+        case ev.ObservedStopRequested():
+            done = f"{event.how} asked for"
+        case ev.ObservedKillProven():
+            proof = f"{event.ended}/{event.processes} processes ended, {len(event.survivors)} survivors"
+            done = f"{proof}, {event.mechanism}, {event.seconds:.1f} s"
+        case ev.ObservedSignalled():
+            done = f"signal {event.signal} sent to {event.processes}"
+        case ev.ObservedReniced():
+            done = f"nice {event.nice} for {event.processes} processes"
+        case _:
+            done = event.kind
+    return f"observed: {done}{_by(event.by)}"
 
 
 def _because(reason: str) -> str:
@@ -194,5 +222,7 @@ def info(record: Record, name: str | None) -> EventInfo:
     import orjson
 
     event = record.event()
+    if name is None and isinstance(event, ev.ObservedEvent):
+        name = event.name
     text = describe(event) if event is not None else record.kind
     return EventInfo(record.seq, record.ts, record.kind, record.agent, name, orjson.loads(record.body), text)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ..backend import MARKER
 from .contract import Found, Observer
+from .proc import Census
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Seconds for which a process may still be about to exec.
 YOUNG = 30.0
 #: Every how many rounds the names of all others are read again.
 SELDOM = 10
-#: Managed agents carry this; they are the supervisor's and not observed.
-MANAGED = "AGENTTOP_AGENT"
 #: Programs that run CLIs as scripts: between fork and exec they are called as they will be after it.
 _INTERPRETERS = (b"node", b"MainThread", b"python", b"bun", b"deno")
 #: Bytes of a command line or an environment that are looked at.
@@ -27,7 +27,7 @@ _MOST = 1 << 17
 
 
 class _Known:
-    __slots__ = ("comm", "found", "inode", "name", "until")
+    __slots__ = ("agent", "comm", "found", "inode", "name", "until")
 
     def __init__(self, inode: int) -> None:
         self.inode = inode
@@ -35,17 +35,33 @@ class _Known:
         self.until = 0.0
         self.found: Found | None = None
         self.name = ""
+        self.agent = ""
 
 
 class Processes:
-    """Finds the processes of all observers' CLIs."""
+    """Finds the processes of all observers' CLIs.
 
-    def __init__(self, observers: Mapping[str, Observer], proc: str = "/proc") -> None:
+    Args:
+        kernel: The name of our own state folder (``backend.state_name``): what carries its mark, or
+            descends from what does, belongs to a managed agent.
+        follows: Which managed agents' CLIs are wanted, by id; the others' are passed over.
+    """
+
+    def __init__(
+        self,
+        observers: Mapping[str, Observer],
+        proc: str = "/proc",
+        *,
+        kernel: str = "",
+        follows: Callable[[str], bool] = lambda agent: False,
+    ) -> None:
         self._observers = observers
         self._proc = proc
+        self._kernel, self._follows = kernel, follows
         self._known: dict[int, _Known] = {}
         self._round = 0
         self._boot = _boot_time(proc)
+        self.census = Census(proc)
 
     def refresh(self, now: float) -> dict[str, list[Found]]:
         """All live processes of each CLI, shims and workers included. Blocks for some milliseconds.
@@ -55,8 +71,7 @@ class Processes:
         """
         self._round += 1
         seldom = self._round % SELDOM == 0
-        with os.scandir(self._proc) as entries:
-            alive = {int(entry.name): entry.inode() for entry in entries if entry.name.isdigit()}
+        alive = self.census.refresh()
         for pid in self._known.keys() - alive.keys():
             del self._known[pid]
         for pid, inode in alive.items():
@@ -73,6 +88,16 @@ class Processes:
                 found.setdefault(known.name, []).append(known.found)
         return found
 
+    def managed(self, pid: int) -> str:
+        """The id of the managed agent that a found process belongs to; empty: it is nobody's of ours."""
+        known = self._known.get(pid)
+        return known.agent if known is not None else ""
+
+    def disown(self, pid: int) -> None:
+        """A process that was found is no observed agent's after all, and is passed over from now on."""
+        if (known := self._known.get(pid)) is not None:
+            known.found = None
+
     def _look(self, pid: int, known: _Known) -> None:
         comm = _read(f"{self._proc}/{pid}/comm")
         if comm == known.comm and (known.found is not None or not comm.startswith(_INTERPRETERS)):
@@ -84,12 +109,28 @@ class Processes:
         known.comm = comm
         process = describe(pid, argv, self._boot, self._proc)
         known.found, known.name = None, ""
-        if process is None or process.setting(MANAGED):
+        if process is None:
             return
         for name, observer in self._observers.items():
             if observer.recognise(process):
-                known.found, known.name = process, name
+                known.name, known.agent = name, self._manager(process)
+                if not known.agent or self._follows(known.agent):
+                    known.found = process
                 return
+
+    def _manager(self, process: Found) -> str:
+        """The managed agent whose mark a process carries, or somebody above it whose environment it lost."""
+        if mark := process.setting(MARKER):
+            return self._marked(mark)
+        for pid in self.census.ancestors(process.pid):
+            environ = _environ(_read(f"{self._proc}/{pid}/environ"))
+            if agent := self._marked(environ.get(MARKER, "")):
+                return agent
+        return ""
+
+    def _marked(self, mark: str) -> str:
+        kernel, _, run = mark.partition("/")
+        return run.rpartition(".")[0] if kernel == self._kernel else ""
 
 
 def describe(pid: int, argv: bytes, boot: float, proc: str = "/proc") -> Found | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from ..agents.states import State
 from .contract import Activity, Found, Observer, Oddities, Session, Tail, View
+from .proc import below
 from .processes import Processes, agents
 
 #: Every how many rounds all processes are joined to their sessions again (/clear, resumed sessions).
 REJOIN = 5
+
+#: States that only a new line changes: the same view holds until there is one.
+_STILL = frozenset({State.IDLE, State.PLANNING})
 
 
 class Observed(NamedTuple):
@@ -24,8 +30,11 @@ class Observed(NamedTuple):
     """The CLI's own, the topmost first; with their start times, so that no stranger is signalled."""
     session: Session | None
     view: View | None
+    """``None``: no transcript was found, or it has not been read yet."""
     parent: str | None
     """Id of the observed agent that started it."""
+    managed: str = ""
+    """Id of the managed agent that this is the program of; it is no observed agent then."""
 
     @property
     def main(self) -> Found:
@@ -38,32 +47,52 @@ class _Agent:
         self.id = identity
         self.session: Session | None = None
         self.tail: Tail | None = None
+        self.view: View | None = None
         self.servers: set[int] = set()
+        self.activity: Activity | None = None
+        self.moved = False
+        """Its transcript grew since the view was taken."""
 
 
 class Watch:
-    """Looks again and again. Blocks while it does: call it off the event loop, from one thread at a time."""
+    """Looks again and again. Blocks while it does: call it off the event loop, from one thread at a time.
 
-    def __init__(self, observers: Mapping[str, Observer], boot_id: str, proc: str = "/proc") -> None:
+    Args:
+        kernel: The name of our own state folder, see ``Processes``.
+        follows: Which managed agents are to be looked at too, by id; see ``Observed.managed``.
+    """
+
+    def __init__(
+        self,
+        observers: Mapping[str, Observer],
+        boot_id: str,
+        proc: str = "/proc",
+        *,
+        kernel: str = "",
+        follows: Callable[[str], bool] = lambda agent: False,
+    ) -> None:
         self._observers = observers
         self._boot = boot_id
-        self._proc = proc
-        self._processes = Processes(observers, proc)
+        self._processes = Processes(observers, proc, kernel=kernel, follows=follows)
         self._agents: dict[tuple[int, int], _Agent] = {}
+        self._ids: set[str] = set()
         self._round = 0
+        self.census = self._processes.census
 
-    def refresh(self, now: float, monotonic: float) -> list[Observed]:
+    def refresh(self, now: float, monotonic: float, patience: float | None = None) -> list[Observed]:
         """All observed agents, oldest first.
 
         Args:
             now: Wall-clock seconds.
             monotonic: Seconds that never go back.
+            patience: After so many seconds no further transcript is begun; those agents have no view yet
+                (``unread``).
         """
         found = {name: agents(processes) for name, processes in self._processes.refresh(monotonic).items()}
         alive = {key for groups in found.values() for key in groups}
         fresh = alive - self._agents.keys()
         for key in self._agents.keys() - alive:
-            del self._agents[key]
+            self._ids.discard(self._agents.pop(key).id)
         for key in fresh:
             self._agents[key] = _Agent(self._id(key))
         if fresh or self._round % REJOIN == 0:
@@ -76,17 +105,36 @@ class Watch:
             for key, group in groups.items()
             for process in group
         }
+        end = None if patience is None else time.monotonic() + patience
         seen = [
-            self._observed(name, key, group, now, owners)
+            self._observed(name, key, group, now, owners, end)
             for name, groups in found.items()
             for key, group in groups.items()
         ]
         return sorted(seen, key=lambda agent: (agent.main.start_time, agent.main.pid))
 
+    def glance(self) -> bool:
+        """Read what is new in the transcripts that are followed; whether anything is. No process is looked at."""
+        moved = False
+        for agent in self._agents.values():
+            if agent.view is not None and agent.tail is not None and agent.tail.refresh():
+                agent.moved = moved = True
+        return moved
+
+    @property
+    def unread(self) -> bool:
+        """Whether an agent's transcript was found and has not been read yet."""
+        return any(agent.tail is not None and agent.view is None for agent in self._agents.values())
+
+    def disown(self, agent: Observed) -> None:
+        """What was found belongs to a managed agent after all: it is not looked at again."""
+        for process in agent.processes:
+            self._processes.disown(process.pid)
+
     def oddities(self) -> Oddities:
         """What the readers of live sessions did not understand."""
         oddities = Oddities()
-        for agent in self._agents.values():
+        for agent in list(self._agents.values()):
             if agent.tail is not None:
                 oddities.add(agent.tail.oddities)
         return oddities
@@ -101,22 +149,42 @@ class Watch:
             if session is None or session == agent.session:
                 continue
             if agent.session is None or agent.session.path != session.path:
-                agent.tail = observer.tail(session)
+                agent.tail, agent.view = observer.tail(session), None
             agent.session = session
 
     def _observed(
-        self, name: str, key: tuple[int, int], group: list[Found], now: float, owners: Mapping[int, str]
+        self,
+        name: str,
+        key: tuple[int, int],
+        group: list[Found],
+        now: float,
+        owners: Mapping[int, str],
+        end: float | None,
     ) -> Observed:
         agent = self._agents[key]
-        view = None
-        if agent.tail is not None:
-            agent.tail.refresh()
-            view = agent.tail.view(now, self._activity(agent, group))
-            if view.tool is None or view.state.value in ("idle", "planning"):
-                agent.servers = self._below(group)
+        if agent.tail is not None and (agent.view is not None or end is None or time.monotonic() < end):
+            self._read(agent, agent.tail, group, now)
         return Observed(
-            agent.id, name, tuple(group), agent.session, view, self._parent(group[0], owners, agent.id)
+            agent.id,
+            name,
+            tuple(group),
+            agent.session,
+            agent.view,
+            self._parent(group[0], owners, agent.id),
+            self._processes.managed(group[0].pid),
         )
+
+    def _read(self, agent: _Agent, tail: Tail, group: list[Found], now: float) -> None:
+        """Take a new view, unless the old one holds."""
+        moved = tail.refresh() or agent.moved
+        activity = self._activity(agent, group)
+        view = agent.view
+        if view is not None and not moved and activity == agent.activity and _holds(view):
+            return
+        agent.view = view = tail.view(now, activity)
+        agent.moved, agent.activity = False, activity
+        if view.tool is None or view.state in _STILL:
+            agent.servers = self._below(group)
 
     def _activity(self, agent: _Agent, group: list[Found]) -> Activity:
         below = self._below(group) - agent.servers
@@ -125,37 +193,38 @@ class Watch:
     def _below(self, group: list[Found]) -> set[int]:
         """Direct children of the CLI's processes that are not the CLI itself."""
         own = {process.pid for process in group}
-        below: set[int] = set()
-        for pid in own:
-            try:
-                with open(f"{self._proc}/{pid}/task/{pid}/children", "rb") as file:
-                    below.update(map(int, file.read().split()))
-            except OSError:
-                continue
-        return below - own
+        return {child for pid in own for child in self.census.children.get(pid, ())} - own
 
     def _parent(self, process: Found, owners: Mapping[int, str], own: str) -> str | None:
-        pid, steps = process.ppid, 0
-        while pid > 1 and steps < 64:
-            if (owner := owners.get(pid)) is not None and owner != own:
-                return owner
-            pid, steps = self._ppid(pid), steps + 1
-        return None
-
-    def _ppid(self, pid: int) -> int:
-        try:
-            with open(f"{self._proc}/{pid}/stat", "rb") as file:
-                return int(file.read().rpartition(b")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            return 0
+        above = (owners.get(pid) for pid in self.census.ancestors(process.pid))
+        return next((owner for owner in above if owner is not None and owner != own), None)
 
     def _id(self, key: tuple[int, int]) -> str:
-        name = f"{self._boot} {key[0]} {key[1]}".encode()
-        return hashlib.blake2b(name, digest_size=3).hexdigest()
+        """``o`` and seven characters of base 32: no managed agent's id begins so, they are hexadecimal."""
+        salt = 0
+        while True:
+            name = f"{self._boot} {key[0]} {key[1]} {salt or ''}".encode()
+            digest = hashlib.blake2b(name, digest_size=5).digest()
+            identity = "o" + base64.b32encode(digest).decode().lower()[:7]
+            if identity not in self._ids:
+                self._ids.add(identity)
+                return identity
+            salt += 1
 
 
-def title(agent: Observed) -> str:
-    """A name to show: the CLI and the folder it works in. Not unique."""
-    cwd = (agent.view and agent.view.cwd) or agent.main.cwd or ""
-    folder = os.path.basename(cwd.rstrip("/"))
-    return f"{agent.observer}-{folder}" if folder else f"{agent.observer}-{agent.main.pid}"
+def _holds(view: View) -> bool:
+    return view.state in _STILL and all(_holds(child.view) for child in view.children)
+
+
+def tree(agent: Observed, children: Mapping[int, set[int]]) -> list[int]:
+    """The pids of an agent's processes and of all that descends from them."""
+    return below((process.pid for process in agent.processes), children)
+
+
+def name(agent: Observed) -> str:
+    """``claude@4182``: the CLI and the pid of its topmost process.
+
+    Unique as long as it lives, the same for every kernel, and no managed agent's: their names have no ``@``.
+    """
+    return f"{agent.observer}@{agent.main.pid}"
+
