@@ -61,6 +61,11 @@ class Paths:
         return self.state / "journal.db"
 
     @property
+    def transcripts(self) -> Path:
+        """The SQLite file that remembers what the agent CLIs' transcripts told; a cache, mode 0600."""
+        return self.state / "transcripts.db"
+
+    @property
     def key(self) -> Path:
         """The state key (32 random bytes, mode 0600) that agents' secrets are derived from."""
         return self.state / "key"

@@ -19,11 +19,13 @@ class TranscriptRequest(Model):
     agents: list[str] = Field(default_factory=list, max_length=100)
     """CLIs to count; empty: all."""
     projects: list[str] = Field(default_factory=list, max_length=1_000)
-    """Folders to count, with all below them; empty: all."""
+    """Folders to count, with all below them, or the last parts of their paths; empty: all."""
     since: float | None = None
     until: float | None = None
     timezone: str | None = None
     """IANA name; ``None``: the machine's."""
+    environ: dict[str, str] = Field(default_factory=dict, max_length=100)
+    """Variables of whoever asks that say where transcripts lie (``CLAUDE_CONFIG_DIR``); read, too."""
 
 
 class TranscriptUsage(Model):
@@ -35,6 +37,8 @@ class TranscriptUsage(Model):
     cache_read: int = 0
     cache_write: int = 0
     output: int = 0
+    """Reasoning included."""
+    reasoning: int = 0
     cost_usd: float | None = None
     unpriced: int = 0
     """Calls without a known price; they count tokens only."""
