@@ -231,11 +231,11 @@ class LocalClient(KernelClient):
 
     async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
         """Sums over the calls in transcripts."""
-        raise _absent("transcripts")
+        return await self._kernel.transcripts.report(request)
 
     async def agent_checks(self) -> list[CheckInfo]:
         """What the readers of agent CLIs found."""
-        raise _absent("agent_checks")
+        return await self._kernel.transcripts.checks()
 
     async def supply(self, keys: Mapping[str, str]) -> None:
         """Give the kernel provider keys that its calls wait for."""
