@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import anyio
 import anyio.lowlevel
 
+from .agents.agent import Agent
 from .agents.sampler import Sampler
 from .agents.supervisor import Supervisor
 from .api import Delta, Header, Row, Snapshot
@@ -76,6 +77,8 @@ class Feed:
         self._headers = HeaderBuilder(clock, started, machine, lanes)
         self._shares: dict[str, int] = {}
         """Per cent used of each budget, as the rows have it."""
+        self.last_words: Callable[[Agent], str] = lambda agent: ""
+        """What an agent that failed said last."""
         self.sampler = Sampler(supervisor, clock, self.touch)
         supervisor.touched = self.touch
         books.listen(self._committed)
@@ -143,6 +146,7 @@ class Feed:
             run.stale if run else None,
             budgets.per_cent(self._books.committed, agent_id, now),
             agent.live and self._terminals(agent.spec.backend),
+            self.last_words(agent),
         )
 
     def header(self, window: str) -> Header:

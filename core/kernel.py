@@ -19,12 +19,13 @@ import anyio.to_thread
 from . import __version__, statekey
 from .acts import AgentActs
 from .agents import launch, templates
-from .agents.agent import Agent
 from .agents.backends import Backends
 from .agents.control import Control
+from .agents.conversations import Conversations
 from .agents.creation import Creation
 from .agents.environ import PROVIDER_KEYS
 from .agents.idling import Idling
+from .agents.lastwords import LastWords
 from .agents.launch import Launcher
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
@@ -116,6 +117,7 @@ class Kernel:
         self.creation: Creation
         self.switch: KillSwitch
         self.idling: Idling
+        self.last_words: LastWords
         self.money: Money
         self.terminals: Terminals
         self.transcripts: Transcripts
@@ -154,6 +156,7 @@ class Kernel:
             tasks.start_soon(self.transcripts.run, name="transcripts")
             tasks.start_soon(self.money.made.run, name="budgets")
             tasks.start_soon(self.idling.run, name="idling")
+            tasks.start_soon(self.last_words.run, name="last words")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -192,7 +195,9 @@ class Kernel:
         self.launcher = Launcher(self.paths, door)
         self.backends = Backends(self.paths.state, self.clock, self.doors, self.config.backends, tasks)
         self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
-        self.control = Control(self.books, self.supervisor, self.paths, self._conversation)
+        conversations = Conversations(self.paths)
+        self.supervisor.conversation = conversations.after_end
+        self.control = Control(self.books, self.supervisor, self.paths, conversations.of)
         self.creation = Creation(
             self.books,
             self.supervisor,
@@ -206,7 +211,7 @@ class Kernel:
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
         self.supervisor.watched = self.switch.watched
         self.idling = Idling(self.books, self.supervisor, self.control, self.clock)
-        self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, self._resumable)
+        self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, conversations.resumable)
         self.terminals = Terminals(self.books, self.supervisor, self.backends, self.clock, self.idling.wake)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
         self.feed = Feed(
@@ -220,6 +225,8 @@ class Kernel:
             self.desk.lanes,
             self.backends.terminals,
         )
+        self.last_words = LastWords(self.books, self.backends, self.launcher, self.feed.touch)
+        self.feed.last_words = self.last_words.of
 
     async def _begin(self) -> None:
         """What must be in the journal before any agent can make a call."""
@@ -331,19 +338,6 @@ class Kernel:
 
     def _expand(self, spec: AgentSpec, search: str | None) -> AgentSpec:
         return templates.expand(spec, self.paths, search)
-
-    def _resumable(self, agent: Agent) -> bool:
-        try:
-            return templates.resumed(agent.spec, self.paths, agent.session or "") is not None
-        except AgentTopError:  # its template is gone, or wrong by now
-            return False
-
-    def _conversation(self, agent: Agent) -> str | None:
-        begun = agent.model is not None
-        try:
-            return templates.conversation(agent.spec, self.paths, agent.session, begun=begun)
-        except AgentTopError:  # its template is gone, or wrong by now
-            return None
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""

@@ -33,7 +33,7 @@ def window_meter(agent: Agent, meters: Meters, window: str, now: float) -> Meter
     return agent.total
 
 
-def _why(agent: Agent) -> tuple[str, float]:
+def _why(agent: Agent, last: str = "") -> tuple[str, float]:
     """The WHY column without its age, and what the age counts from."""
     if agent.live and agent.freeze is not None:
         frozen = agent.freeze
@@ -45,8 +45,14 @@ def _why(agent: Agent) -> tuple[str, float]:
     if agent.stopping and agent.live:
         return "stopping", agent.since
     if agent.restart_at is not None:
-        return f"{agent.detail}, restarts", agent.since
+        return _said(f"{agent.detail}, restarts", last), agent.since
+    if agent.state is State.ERROR:
+        return _said(agent.detail, last), agent.since
     return agent.reason or agent.detail, agent.since
+
+
+def _said(why: str, last: str) -> str:
+    return f"{why}: {last}" if last else why
 
 
 def _asks(agent: Agent) -> bool:
@@ -69,12 +75,14 @@ def build(
     stale: float | None = None,
     budget: int | None = None,
     attach: bool = False,
+    last: str = "",
 ) -> Row:
-    """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one."""
+    """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one, ``last`` what it
+    said before it failed."""
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
     usage = meter.usage
-    detail, since = _why(agent)
+    detail, since = _why(agent, last)
     load = load or _IDLE
     run = agent.run
     live = agent.live
@@ -270,8 +278,10 @@ def shown_state(agent: Agent) -> str:
     return agent.shown.value
 
 
-def shown_reason(agent: Agent) -> str | None:
-    """The reason of a wait, or how a paused agent is paused."""
+def shown_reason(agent: Agent, last: str = "") -> str | None:
+    """The reason of a wait, how a paused agent is paused, or of an error with what was said last."""
     if agent.live and agent.pause is not None:
         return Pause(agent.pause).value
+    if agent.state is State.ERROR:
+        return _said(agent.detail, last) or None
     return agent.reason.value if agent.reason and agent.state is State.WAITING else None

@@ -11,8 +11,9 @@ import anyio
 from . import callrows
 from .agents import registry
 from .agents.agent import Agent
+from .agents.states import State
 from .agents.supervisor import Supervisor, Watched
-from .api import AgentDetail, AgentInfo, CallInfo, KillPlan, ProcessInfo, Target, Tokens
+from .api import AgentDetail, AgentInfo, CallInfo, KillPlan, LastLine, ProcessInfo, Target, Tokens
 from .backend import Backend, Process, RunRef
 from .errors import AgentTopError, BackendError
 from .gateway.meters import midnight
@@ -68,7 +69,7 @@ def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
         id=agent.id,
         name=agent.name,
         state=shown_state(agent),
-        reason=shown_reason(agent),
+        reason=shown_reason(agent, kernel.last_words.of(agent)),
         backend=agent.spec.backend,
         template=agent.spec.template,
         owner=agent.owner,
@@ -106,6 +107,9 @@ def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
         cwd=agent.spec.cwd,
         fleet=agent.fleet,
         restarts=max(0, run.number - 1) if run else 0,
+        last_line=kernel.last_words.of(agent),
+        paused_by=agent.freeze.by if agent.freeze and agent.live else None,
+        forked_from=agent.origin.agent if agent.origin is not None else None,
     )
 
 
@@ -142,6 +146,10 @@ async def detail(agent: Agent, kernel: Kernel) -> AgentDetail:
         runs=[asdict(run) for run in (*agent.past, *([agent.run] if agent.run else ()))],
         mechanism=mechanism,
         folder=str(kernel.paths.agent_dir(agent.id)),
+        last_lines=[
+            LastLine(stream=line.stream, text=line.text)
+            for line in (await kernel.last_words.lines(agent) if agent.state is State.ERROR else ())
+        ],
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf
 
 from ..budget.cover import Cover
 from ..budget.state import Approval, BudgetState, Kin, Pass, Reservation
-from ..journal.events import Usage
+from ..journal.events import Origin, Usage
 from .spec import AgentSpec
 from .states import ENDED, Pause, State, Waiting
 
@@ -124,6 +124,8 @@ class Agent:
     owner: str
     created: float
     fleet: str | None = None
+    origin: Origin | None = None
+    """The conversation it was forked from."""
     nice: int = 0
     state: State = State.INITIALIZING
     reason: Waiting | None = None

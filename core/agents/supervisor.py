@@ -91,6 +91,8 @@ class Supervisor:
         self.runs: dict[str, Watched] = {}
         self.touched: Callable[[str], None] = lambda agent: None
         """Called when something the journal does not say changed (a run became stale)."""
+        self.conversation: Callable[[Agent], str | None] = lambda agent: None
+        """What a run that the restart policy begins goes on with; ``None``: it begins anew."""
         self.watched: Callable[[str], None] = lambda agent: None
         """Called when an agent has a run that was just started or found again."""
 
@@ -309,7 +311,7 @@ class Supervisor:
                 await self._books.next_commit()
                 continue
             try:
-                await self.start(agent, "policy")
+                await self.start(agent, "policy", resume=self.conversation(record))
             except JournalUnavailable:
                 await self._books.healthy()  # a restart that is due is not lost to a full disk
             except AgentTopError as error:

@@ -134,6 +134,12 @@ class AgentInfo(Model):
     cwd: str | None = None
     fleet: str | None = None
     restarts: int = 0
+    last_line: str = ""
+    """What one in ``error`` said last, as far as one line tells it."""
+    paused_by: str | None = None
+    """Who froze it; ``idle``: it had nothing to do, and is woken by whoever needs it."""
+    forked_from: str | None = None
+    """The agent in whose conversation it began."""
 
 
 class Outcome(Model):
@@ -161,6 +167,13 @@ class ProcessInfo(Model):
     command: str
 
 
+class LastLine(Model):
+    """One of the last lines of a run, without control characters."""
+
+    stream: Literal["out", "err", "screen"]
+    text: str
+
+
 class AgentDetail(Model):
     """Everything ``inspect`` and the details pane show."""
 
@@ -175,6 +188,8 @@ class AgentDetail(Model):
     mechanism: str = ""
     """How this run would be frozen: ``cgroup2``, ``cgroup1``, ``signal``, ``docker``."""
     folder: str = ""
+    last_lines: list[LastLine] = Field(default_factory=list)
+    """Of one that ended in an error: the last of both streams, or of its terminal, oldest first."""
 
 
 class KillPlan(Model):

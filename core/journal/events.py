@@ -96,6 +96,13 @@ class KernelStopped(Event):
 # --- agents ------------------------------------------------------------------------------------
 
 
+class Origin(NamedTuple):
+    """The conversation a fork began in: whose it was, and the client's own id of it."""
+
+    agent: str
+    session: str
+
+
 class AgentCreated(AgentEvent):
     """A new agent. Its environment lies beside the journal in a 0600 file, not in here."""
 
@@ -103,6 +110,8 @@ class AgentCreated(AgentEvent):
     owner: str
     fleet: str | None = None
     """The fleet file that declared it, if one did."""
+    origin: Origin | None = None
+    """Where it was forked from."""
 
 
 class AgentChanged(AgentEvent):

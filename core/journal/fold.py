@@ -63,6 +63,7 @@ def _created(fleet: Fleet, event: ev.AgentCreated, ts: float) -> None:
         nice=event.spec.nice,
         since=ts,
         model=event.spec.model,
+        origin=event.origin,
     )
     fleet.names[event.spec.name] = event.agent
 

@@ -98,7 +98,7 @@ def row(agent: Agent, now: float) -> list[str]:
         str(agent["run"] or f.UNKNOWN),
         _time(agent, now),
         str(len(agent["pids"]) or f.UNKNOWN),
-        agent["task"] or " ".join(agent["command"]),
+        agent.get("last_line") or agent["task"] or " ".join(agent["command"]),
     ]
 
 
