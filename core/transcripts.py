@@ -28,6 +28,7 @@ from .api import CheckInfo, TranscriptReport, TranscriptRequest
 from .budget.prices import Prices
 from .errors import AgentTopError, from_dict
 from .observe.contract import Oddities, observers
+from .observe.pricing import Pricing
 from .observe.reporting import checks, report
 from .observe.roots import all_roots
 from .observe.summing import Wish, zone
@@ -98,7 +99,7 @@ class Transcripts:
         )
         told = await self._asked(want="sums", wish=wish._asdict(), environ=request.environ)
         await self._prices.ready()
-        return await anyio.to_thread.run_sync(report, told, request, self._prices)
+        return await anyio.to_thread.run_sync(report, told, request, Pricing(self._prices))
 
     async def checks(self) -> list[CheckInfo]:
         """What was found of each CLI, and what was not understood; in groups, one of each CLI.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..api import CheckInfo, TranscriptReport, TranscriptRequest, TranscriptUsage
-from ..budget.prices import Prices
 from ..journal.events import Usage
 from .contract import Oddities
-from .pricing import cost
+from .costs import cost
+from .pricing import Pricing
 from .summing import Group
 
 #: Unknown kinds of lines that are named, of each CLI.
@@ -17,8 +17,8 @@ _KINDS = 8
 _MOMENTS = frozenset({"day", "week", "month"})
 
 
-def report(told: Mapping[str, Any], request: TranscriptRequest, prices: Prices) -> TranscriptReport:
-    """The answer to a request; blocks a moment. Await ``prices.ready`` before.
+def report(told: Mapping[str, Any], request: TranscriptRequest, pricing: Pricing) -> TranscriptReport:
+    """The answer to a request; blocks a moment.
 
     Args:
         told: What ``observe.keeper`` answered.
@@ -30,17 +30,12 @@ def report(told: Mapping[str, Any], request: TranscriptRequest, prices: Prices) 
         keys = tuple(group.keys)
         if (row := rows.get(keys)) is None:
             row = rows[keys] = TranscriptUsage(keys=group.keys)
-        usd = _cost(group, prices)
+        usd = cost(pricing, group.kind, group.model, Usage(*group[5:]), group.band)
         _add(row, group, usd)
         _add(total, group, usd)
     return TranscriptReport(
         rows=_in_order(rows, request.by), total=total, files=told["files"], problems=told["problems"]
     )
-
-
-def _cost(group: Group, prices: Prices) -> float | None:
-    usage = Usage(*group[5:])
-    return cost(prices, group.kind, group.model, usage, group.band) if usage.total else 0.0
 
 
 def _add(row: TranscriptUsage, group: Group, usd: float | None) -> None:
