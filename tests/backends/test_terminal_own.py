@@ -195,7 +195,7 @@ async def test_a_person_attaches_types_and_comes_back_with_one_key_inside_anothe
         outer("send-keys", "typed", "Enter")
         await until(lambda: outer.shows("got typed"), "the program's answer")
         outer("send-keys", "C-\\")
-        await until(lambda: outer.shows("back with 0"), "the way back")
+        await until(lambda: outer.shows("back with 90"), "the way back")
     assert (await rig.adopt(launch, ref)).state == "alive"
 
 

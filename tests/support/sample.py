@@ -20,6 +20,7 @@ from agenttop.core.api import (
     Delta,
     EventInfo,
     FleetRequest,
+    ForkRequest,
     Header,
     KernelStatus,
     KillPlan,
@@ -36,7 +37,11 @@ from agenttop.core.api import (
     Target,
     TemplateInfo,
     Tokens,
+    TranscriptReport,
+    TranscriptRequest,
+    TranscriptUsage,
     Window,
+    WorkspaceInfo,
 )
 from agenttop.core.backend import Chunk
 from agenttop.core.client import KernelClient
@@ -53,11 +58,12 @@ from .sample_fleet import (
     header,
     row,
 )
+from .sample_terminals import SampleTerminals
 
 __all__ = ["EMPTY_HEADER", "NOW", "OUTPUT", "ROWS", "SampleClient", "events", "header", "row"]
 
 
-class SampleClient(SampleMoney, KernelClient):
+class SampleClient(SampleMoney, SampleTerminals, KernelClient):
     """A fleet that stands still until something is done to it.
 
     ``calls`` records every verb with its request. ``push`` sends a delta to whoever watches;
@@ -72,6 +78,7 @@ class SampleClient(SampleMoney, KernelClient):
         self.dead = False
         self._watchers: list[asyncio.Queue[Delta | None]] = []
         SampleMoney.__init__(self)
+        SampleTerminals.__init__(self)
 
     # --- for tests -----------------------------------------------------------------------------
 
@@ -382,6 +389,20 @@ class SampleClient(SampleMoney, KernelClient):
             ),
             TemplateInfo(name="aider", title="aider", ready=False, hint="not found on PATH"),
         ]
+
+    async def fork(self, request: ForkRequest) -> AgentInfo:
+        self.calls.append(("fork", request))
+        return self._info(self._row(request.ref))
+
+    async def workspace(self, ref: str) -> WorkspaceInfo:
+        self._row(ref)
+        return WorkspaceInfo(folder="/home/ana/src/shop")
+
+    async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
+        return TranscriptReport(rows=[], total=TranscriptUsage(keys=[]), files=0, bytes=0, problems=0)
+
+    async def agent_checks(self) -> list[CheckInfo]:
+        return []
 
     async def checks(self) -> list[CheckInfo]:
         return [
