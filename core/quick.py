@@ -60,8 +60,18 @@ class _Answer:
         self.complete = True
 
 
-def ask(path: Path, target: str, body: Any = None, *, any_version: bool = False) -> Any:
+def ask(
+    path: Path,
+    target: str,
+    body: Any = None,
+    *,
+    any_version: bool = False,
+    timeout: float | None = TIMEOUT,
+) -> Any:
     """``GET target``, or ``POST`` with a JSON ``body``, at the control socket ``path``.
+
+    Args:
+        timeout: Seconds the kernel may be silent; ``None``: for ever.
 
     Raises:
         KernelUnreachable: Nobody answers.
@@ -71,7 +81,7 @@ def ask(path: Path, target: str, body: Any = None, *, any_version: bool = False)
     answer = _Answer()
     try:
         with uds.connect(path) as link:
-            link.settimeout(TIMEOUT)
+            link.settimeout(timeout)
             link.sendall(_request(target, body))
             _read(link, answer)
     except OSError as error:

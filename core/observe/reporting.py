@@ -33,6 +33,8 @@ def report(told: Mapping[str, Any], request: TranscriptRequest, pricing: Pricing
         usd = cost(pricing, group.kind, group.model, Usage(*group[5:]), group.band)
         _add(row, group, usd)
         _add(total, group, usd)
+    if not total.calls:
+        total.cost_usd = 0.0
     return TranscriptReport(
         rows=_in_order(rows, request.by), total=total, files=told["files"], problems=told["problems"]
     )

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "logs": "logs",
     "budget": "budget",
     "calls": "calls",
+    "usage": "usage",
     "approve": "approvals",
     "deny": "approvals",
     "providers": "calls",

@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -17,7 +17,7 @@ from agenttop.core.paths import Paths
 
 from ..format import clean
 from . import printing
-from .kernel_call import call
+from .kernel_call import ask, call
 from .options import Json
 
 if TYPE_CHECKING:
@@ -39,9 +39,14 @@ class Finding(NamedTuple):
     needed: bool = False
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    agents: Annotated[
+        bool, typer.Option("--agents", help="The agent CLIs' transcripts: where, and what is not understood.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check this machine; exits 1 only when something that is needed does not work."""
-    findings = [*machine(), *_kernel()]
+    findings = [*_agents()] if agents else [*machine(), *_kernel()]
     if as_json:
         printing.json([finding._asdict() for finding in findings])
     else:
@@ -162,6 +167,12 @@ def _colours() -> Finding:
         hint = "If it can do more, set COLORTERM=truecolor"
         return Finding("terminal", "colours", "ok", "256", hint)
     return Finding("terminal", "colours", "warn", "16", "Set TERM=xterm-256color if the terminal can do it")
+
+
+def _agents() -> Iterator[Finding]:
+    """What the readers of transcripts found, and did not understand; nothing of it is needed."""
+    for check in ask("/v1/agent-checks", patient=True):
+        yield Finding(check["group"], check["name"], check["level"], check["found"], check["hint"])
 
 
 def _kernel() -> Iterator[Finding]:

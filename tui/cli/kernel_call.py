@@ -44,8 +44,11 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def ask(target: str, body: Any = None) -> Any:
+def ask(target: str, body: Any = None, *, patient: bool = False) -> Any:
     """One question without models or event loop; the kernel is started if need be.
+
+    Args:
+        patient: The kernel may take as long as it needs.
 
     Raises:
         AgentTopError: What the kernel said, or why there is none.
@@ -53,8 +56,9 @@ def ask(target: str, body: Any = None) -> Any:
     from agenttop.core import quick
 
     paths = Paths.from_environ()
+    timeout = None if patient else quick.TIMEOUT
     try:
-        return quick.ask(paths.socket, target, body)
+        return quick.ask(paths.socket, target, body, timeout=timeout)
     except KernelUnreachable:
         import anyio
 
@@ -64,7 +68,7 @@ def ask(target: str, body: Any = None) -> Any:
             await (await connect(paths)).close()
 
         anyio.run(start)
-        return quick.ask(paths.socket, target, body)
+        return quick.ask(paths.socket, target, body, timeout=timeout)
 
 
 def checked(model: type[M], **fields: Any) -> M:
