@@ -71,6 +71,7 @@ class TerminalBackend(SubprocessBackend):
     batch: ClassVar[int] = 1
     keyboard: ClassVar[bool] = True
     terminals: ClassVar[bool] = True
+    left: ClassVar[int] = tmux.LEFT
 
     def __init__(self, context: BackendContext, *, boot_id: Callable[[], str] = proc.boot_id) -> None:
         super().__init__(context, boot_id=boot_id)
@@ -330,7 +331,7 @@ class TerminalBackend(SubprocessBackend):
     async def attach_command(self, ref: RunRef) -> list[str]:
         """What a screen runs, full-screen, to put a person in front of the run; from any folder.
 
-        It returns with status 0 when the detach key was pressed or the session has ended.
+        It returns with the status ``left`` when the detach key was pressed, with 0 when the run has ended.
 
         Raises:
             BackendError: The run or its terminal has ended.

@@ -20,6 +20,8 @@ OLDEST = (3, 0)
 #: Pressed in a terminal, comes back from it; in the manner of tmux(1), "KEY BINDINGS".
 DETACH_KEY = "C-\\"
 HISTORY = 50_000
+#: The status of a client that was left by the detach key; 0 is that of one whose session has ended.
+LEFT = 90
 
 #: Longest path, in bytes, that fits into a socket's address with its end (unix(7)).
 _LONGEST = 107
@@ -63,7 +65,7 @@ unbind-key -q -n MouseDown3Status
 unbind-key -q -n MouseDown3StatusLeft
 bind-key -n S-PageUp copy-mode -eu
 # Without a word of tmux's own: whoever attached says what there is to say.
-bind-key -n {detach} detach-client -E true
+bind-key -n {detach} detach-client -E 'exit {left}'
 # How long it is said how one gets back.
 set -g display-time 4000
 set -g message-style reverse
@@ -154,7 +156,7 @@ class Server:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         temporary = self.folder / f"{_CONFIG}.new"
         temporary.write_text(
-            _BASIC.format(term=term(), history=self._history, detach=_quoted(self.detach_key))
+            _BASIC.format(term=term(), history=self._history, detach=_quoted(self.detach_key), left=LEFT)
         )
         temporary.replace(self.folder / _CONFIG)
         self._written = True

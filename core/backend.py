@@ -250,6 +250,9 @@ class Backend(ABC):
     detach_key: str = ""
     """By which a person leaves what ``attach_command`` gives, as a person reads it: ``Ctrl-\\``."""
 
+    left: ClassVar[int] = 0
+    """The status that command ends with then, where it is another than at the end of a run."""
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
 

@@ -202,13 +202,14 @@ class LocalClient(KernelClient):
         run = self._kernel.supervisor.runs.get(agent.id)
         if run is None:
             raise Conflict(f"cannot write to {agent.name}", f"It is {agent.shown}")
+        if run.backend.terminals:
+            await self._kernel.terminals.write(agent, data, self._owner)
+            return
         if not (agent.spec.stdin or run.backend.keyboard):
             raise BackendError(f"cannot write to {agent.name}", "It has no stdin", "Start it with --stdin")
         await self._kernel.idling.wake(agent, self._owner)
         await run.backend.write(run.ref, data)
 
-        if run.backend.terminals:
-            await self._kernel.terminals.typed(agent, run.number, self._owner)
     async def attach(self, ref: str) -> AttachInfo:
         """How to get in front of an agent's terminal."""
         return await self._kernel.terminals.attach(self._agent(ref), self._owner)

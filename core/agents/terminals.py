@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: Typing is written down once in so many seconds for each person and run: a paste is many writes.
 TYPED_EVERY = 60.0
 
-_IN_ONE = "Start it in a terminal: agenttop run -it …"
+_IN_ONE = "Agents that have one are started with `agenttop run -t`, and attached to with -it"
 
 
 class Terminals:
@@ -67,6 +67,7 @@ class Terminals:
             id=agent.id,
             run=run.number,
             seq=seq,
+            left=run.backend.left,
         )
 
     async def press(self, agent: Agent, keys: Sequence[str], by: str) -> None:
@@ -79,6 +80,16 @@ class Terminals:
         """
         run = await self._open(agent, "press keys of", by)
         await run.backend.press(run.ref, keys)
+        await self.typed(agent, run.number, by)
+
+    async def write(self, agent: Agent, data: bytes | None, by: str) -> None:
+        """Type ``data`` as it is; ``None`` ends its input.
+
+        Raises:
+            As ``press``, and ``BackendError`` where its input was ended.
+        """
+        run = await self._open(agent, "type into", by)
+        await run.backend.write(run.ref, data)
         await self.typed(agent, run.number, by)
 
     async def typed(self, agent: Agent, number: int, by: str) -> None:
@@ -102,7 +113,7 @@ class Terminals:
             raise Conflict(f"cannot show the screen of {agent.name}", "No run of it has begun")
         text = await backend.history(run.ref, lines)
         live = self._supervisor.runs.get(agent.id) is not None and run.live
-        return HistoryInfo(name=agent.name, lines=text.splitlines(), live=live)
+        return HistoryInfo(name=agent.name, lines=[line.rstrip() for line in text.split("\n")[:-1]], live=live)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -128,7 +139,7 @@ class Terminals:
             raise Conflict(
                 f"cannot {verb} {agent.name}",
                 f"It is frozen{who}: it would neither draw nor read",
-                f"Resume it first: agenttop resume {agent.name}",
+                f"Resume it first, with `agenttop resume {agent.name}`",
             )
         return run
 
@@ -137,8 +148,8 @@ class Terminals:
             seconds = max(0, round(agent.restart_at - self._clock.time()))
             return f"Its run has ended; the next begins in {seconds} s", "Try again then"
         if agent.over:
-            again = f"agenttop history {agent.name} shows its last screen; agenttop restart {agent.name}"
-            return f"Its run has ended ({agent.detail or agent.shown})", f"{again} begins a new one"
+            hint = f"`agenttop history {agent.name}` has its last screen, `agenttop restart {agent.name}` a new run"
+            return f"Its run has ended ({agent.detail or agent.shown})", hint
         return "Its run is being started or looked for", "Try again in a moment"
 
     async def _note(self, event: ev.Event) -> None:

@@ -23,6 +23,8 @@ class AttachInfo(Model):
     """Which run of it."""
     seq: int = 0
     """The journal's last number when this was told: what becomes of the run is after it."""
+    left: int = 0
+    """The status ``argv`` ends with when the person left by the key; else the run has ended, or it failed."""
 
 
 class PressRequest(Model):

@@ -31,6 +31,9 @@ COMMANDS: dict[str, str] = {
     "rm": "control",
     "prune": "control",
     "logs": "logs",
+    "attach": "terminals",
+    "send-keys": "terminals",
+    "history": "terminals",
     "budget": "budget",
     "calls": "calls",
     "usage": "usage",
@@ -73,7 +76,7 @@ def build(only: str | None = None) -> typer.Typer:
     for name, where in COMMANDS.items():
         if only in (None, name):
             module = importlib.import_module(f".{where}", __package__)
-            found = getattr(module, name)
+            found = getattr(module, name.replace("-", "_"))
             if isinstance(found, typer.Typer):
                 app.add_typer(found, name=name)
             else:

@@ -24,6 +24,8 @@ _FILES: dict[str, int] = {"out": 1, "err": 2}
 
 SLACK = 4 << 20
 """Bytes an agent may print between finding the last lines and following, before all is read again."""
+ALL = 1_000_000
+"""Lines of a terminal: as many as are kept, and more."""
 
 
 def logs(
@@ -34,11 +36,17 @@ def logs(
     ] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only out, or only err.")] = None,
     run: Annotated[int | None, typer.Option("--run", min=1, help="Which run; default: the last.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Of a terminal: every byte it got, with all that moves its cursor.")
+    ] = False,
 ) -> None:
     """Print agents' output: their stdout on stdout, their stderr on stderr.
 
     It is kept byte for byte, as the agent wrote it, so its lines carry no times to choose by: take --tail
     or --run here, or `agenttop events` for what happened when.
+
+    Of an agent in a terminal the text that can be read there is printed, as `agenttop history` does. With
+    --follow, --run or --raw it is what its terminal got: of a program that draws see `agenttop attach`.
     """
     from agenttop.core.errors import UsageError
 
@@ -49,6 +57,8 @@ def logs(
         import anyio
 
         async def one(ref: str, writer: Writer) -> None:
+            if not (follow or raw or run) and await _print_screen(client, ref, writer, tail):
+                return
             await _print(client, ref, writer, follow_on=follow, tail=tail, run=run)
 
         if len(refs) == 1:
@@ -79,6 +89,23 @@ async def _print(
         async for chunk in chunks:
             writer.write(_from(chunk, start))
     writer.finish()
+
+
+async def _print_screen(client: KernelClient, ref: str, writer: Writer, tail: int | None) -> bool:
+    """Write the text of an agent's terminal; false if it has none."""
+    from agenttop.core.backend import Chunk
+    from agenttop.core.errors import Conflict, NoTerminal
+
+    try:
+        found = (await client.history(ref, ALL if tail is None else tail)).lines
+    except (NoTerminal, Conflict):  # nothing of it has begun: no output either
+        return False
+    if tail is not None:
+        found = found[-tail:] if tail else []
+    text = "".join(f"{line}\n" for line in found)
+    writer.write(Chunk("out", 0, text.encode("utf-8", "surrogateescape")))
+    writer.finish()
+    return True
 
 
 def _from(chunk: Chunk, start: dict[str, int]) -> Chunk:

@@ -20,6 +20,10 @@ def _complete_agents(incomplete: str) -> list[str]:
     return [agent["name"] for agent in found if agent["name"].startswith(incomplete)]
 
 
+Ref = Annotated[
+    str,
+    typer.Argument(metavar="AGENT", help="Name, id or id prefix.", autocompletion=_complete_agents),
+]
 Refs = Annotated[
     list[str],
     typer.Argument(metavar="AGENT...", help="Names, ids or id prefixes.", autocompletion=_complete_agents),

@@ -34,7 +34,9 @@ def run(
     template: Annotated[Text, typer.Option("--template", help="Such as claude.")] = None,
     prompt: Annotated[Text, typer.Option("--prompt", "-p", help="What the agent is told first.")] = None,
     model: Annotated[Text, typer.Option("--model", help="The model it asks for.")] = None,
-    backend: Annotated[Text, typer.Option("--backend", help="Where it runs: subprocess, docker…")] = None,
+    backend: Annotated[
+        Text, typer.Option("--backend", help="Where it runs: subprocess, terminal, docker.")
+    ] = None,
     image: Annotated[Text, typer.Option("--image", help="Container image (docker).")] = None,
     cwd: Annotated[Text, typer.Option("--cwd", help="Its working folder; default: here.")] = None,
     env: Annotated[
@@ -76,8 +78,16 @@ def run(
     mount: Annotated[list[str] | None, typer.Option("--mount", help="SOURCE:TARGET[:rw] (docker).")] = None,
     writable: Annotated[bool, typer.Option("--writable", help="Let the container write its root.")] = False,
     stdin: Annotated[
-        bool, typer.Option("--stdin", "-i", help="Give it a stdin; with -f, this one if it is no terminal.")
+        bool,
+        typer.Option(
+            "--stdin", "--interactive", "-i", help="Give it a stdin; with -f, this one if it is no terminal."
+        ),
     ] = False,
+    tty: Annotated[
+        bool,
+        typer.Option("--tty", "-t", help="In a terminal, as --backend terminal; -it also attaches to it."),
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="With -it: do not attach.")] = False,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Run it in bubblewrap (subprocess).")] = False,
     pass_key: Annotated[
         list[str] | None, typer.Option("--pass-key", help="A provider key's variable to hand over.")
@@ -85,13 +95,28 @@ def run(
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with its status.")] = False,
     attach: Annotated[
-        bool, typer.Option("--attach", "-f", help="Follow its output to the end; exit with its status.")
+        bool,
+        typer.Option(
+            "--attach",
+            "-f",
+            help="Follow its output to the end, or attach to its terminal; exit with its status.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start an agent; everything after -- is its command. Prints its id and name."""
+    """Start an agent; everything after -- is its command. Prints its id and name.
+
+    To talk to one: agenttop run -it --template claude. The detach key leads back, and it runs on.
+    """
     from agenttop.core.api import RunRequest
 
+    backend = _in_terminal(backend) if tty else backend
+    attach = (attach or (tty and stdin)) and not detach
+    person = attach and backend == "terminal"
+    if person:
+        from .terminals import able_to_attach
+
+        able_to_attach()  # before there is an agent
     fields = {
         "name": name or proposal(template, command),
         "template": template,
@@ -123,7 +148,21 @@ def run(
         "stop_grace": grace,
     }
     request = checked(RunRequest, spec=_given(**fields), name_given=name is not None, environ=environment())
+    if person:
+        from .terminals import enter
+
+        raise typer.Exit(enter(call(lambda client: client.run(request)).id))
     raise typer.Exit(call(lambda client: _start(client, request, wait=wait, attach=attach, as_json=as_json)))
+
+
+def _in_terminal(backend: str | None) -> str:
+    if backend not in (None, "terminal"):
+        raise UsageError(
+            f"--tty and --backend {backend} do not go together",
+            "Terminals are of the backend terminal, on this machine",
+            "Leave one of them out",
+        )
+    return "terminal"
 
 
 async def _start(
