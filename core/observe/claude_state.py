@@ -147,6 +147,7 @@ class _Thread:
             last_call=self._last,
             tool=self._turn.tool,
             prompt=self._prompt,
+            timeline=self.tail.timeline,
         )
 
     def _line(self, data: dict[str, Any]) -> None:

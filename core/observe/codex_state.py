@@ -84,6 +84,7 @@ class CodexTail:
             last_call=self._last,
             tool=self._turn.tool,
             prompt=self._prompt,
+            timeline=self._tail.timeline,
         )
 
     def _line(self, data: dict[str, Any]) -> None:

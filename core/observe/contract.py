@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from ..agents.states import State, Waiting
 from ..journal.events import Usage
 from .history import Root
+from .timeline import Timeline
 
 #: The entry point group; each name is a CLI's, each value a class that is made without arguments.
 ENTRY_POINTS = "agenttop.observers"
@@ -106,6 +107,8 @@ class View(NamedTuple):
     prompt: str
     """The beginning of what a person last asked."""
     children: tuple[Child, ...] = ()
+    timeline: Timeline | None = None
+    """The same sums since any time; ``None``: it is not told when they were used."""
 
 
 @dataclass

@@ -114,7 +114,9 @@ def everything(proc: str = "/proc") -> dict[int, Stat]:
     return {process.pid: process for process in found if process is not None and process.alive}
 
 
-def below(roots: Iterable[int], children: Mapping[int, Iterable[int]], without: Iterable[int] = ()) -> list[int]:
+def below(
+    roots: Iterable[int], children: Mapping[int, Iterable[int]], without: Iterable[int] = ()
+) -> list[int]:
     """The roots and everything that descends from them, parents first; not ``without`` nor what is below it."""
     seen = set(without)
     found: list[int] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +14,10 @@ from .contract import Oddities
 from .formats import LineReader
 from .lines import Lines
 from .scan import HEAD
+from .timeline import Noted, Timeline
 
 #: So much of a transcript's end is parsed line by line for the state when it is first read.
 RECENT = 512 << 10
-_MINUTES = 30
 
 
 class TranscriptTail:
@@ -45,7 +44,9 @@ class TranscriptTail:
         self._head = (0, 0)
         self._offset = 0
         self.calls = reader()
-        self._sums: tuple[Usage, dict[str, Usage], dict[int, int]] | None = None
+        self.calls.calls = self._calls = Noted()
+        self.timeline = Timeline()
+        self._sums: tuple[Usage, dict[str, Usage], dict[int, int]] = (Usage(), {}, {})
 
     def refresh(self) -> bool:
         """Read what is new; whether anything was. A file that is not there says nothing, and is no error."""
@@ -76,30 +77,18 @@ class TranscriptTail:
 
     def sums(self) -> tuple[Usage, dict[str, Usage], dict[int, int]]:
         """Tokens of all calls: together, by model, and by minute since the epoch for the last half hour."""
-        if self._sums is None:
-            self._sums = self._summed()
+        if self.timeline.follow(self._calls, self.calls.models):
+            models, total = self.timeline.by_model(), Usage()
+            for usage in models.values():
+                total = total.plus(usage)
+            self._sums = total, models, self.timeline.minutes()
         return self._sums
-
-    def _summed(self) -> tuple[Usage, dict[str, Usage], dict[int, int]]:
-        cells: dict[int, list[int]] = defaultdict(lambda: [0] * 6)
-        minutes: dict[int, int] = defaultdict(int)
-        calls = self.calls.calls.values()
-        recent = max((call[2] for call in calls), default=0) - _MINUTES * 60_000
-        for call in calls:
-            cell = cells[call[3]]
-            for place, tokens in enumerate(call[4:10]):
-                cell[place] += tokens
-            if call[2] > recent:
-                minutes[call[2] // 60_000] += sum(call[4:9])
-        models = {self.calls.models.get(model, ""): Usage(*cell) for model, cell in cells.items()}
-        total = Usage()
-        for usage in models.values():
-            total = total.plus(usage)
-        return total, models, dict(minutes)
 
     def _begin(self) -> None:
         self._offset = 0
         self.calls = self._reader()
+        self.calls.calls = self._calls = Noted()
+        self._calls.anew = True
         self._reset()
 
     def _same(self, descriptor: int, status: os.stat_result) -> bool:
@@ -112,7 +101,6 @@ class TranscriptTail:
         )
 
     def _read(self, descriptor: int, recent: int) -> None:
-        self._sums = None
         lines = Lines(descriptor, self._offset)
         for buffer, end in lines.pieces():
             self.calls.feed(buffer, end)

@@ -76,6 +76,7 @@ class Watch:
         self._processes = Processes(observers, proc, kernel=kernel, follows=follows)
         self._agents: dict[tuple[int, int], _Agent] = {}
         self._ids: set[str] = set()
+        self._seen: dict[tuple[int, int], Observed] = {}
         self._round = 0
         self.census = self._processes.census
 
@@ -106,19 +107,23 @@ class Watch:
             for process in group
         }
         end = None if patience is None else time.monotonic() + patience
-        seen = [
-            self._observed(name, key, group, now, owners, end)
+        self._seen = {
+            key: self._observed(name, key, group, now, owners, end)
             for name, groups in found.items()
             for key, group in groups.items()
-        ]
-        return sorted(seen, key=lambda agent: (agent.main.start_time, agent.main.pid))
+        }
+        return sorted(self._seen.values(), key=lambda agent: (agent.main.start_time, agent.main.pid))
 
-    def glance(self) -> bool:
-        """Read what is new in the transcripts that are followed; whether anything is. No process is looked at."""
-        moved = False
-        for agent in self._agents.values():
+    def glance(self, now: float) -> list[Observed]:
+        """Those whose transcripts grew since the last look, with their new views. No process is looked at."""
+        moved = []
+        for key, seen in self._seen.items():
+            agent = self._agents[key]
             if agent.view is not None and agent.tail is not None and agent.tail.refresh():
-                agent.moved = moved = True
+                agent.moved = True
+                self._read(agent, agent.tail, list(seen.processes), now)
+                self._seen[key] = seen._replace(view=agent.view)
+                moved.append(self._seen[key])
         return moved
 
     @property
@@ -128,6 +133,7 @@ class Watch:
 
     def disown(self, agent: Observed) -> None:
         """What was found belongs to a managed agent after all: it is not looked at again."""
+        self._seen.pop(agent.main.key, None)
         for process in agent.processes:
             self._processes.disown(process.pid)
 
@@ -227,4 +233,3 @@ def name(agent: Observed) -> str:
     Unique as long as it lives, the same for every kernel, and no managed agent's: their names have no ``@``.
     """
     return f"{agent.observer}@{agent.main.pid}"
-

@@ -1,0 +1,329 @@
+"""The part of the kernel that knows the agents which somebody else started.
+
+Once a second while somebody looks, a worker thread joins processes to sessions, takes the views and makes
+the rows; between two such looks it only reads on in transcripts that grew. What a screen shows is what the
+last look found: building a row costs the event loop nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import anyio
+import anyio.to_thread
+
+from ..agents.agent import ObservedFreeze
+from ..api import Header
+from ..budget.prices import Prices
+from ..clock import Clock
+from ..config import ObserveTable
+from ..errors import AmbiguousAgent, NoSuchAgent
+from ..journal.books import Books
+from ..journal.events import Usage
+from ..table import Row
+from . import rows
+from .contract import Child, Oddities, observers
+from .gauges import NO_TREE, Gauges, Tree
+from .pricing import Pricing
+from .watch import Observed, Watch, name
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two glances at transcripts that are followed.
+GLANCE = 0.25
+#: Seconds for which a look begins to read transcripts: after them the rows are shown without what they say.
+PATIENCE = 0.2
+#: Seconds between two looks at frozen agents while nobody watches.
+SELDOM = 10.0
+#: A look that is no older than this is as good as a new one.
+FRESH = 0.05
+
+
+class Sums(NamedTuple):
+    """What all observed agents add to the header in one window."""
+
+    usage: Usage = Usage()
+    cost: float = 0.0
+    exact: bool = True
+    unpriced: int = 0
+    context: int = 0
+    context_limit: int = 0
+    cpu: float = 0.0
+    memory: int = 0
+
+
+class Look(NamedTuple):
+    """What one look found, complete: the next one replaces it."""
+
+    agents: dict[str, Observed] = {}  # noqa: RUF012 (never written to)
+    trees: dict[str, Tree] = {}  # noqa: RUF012
+    rows: dict[str, dict[str, Row]] = {}  # noqa: RUF012
+    """By window, by id; subagents too."""
+    sums: dict[str, Sums] = {}  # noqa: RUF012
+    """By window."""
+
+
+class Sightings:
+    """Finds observed agents, names them, and keeps their rows.
+
+    Args:
+        kernel: The name of our own state folder: what carries its mark is managed.
+        looked_at: The windows of the open watches.
+        follows: Which managed agents' transcripts are wanted, by id; see ``managed``.
+        pids: The live pids of all managed agents' trees.
+    """
+
+    def __init__(
+        self,
+        config: ObserveTable,
+        books: Books,
+        prices: Prices,
+        clock: Clock,
+        boot: str,
+        kernel: str,
+        looked_at: Callable[[], set[str]],
+        follows: Callable[[str], bool] = lambda agent: False,
+    ) -> None:
+        self._config = config
+        self._books = books
+        self.quote = Pricing(prices)
+        self._clock = clock
+        self._boot, self._kernel, self._follows = boot, kernel, follows
+        self._looked_at = looked_at
+        self._watch: Watch | None = None
+        self._gauges: Gauges | None = None
+        self._turn = anyio.Lock()
+        self._when = -1e9
+        self._asked: set[str] = set()
+        """Windows that somebody looks at, or did in the last look."""
+        self._wake = anyio.Event()
+        self.last = Look()
+        self.failed: dict[str, str] = {}
+        """Readers that could not be imported, with the reason."""
+        self.managed: list[Observed] = []
+        """The programs of managed agents that are followed: their transcripts may tell what they wait for."""
+        self.touched: Callable[[Iterable[str]], None] = lambda ids: None
+        """Called with the ids of rows that changed, came or went."""
+        self.looked: Callable[[], object] = lambda: None
+        """Called after each look."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether observed agents are looked for."""
+        return self._config.enabled
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look for as long as the kernel lives: often while somebody watches, else hardly ever."""
+        while self.enabled:
+            self._wake = anyio.Event()
+            if not self._looked_at():
+                with anyio.move_on_after(SELDOM if self._books.pending.observed else None):
+                    await self._wake.wait()
+            await self.look()
+            due = self._clock.monotonic() + self._config.interval
+            while self._looked_at() and (rest := due - self._clock.monotonic()) > 0:
+                await anyio.sleep(min(rest, GLANCE))
+                if rest > GLANCE:
+                    await self._glance()
+
+    def begin(self) -> None:
+        """Somebody begins to watch: look now."""
+        self._wake.set()
+
+    async def look(self) -> None:
+        """Look at everything now; what others just found is shared."""
+        if not self.enabled:
+            return
+        asked = self._clock.monotonic()
+        async with self._turn:
+            if self._when > asked - FRESH and self._looked_at() <= self._asked:
+                return
+            while True:
+                unread = await self._look()
+                if not unread:
+                    return
+
+    async def _look(self) -> bool:
+        """One look; whether a transcript is still to be read."""
+        frozen = dict(self._books.committed.observed)
+        wall, monotonic = self._clock.time(), self._clock.monotonic()
+        windows = self._looked_at() or self._asked
+        found, managed, unread = await anyio.to_thread.run_sync(
+            self._look_now, wall, monotonic, windows, frozen, abandon_on_cancel=True
+        )
+        self._when, self._asked, self.managed = self._clock.monotonic(), windows, managed
+        self._show(found)
+        self.looked()
+        return unread
+
+    async def _glance(self) -> None:
+        async with self._turn:
+            frozen = dict(self._books.committed.observed)
+            found = await anyio.to_thread.run_sync(
+                self._glance_now, self._clock.time(), frozen, abandon_on_cancel=True
+            )
+            if found is not None:
+                self._show(found)
+                self.looked()
+
+    def _show(self, found: Look) -> None:
+        """Make it what is known, and tell whose rows changed."""
+        before, self.last = self.last, found
+        changed: set[str] = set()
+        for window, fresh in found.rows.items():
+            old = before.rows.get(window, {})
+            changed |= {key for key, row in fresh.items() if old.get(key) != row}
+        shown = next(iter(found.rows.values()), {})
+        for old in before.rows.values():
+            changed |= old.keys() - shown.keys()
+        if changed or found.sums != before.sums:
+            self.touched(changed)
+
+    # --- in the thread ---------------------------------------------------------------------------
+
+    def _look_now(
+        self, wall: float, monotonic: float, windows: set[str], frozen: Mapping[str, ObservedFreeze]
+    ) -> tuple[Look, list[Observed], bool]:
+        watch, gauges = self._readers()
+        seen = watch.refresh(wall, monotonic, PATIENCE)
+        agents = {agent.id: agent for agent in seen if not agent.managed}
+        trees = gauges.look(agents.values(), monotonic)
+        found = self._built(agents, trees, windows, wall, frozen)
+        return found, [agent for agent in seen if agent.managed], watch.unread
+
+    def _glance_now(self, wall: float, frozen: Mapping[str, ObservedFreeze]) -> Look | None:
+        """Only those whose transcripts grew are built anew."""
+        watch, _ = self._readers()
+        last = self.last
+        moved = watch.glance(wall)
+        if managed := {agent.id: agent for agent in moved if agent.managed}:
+            self.managed = [managed.get(agent.id, agent) for agent in self.managed]
+        grown = {agent.id: agent for agent in moved if agent.id in last.agents}
+        if not grown:
+            return last if managed else None
+        agents = {**last.agents, **grown}
+        built = self._built(grown, last.trees, set(last.rows), wall, frozen)
+        merged = {window: {**last.rows[window], **fresh} for window, fresh in built.rows.items()}
+        return Look(agents, last.trees, merged, {window: _summed(all_) for window, all_ in merged.items()})
+
+    def _readers(self) -> tuple[Watch, Gauges]:
+        if self._watch is None or self._gauges is None:
+            made, self.failed = observers(self._config.clis)
+            self._watch = Watch(made, self._boot, kernel=self._kernel, follows=self._follows)
+            self._gauges = Gauges(self._watch.census)
+        return self._watch, self._gauges
+
+    def _built(
+        self,
+        agents: Mapping[str, Observed],
+        trees: dict[str, Tree],
+        windows: set[str],
+        now: float,
+        frozen: Mapping[str, ObservedFreeze],
+    ) -> Look:
+        built: dict[str, dict[str, Row]] = {}
+        for window in windows:
+            made = built[window] = {}
+            for key, agent in agents.items():
+                tree, freeze = trees.get(key, NO_TREE), frozen.get(key)
+                made[key] = rows.row(agent, self.quote, now, window=window, tree=tree, freeze=freeze)
+                for row in rows.child_rows(agent, self.quote, now, window):
+                    made[row.id] = row
+        return Look(dict(agents), trees, built, {window: _summed(all_) for window, all_ in built.items()})
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def find(self, ref: str) -> Observed | tuple[Observed, Child] | None:
+        """The observed agent, or subagent, of this name, id, or beginning of one id.
+
+        Raises:
+            AmbiguousAgent: The beginning of several ids.
+        """
+        if not ref:
+            return None
+        begun: list[Observed | tuple[Observed, Child]] = []
+        for agent in self.last.agents.values():
+            if ref in (agent.id, name(agent)):
+                return agent
+            if agent.id.startswith(ref):
+                begun.append(agent)
+            for child in agent.view.children if agent.view is not None else ():
+                if ref in (rows.child_id(agent, child), rows.child_name(agent, child)):
+                    return agent, child
+        if len(begun) > 1:
+            raise AmbiguousAgent(f"{ref} is the beginning of {len(begun)} ids", "", "Give more characters")
+        return begun[0] if begun else None
+
+    async def known(self, ref: str) -> Observed | tuple[Observed, Child]:
+        """The same, looked for again if it is not known yet.
+
+        Raises:
+            NoSuchAgent: There is none.
+        """
+        found = self.find(ref)
+        if found is None:
+            await self.look()
+            found = self.find(ref)
+        if found is None:
+            shown = ref if ref.isprintable() else repr(ref)
+            raise NoSuchAgent(f"no agent {shown[:80]}", "", "`agenttop ps --all` lists every agent")
+        return found
+
+    def row(self, agent: str, window: str) -> Row | None:
+        """The row of an observed agent, or subagent, as last seen."""
+        return self.last.rows.get(window, {}).get(agent)
+
+    def ids(self, window: str) -> list[str]:
+        """The ids of all rows of a window."""
+        return list(self.last.rows.get(window, ()))
+
+    def header(self, header: Header, window: str) -> Header:
+        """``header`` with what the rows of observed agents add to it; budgets and providers are without."""
+        sums = self.last.sums.get(window)
+        if sums is None or not self.last.agents:
+            return header
+        return header._replace(
+            input=header.input + sums.usage.input,
+            cache_read=header.cache_read + sums.usage.cache_read,
+            cache_write=header.cache_write + sums.usage.cache_write,
+            output=header.output + sums.usage.output,
+            cost=round(header.cost + sums.cost, 9),
+            cost_exact=header.cost_exact and sums.exact,
+            unpriced=header.unpriced + sums.unpriced,
+            context=header.context + sums.context,
+            context_limit=header.context_limit + sums.context_limit,
+            agents_cpu=round(header.agents_cpu + sums.cpu, 1),
+            agents_memory=header.agents_memory + sums.memory,
+        )
+
+    def working_in(self, folder: str) -> list[str]:
+        """The names of the observed agents that work in a folder, as last seen."""
+        return [
+            name(agent)
+            for agent in self.last.agents.values()
+            if folder in (agent.main.cwd, agent.view.cwd if agent.view else None)
+        ]
+
+    def oddities(self) -> Oddities:
+        """What the readers of live sessions did not understand."""
+        return self._watch.oddities() if self._watch is not None else Oddities()
+
+
+def _summed(made: Mapping[str, Row]) -> Sums:
+    """What rows add up to; of trees within trees only the outer one counts."""
+    usage, cost, memory, cpu, exact = Usage(), 0.0, 0, 0.0, True
+    unpriced = context = limit = 0
+    for row in made.values():
+        usage = usage.plus(Usage(row.input, row.cache_read, row.cache_write, 0, row.output))
+        cost += row.cost or 0.0
+        exact = exact and (row.cost_exact or not row.cost)
+        unpriced += row.unpriced
+        if row.context and row.context_limit:
+            context, limit = context + row.context, limit + row.context_limit
+        if row.parent is None:
+            cpu, memory = cpu + (row.cpu or 0.0), memory + (row.memory or 0)
+    return Sums(usage, cost, exact, unpriced, context, limit, cpu, memory)
