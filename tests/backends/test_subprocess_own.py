@@ -156,7 +156,7 @@ async def test_a_pid_that_is_somebody_elses_now_is_never_touched(rig: Subprocess
         assert now is not None
         assert now.alive
         assert not now.stopped
-        assert os.getpriority(os.PRIO_PROCESS, stranger.pid) == 0
+        assert os.getpriority(os.PRIO_PROCESS, stranger.pid) == os.getpriority(os.PRIO_PROCESS, 0)
     finally:
         stranger.kill()
         stranger.wait()
