@@ -7,6 +7,7 @@ times as ``"10m"``; unknown keys are errors, because a misspelt limit would sile
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +36,10 @@ def _policy(value: object) -> object:
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
 
 
 RestartTable = Annotated[Restart, BeforeValidator(_policy)]
@@ -165,6 +170,29 @@ class ScreenTable(_Table):
     """Seconds between two refreshes."""
 
 
+class HostTable(_Table):
+    """``[remote.HOST]``: one host of ``--host``, as it is typed there or by its name alone."""
+
+    command: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """The words for agenttop in a shell on that host: a path, or with variables before it."""
+
+
+class RemoteTable(BaseModel):
+    """``[remote]``: how ``--host`` reaches other machines."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, HostTable]
+
+    ssh: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_words)] = Field(
+        default=["ssh"], min_length=1
+    )
+    """The command in place of ``ssh``, with options of one's own."""
+
+    def hosts(self) -> dict[str, HostTable]:
+        """``[remote.HOST]`` by host."""
+        return dict(self.__pydantic_extra__)
+
+
 class Config(_Table):
     """The whole file. ``anthropic``, ``openai`` and ``gemini`` are among the providers always.
 
@@ -192,6 +220,7 @@ class Config(_Table):
     keys: dict[Annotated[str, Field(max_length=80)], KeyList] = Field(default_factory=dict)
     """Action id → the keys it is bound to, instead of its own."""
     screen: ScreenTable = ScreenTable()
+    remote: RemoteTable = RemoteTable()
 
     _file: TomlFile | None = PrivateAttr(default=None)
 

@@ -387,6 +387,10 @@ class SocketClient(KernelClient):
             if connection.usable:
                 return connection
             connection.close()
+        return await self._open()
+
+    async def _open(self) -> Connection:
+        """A fresh connection; ``core/hosts`` has another way to the socket."""
         return await Connection.open(self.path)
 
     def _check_version(self, connection: Connection) -> None:

@@ -103,6 +103,17 @@ class ProviderGauge(NamedTuple):
     """The highest minute of the last hour: the scale where there is no limit."""
 
 
+class HostGauge(NamedTuple):
+    """One of several hosts whose kernels are shown in one table. ``None`` times: it is there."""
+
+    name: str
+    away: float | None = None
+    """Since when it is away."""
+    why: str = ""
+    next_try: float | None = None
+    """When it is called again; ``None`` while away: not before a person asks."""
+
+
 class Header(NamedTuple):
     """The sums over the table, computed from the same books as the rows."""
 
@@ -144,6 +155,8 @@ class Header(NamedTuple):
     """Questions that wait for a person."""
     budget_window: str = ""
     """Window of the budget whose ``budget_*`` these are: ``task``, ``hour``, ``day`` or ``total``."""
+    hosts: tuple[HostGauge, ...] = ()
+    """The hosts in this table; empty where it is one kernel's own."""
 
 
 class Snapshot(NamedTuple):
@@ -179,4 +192,5 @@ def header_from_json(values: list[Any]) -> Header:
         providers=tuple(ProviderGauge._make(p) for p in header.providers),
         load=tuple(header.load) if header.load else None,  # type: ignore[arg-type]
         rates=tuple(header.rates),  # type: ignore[arg-type]
+        hosts=tuple(HostGauge._make(host) for host in header.hosts),
     )

@@ -22,6 +22,8 @@ class RunRequest(Model):
     """False: the name was made up; a taken name gets a number instead of an error."""
     environ: dict[str, str] = Field(default_factory=dict)
     """The caller's environment; the kernel drops provider keys and keeps the rest in a 0600 file."""
+    host: str = ""
+    """Which of several hosts; kernels do not look at it."""
 
 
 class FleetRequest(Model):
@@ -132,6 +134,8 @@ class AgentInfo(Model):
     task: str | None = None
     command: list[str] = Field(default_factory=list)
     cwd: str | None = None
+    notes: list[str] = Field(default_factory=list)
+    """Of an agent that was just started: what whoever started it should know."""
     fleet: str | None = None
     restarts: int = 0
     last_line: str = ""
@@ -153,6 +157,8 @@ class Outcome(Model):
     error: dict[str, str] | None = None
     exit_code: int = 0
     """The exit status this outcome asks for on a command line."""
+    notes: list[str] = Field(default_factory=list)
+    """What one should know beside it, a sentence each."""
     proof: dict[str, Any] | None = None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httptools
 
 from .. import uds
-from ..errors import KernelUnreachable
+from ..errors import AgentTopError, KernelUnreachable, from_dict
 
 HIGH, LOW = 1 << 20, 256 << 10
 """Bytes of an answer that may wait for their reader before the socket is left alone, and until when."""
@@ -25,6 +25,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._lost = False
+        self._reason: AgentTopError | None = None
+        """Why it was lost, where that is known."""
         self._held = False
         self.status: int | None = None
         self._begin()
@@ -118,6 +120,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over; an answer that is not complete never will be."""
         self._lost = True
+        if isinstance(exc, AgentTopError):
+            self._reason = exc
         self._tell()
 
     # --- httptools
@@ -172,6 +176,8 @@ class Connection(asyncio.Protocol):
             self._news.set_result(None)
 
     async def _until_news(self) -> None:
+        if self._reason is not None:
+            raise from_dict(self._reason.to_dict())
         if self._lost:
             raise KernelUnreachable(
                 "the kernel went away in the middle of an answer",
