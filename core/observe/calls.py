@@ -12,6 +12,7 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 #: ``request`` of a copy whose line has no request id: it belongs to any other copy of its message.
@@ -119,3 +120,12 @@ def count(value: object) -> int:
     if type(value) is not int or not 0 <= value < LARGEST:
         raise ValueError("not a token count")
     return value
+
+
+def milliseconds(text: str) -> int:
+    """An ISO 8601 time as milliseconds since the epoch.
+
+    Raises:
+        ValueError: It is not a time.
+    """
+    return round(datetime.fromisoformat(text).timestamp() * 1000)

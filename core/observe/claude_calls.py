@@ -11,13 +11,12 @@ to the letter is parsed as JSON.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Any
 from zlib import crc32
 
 import orjson
 
-from .calls import NO_REQUEST, SIDECHAIN, Call, better, count, digest, hashed, short
+from .calls import NO_REQUEST, SIDECHAIN, Call, better, count, digest, hashed, milliseconds, short
 
 _NEEDLE = b'"input_tokens"'
 _USAGE = b'"usage":{'
@@ -206,12 +205,3 @@ class ClaudeCalls:
         elif better(call, old):
             # The time stays the first one, so that a call does not wander over midnight.
             self.calls[key] = call._replace(time=old[2])
-
-
-def milliseconds(text: str) -> int:
-    """An ISO 8601 time as milliseconds since the epoch.
-
-    Raises:
-        ValueError: It is not a time.
-    """
-    return round(datetime.fromisoformat(text).timestamp() * 1000)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import orjson
 
-from .claude_calls import ClaudeCalls, milliseconds
+from .calls import milliseconds
+from .claude_calls import ClaudeCalls
 from .contract import Activity, Child, Oddities, Session, View
-from .doing import Turn
+from .conversation import BEGINNING, Conversation
+from .subagents import Subagents
 from .tail import TranscriptTail
 
 _ASKING = frozenset({"AskUserQuestion", "ExitPlanMode"})
@@ -35,66 +36,42 @@ _SILENT = frozenset(
     ]
 )
 _INTERRUPTED = "[Request interrupted by user"
-#: So much of a prompt is kept.
-_BEGINNING = 200
-#: Subagents that are followed; the oldest are left out first.
-_CHILDREN = 64
 
 
 class ClaudeTail:
     """Follows one session and its subagents."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
         self._main = _Thread(session.path, sidechain=False)
-        self._children: dict[str, _Thread] = {}
-        self._names: dict[str, str] = {}
         self._folder = f"{session.path.removesuffix('.jsonl')}/subagents"
-        self._listed = 0
+        self._children = Subagents(self._folder, "agent-", self._child)
+        self._names: dict[str, str] = {}
 
     @property
     def oddities(self) -> Oddities:
         """What was not understood, in subagents' transcripts too."""
         oddities = Oddities()
-        for thread in (self._main, *self._children.values()):
+        for thread in (self._main, *self._children.found.values()):
             oddities.add(thread.tail.oddities)
         return oddities
 
     def refresh(self) -> bool:
         """Read what is new; whether anything was."""
-        self._list()
-        changed = [thread.tail.refresh() for thread in (self._main, *self._children.values())]
+        self._children.refresh()
+        changed = [thread.tail.refresh() for thread in (self._main, *self._children.found.values())]
         return any(changed)
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""
         children = tuple(
             Child(agent, self._names.get(agent) or agent, thread.view(now, None))
-            for agent, thread in self._children.items()
+            for agent, thread in self._children.found.items()
         )
         return self._main.view(now, process)._replace(children=children)
 
-    def _list(self) -> None:
-        try:
-            changed = os.stat(self._folder).st_mtime_ns
-        except OSError:
-            return
-        if changed == self._listed:
-            return
-        self._listed = changed
-        with os.scandir(self._folder) as entries:
-            found = [
-                (entry.stat(follow_symlinks=False).st_mtime, entry.name)
-                for entry in entries
-                if entry.name.startswith("agent-")
-                and entry.name.endswith(".jsonl")
-                and entry.is_file(follow_symlinks=False)
-            ]
-        for _, name in sorted(found)[-_CHILDREN:]:
-            agent = name.removeprefix("agent-").removesuffix(".jsonl")
-            if agent not in self._children:
-                self._children[agent] = _Thread(f"{self._folder}/{name}", sidechain=True)
-                self._names[agent] = _name(f"{self._folder}/agent-{agent}.meta.json")
+    def _child(self, agent: str, path: str) -> _Thread:
+        self._names[agent] = _name(f"{self._folder}/agent-{agent}.meta.json")
+        return _Thread(path, sidechain=True)
 
 
 def _name(path: str) -> str:
@@ -116,39 +93,10 @@ class _Thread:
         self._reset()
 
     def _reset(self) -> None:
-        self._turn = Turn(_ASKING, _GUARDED)
-        self._session: str | None = None
-        self._model: str | None = None
-        self._cwd: str | None = None
-        self._branch: str | None = None
-        self._context: int | None = None
-        self._last: float | None = None
-        self._prompt = ""
+        self._talk = Conversation(_ASKING, _GUARDED)
 
     def view(self, now: float, process: Activity | None) -> View:
-        doing = self._turn.doing(now, process)
-        total, usages, minutes = self.tail.sums()
-        return View(
-            session=self._session,
-            state=doing.state,
-            reason=doing.reason,
-            detail=doing.detail,
-            since=doing.since,
-            certain=doing.certain,
-            model=self._model,
-            cwd=self._cwd,
-            branch=self._branch,
-            context=self._context,
-            context_limit=None,
-            usage=total,
-            usages=usages,
-            minutes=minutes,
-            calls=len(self.tail.calls.calls),
-            last_call=self._last,
-            tool=self._turn.tool,
-            prompt=self._prompt,
-            timeline=self.tail.timeline,
-        )
+        return self._talk.view(now, process, self.tail.sums())
 
     def _line(self, data: dict[str, Any]) -> None:
         kind = data.get("type")
@@ -162,22 +110,21 @@ class _Thread:
             self.tail.oddities.unknown[str(kind)] += 1
 
     def _about(self, data: dict[str, Any]) -> None:
-        self._session = data.get("sessionId") or self._session
-        self._cwd = data.get("cwd") or self._cwd
+        self._talk.session = data.get("sessionId") or self._talk.session
+        self._talk.cwd = data.get("cwd") or self._talk.cwd
         branch = data.get("gitBranch")
         if branch and branch != "HEAD":  # what it writes outside of a repository, too
-            self._branch = branch
+            self._talk.branch = branch
 
     def _replied(self, data: dict[str, Any]) -> None:
         message, time = data["message"], milliseconds(data["timestamp"]) / 1000
         if bool(data.get("isSidechain")) is not self._sidechain:
             return  # older versions write subagents' lines into the main transcript
         if message.get("model") == "<synthetic>":
-            self._turn.ended(time, _text(message["content"]) if data.get("isApiErrorMessage") else "")
+            self._talk.turn.ended(time, _text(message["content"]) if data.get("isApiErrorMessage") else "")
             return
-        self._model = message.get("model") or self._model
         usage = message["usage"]
-        self._context = sum(
+        context = sum(
             int(usage.get(part) or 0)
             for part in (
                 "input_tokens",
@@ -186,14 +133,14 @@ class _Thread:
                 "output_tokens",
             )
         )
-        self._last = time
+        self._talk.replied(message.get("model"), context, time)
         for block in message["content"]:
             if block.get("type") == "tool_use":
-                self._turn.called(block["id"], block["name"], time)
+                self._talk.turn.called(block["id"], block["name"], time)
         if message.get("stop_reason") in ("end_turn", "stop_sequence", "max_tokens", "refusal"):
-            self._turn.ended(time)
+            self._talk.turn.ended(time)
         else:
-            self._turn.thought(time)
+            self._talk.turn.thought(time)
 
     def _told(self, data: dict[str, Any]) -> None:
         if bool(data.get("isSidechain")) is not self._sidechain:
@@ -201,18 +148,18 @@ class _Thread:
         content, time = data["message"]["content"], milliseconds(data["timestamp"]) / 1000
         text = content if isinstance(content, str) else _text(content)
         if text.startswith(_INTERRUPTED):
-            self._turn.ended(time, "interrupted")
+            self._talk.turn.ended(time, "interrupted")
             return
         if not isinstance(content, str):
             results = [block["tool_use_id"] for block in content if block.get("type") == "tool_result"]
             for call in results:
-                self._turn.returned(call, time)
+                self._talk.turn.returned(call, time)
             if results:
                 return
         if not data.get("isMeta"):
-            self._prompt = text[:_BEGINNING]
+            self._talk.prompt = text[:BEGINNING]
             if not text.startswith(("<command-", "<local-command")):  # what the CLI itself answers
-                self._turn.prompted(time)
+                self._talk.turn.prompted(time)
 
 
 def _text(content: list[dict[str, Any]]) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 
 import orjson
 
-from .calls import Call, better, count, digest
-from .claude_calls import milliseconds
+from .calls import Call, better, count, digest, milliseconds
 
 _USAGE = b'"reasoning_output_tokens"'
 _TURN = b'"type":"turn_context"'

@@ -55,6 +55,14 @@ class LineReader(CallReader, Protocol):
 
 
 @runtime_checkable
+class Placed(Protocol):
+    """A reader that has to know which file it reads."""
+
+    def begin(self, path: str) -> None:
+        """Said before the first line."""
+
+
+@runtime_checkable
 class DatabaseReader(CallReader, Protocol):
     """Reads conversations out of a database that is somebody else's."""
 

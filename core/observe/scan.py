@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from . import lines
 from .calls import pack
-from .formats import CallReader, DatabaseReader, LineReader, Reader, reader_class
+from .formats import CallReader, DatabaseReader, LineReader, Placed, Reader, reader_class
 
 #: How much of a file's beginning tells whether it is still the same file.
 HEAD = 1024
@@ -86,6 +86,8 @@ def _read(job: Job, reader: LineReader, make: Reader, descriptor: int, longest: 
     offset = job.offset
     if offset and not _same(job, descriptor, status.st_size):
         offset, reader = 0, cast("LineReader", make(None))
+    if isinstance(reader, Placed):
+        reader.begin(job.path)
     text = lines.Lines(descriptor, offset, longest)
     for buffer, end in text.pieces():
         reader.feed(buffer, end)

@@ -9,12 +9,11 @@ from typing import Any
 
 import orjson
 
-from ..journal.events import Usage
 from .contract import Oddities
-from .formats import LineReader
+from .formats import LineReader, Placed
 from .lines import Lines
 from .scan import HEAD
-from .timeline import Noted, Timeline
+from .tally import Sums, Tally
 
 #: So much of a transcript's end is parsed line by line for the state when it is first read.
 RECENT = 512 << 10
@@ -43,10 +42,7 @@ class TranscriptTail:
         self._seen = (0, 0, 0)  # inode, size, modification time
         self._head = (0, 0)
         self._offset = 0
-        self.calls = reader()
-        self.calls.calls = self._calls = Noted()
-        self.timeline = Timeline()
-        self._sums: tuple[Usage, dict[str, Usage], dict[int, int]] = (Usage(), {}, {})
+        self.calls = self._made()
 
     def refresh(self) -> bool:
         """Read what is new; whether anything was. A file that is not there says nothing, and is no error."""
@@ -75,20 +71,20 @@ class TranscriptTail:
         finally:
             os.close(descriptor)
 
-    def sums(self) -> tuple[Usage, dict[str, Usage], dict[int, int]]:
-        """Tokens of all calls: together, by model, and by minute since the epoch for the last half hour."""
-        if self.timeline.follow(self._calls, self.calls.models):
-            models, total = self.timeline.by_model(), Usage()
-            for usage in models.values():
-                total = total.plus(usage)
-            self._sums = total, models, self.timeline.minutes()
-        return self._sums
+    def sums(self) -> Sums:
+        """Tokens of all calls."""
+        return self._tally.sums(self.calls.models)
+
+    def _made(self) -> LineReader:
+        reader, self._tally = self._reader(), Tally()
+        reader.calls = self._tally.calls
+        if isinstance(reader, Placed):
+            reader.begin(self.path)
+        return reader
 
     def _begin(self) -> None:
         self._offset = 0
-        self.calls = self._reader()
-        self.calls.calls = self._calls = Noted()
-        self._calls.anew = True
+        self.calls = self._made()
         self._reset()
 
     def _same(self, descriptor: int, status: os.stat_result) -> bool:
@@ -127,7 +123,7 @@ class TranscriptTail:
             if not isinstance(data, dict):
                 raise TypeError("not an object")
             self._line(data)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
             self.oddities.unreadable += 1
         finally:
             line.release()
