@@ -6,7 +6,7 @@ import logging
 import shutil
 import signal as signals
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,10 @@ from . import registry
 from .agent import Agent
 from .states import Pause
 from .supervisor import Supervisor, Watched
+
+if TYPE_CHECKING:
+    from ..workspaces.desk import Workspaces
+    from ..workspaces.removal import Left
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +51,14 @@ class Control:
         supervisor: Supervisor,
         paths: Paths,
         conversation: Callable[[Agent], str | None] = lambda agent: None,
+        workspaces: Workspaces | None = None,
     ) -> None:
         """``conversation`` gives what a restarted run can go on with, ``None`` where it begins anew."""
         self._books = books
         self._supervisor = supervisor
         self._paths = paths
         self._conversation = conversation
+        self._workspaces = workspaces
 
     async def each(
         self, refs: Sequence[str], act: Act, *, all: bool = False, children: bool = False
@@ -76,9 +82,16 @@ class Control:
                 )
                 outcomes[index] = failed(ref, bug, agent)
             else:
+                notes = proof.pop("notes", []) if proof else []
                 survivors = bool(proof and proof.get("survivors"))
                 outcomes[index] = Outcome(
-                    ref=ref, id=agent.id, name=agent.name, done=done, proof=proof, exit_code=int(survivors)
+                    ref=ref,
+                    id=agent.id,
+                    name=agent.name,
+                    done=done,
+                    proof=proof or None,
+                    exit_code=int(survivors),
+                    notes=notes,
                 )
 
         async with anyio.create_task_group() as tasks:
@@ -222,7 +235,7 @@ class Control:
             if how == "kill":
                 raise Conflict(f"{agent.name} cannot be killed", f"It is {agent.shown}")
             return "not running", None
-        return _ended(how, killed), _proof(killed, first, self._books.journal.last_seq)
+        return ended(how, killed), proof_of(killed, first, self._books.journal.last_seq)
 
     async def restart(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
         """Stop what runs, then start a new run, which goes on with the conversation where it can."""
@@ -258,9 +271,11 @@ class Control:
         return f"nice {wanted}", None
 
     async def remove(
-        self, agent: Agent, by: str, *, force: bool = False
+        self, agent: Agent, by: str, *, force: bool = False, discard: bool = False
     ) -> tuple[str, dict[str, Any] | None]:
         """Take an ended agent off the table and its output off the disk.
+
+        Its worktree goes, too, if nothing would be lost by that, or that is told (``discard``).
 
         Raises:
             Conflict: It runs, or will be restarted, and ``force`` was not given.
@@ -287,17 +302,24 @@ class Control:
                     f"{agent.name} was not removed", "It was started again meanwhile", "Stop it first"
                 )
             await self._supervisor.forget([record])
-            await self._books.commit(ev.AgentRemoved(agent=agent.id, by=by))
+            left, facts = await self._leave(record, discard)
+            await self._books.commit(*facts, ev.AgentRemoved(agent=agent.id, by=by))
         self._supervisor.drop(agent.id)
         # After the journal: a crash in between leaves files, which the next start sweeps, not a
         # row whose output is gone.
         await anyio.to_thread.run_sync(
             lambda: shutil.rmtree(self._paths.agent_dir(agent.id), ignore_errors=True)
         )
-        return "removed", None
+        if left is None:
+            return "removed", None
+        return f"removed, {left.said}" if left.said else "removed", {"notes": left.notes}
+
+    async def _leave(self, agent: Agent, discard: bool) -> tuple[Left | None, list[ev.Event]]:
+        return await self._workspaces.leave(agent, discard=discard) if self._workspaces else (None, [])
 
 
-def _ended(how: str, killed: Killed) -> str:
+def ended(how: str, killed: Killed) -> str:
+    """What a stop or kill did, for a person."""
     verb = "killed" if how == "kill" else "stopped"
     if killed.survivors:
         pids = " ".join(map(str, killed.survivors[:8]))
@@ -305,7 +327,8 @@ def _ended(how: str, killed: Killed) -> str:
     return f"{verb} {killed.ended}/{killed.processes} processes, 0 survivors, {killed.mechanism}"
 
 
-def _proof(killed: Killed, first: int, last: int) -> dict[str, Any]:
+def proof_of(killed: Killed, first: int, last: int) -> dict[str, Any]:
+    """The proof as an outcome carries it; ``first`` and ``last`` are the journal rows that tell of it."""
     proof = killed._asdict()
     proof["survivors"] = list(killed.survivors)
     proof["steps"] = [step._asdict() for step in killed.steps]
