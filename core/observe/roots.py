@@ -48,9 +48,9 @@ def _managed(observers: Mapping[str, Observer], paths: Paths) -> Iterable[tuple[
 def _own(paths: Paths) -> list[dict[str, str]]:
     """The variables by which templates give agents folders of their own."""
     found: dict[str, dict[str, str]] = {}
-    for name, file in templates.names(paths).items():
+    for name in templates.names(paths):
         try:
-            found[name] = templates.load(file).own
+            found[name] = templates.get(paths, name).own
         except AgentTopError:  # its user is told wherever it is used
             continue
     return [dict(items) for items in {tuple(own.items()) for own in found.values() if own}]
