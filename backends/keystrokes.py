@@ -35,16 +35,21 @@ def named(key: str) -> bool:
     return _KEY.fullmatch(key) is not None
 
 
-def parts(keys: Sequence[str]) -> Iterator[tuple[list[str], bool]]:
-    """The keys in the pieces they are sent in, and whether to wait after each: between words and a key."""
+def fresh(typed: float) -> bool:
+    """Whether what was typed then, by the monotonic clock, may not have been read yet."""
+    return time.monotonic() - typed < PATIENCE
+
+
+def parts(keys: Sequence[str]) -> Iterator[list[str]]:
+    """The keys in the pieces they are sent in, each to be read before the next: parted before a key."""
     piece: list[str] = []
     for key in keys:
         if piece and named(key) and not named(piece[-1]):
-            yield piece, True
+            yield piece
             piece = []
         piece.append(key)
     if piece:
-        yield piece, False
+        yield piece
 
 
 async def taken(tty: str) -> None:

@@ -78,6 +78,8 @@ class TerminalBackend(SubprocessBackend):
         self._server = tmux.Server(context.state.absolute() / "terminal", context.settings)
         self.detach_key = tmux.spoken(self._server.detach_key)
         self._typing: dict[str, anyio.Lock] = {}
+        self._typed: dict[str, float] = {}
+        """When something was typed last, by the monotonic clock."""
 
     def _choose(self) -> cgroups.Cgroups:
         # What is left over is for ``subprocess`` to remove, which shares these groups.
@@ -229,6 +231,7 @@ class TerminalBackend(SubprocessBackend):
     async def _let_go(self, run: Run | None, marker: str, folder: Path) -> None:
         """Keep the last screen and close the session, when all it printed has been copied."""
         self._typing.pop(marker, None)
+        self._typed.pop(marker, None)
         if not await self._thread((folder / "out").exists):
             return  # never started
         if await self._thread((folder / files.SCREEN).exists):
@@ -304,6 +307,7 @@ class TerminalBackend(SubprocessBackend):
             *("paste-buffer", "-d", "-r", "-b", name, "-t", f"={name}:"),
             data=data,
         )
+        self._typed[run.marker] = time.monotonic()
 
     async def press(self, ref: RunRef, keys: Sequence[str]) -> None:
         """Press keys by the names tmux(1) has for them: ``Enter``, ``C-c``, ``Up``, ``a``.
@@ -316,11 +320,15 @@ class TerminalBackend(SubprocessBackend):
             return
         target = f"={tmux.session(run.marker)}:"
         leave = ("if-shell", "-F", "-t", target, "#{pane_in_mode}", f"send-keys -t {target} -X cancel", ";")
-        for part, after in keystrokes.parts(keys):
-            await self._told(run, *leave, "send-keys", "-t", target, "--", *(_unsplit(key) for key in part))
-            if after:
+        wait = keystrokes.fresh(self._typed.get(run.marker, 0.0)) and keystrokes.named(keys[0])
+        for part in keystrokes.parts(keys):
+            if wait:
                 tty = await self._told(run, "display-message", "-p", "-t", target, "#{pane_tty}")
                 await keystrokes.taken(tty.strip())
+            await self._told(run, *leave, "send-keys", "-t", target, "--", *(_unsplit(key) for key in part))
+            wait = True
+        if not keystrokes.named(keys[-1]):
+            self._typed[run.marker] = time.monotonic()
 
     async def _told(self, run: Run, *arguments: str, data: bytes | None = None) -> str:
         try:

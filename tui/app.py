@@ -18,6 +18,7 @@ from agenttop.core.errors import AgentTopError
 from agenttop.themes import MONO, load, textual_theme
 
 from . import settings as saved
+from .attaching import Attaching
 from .keys import KeyTable
 from .look import Look, look, wanted_theme, wants_ascii
 from .model import FleetModel
@@ -101,6 +102,7 @@ class AgentTopApp(App[int]):
         self.began = self.clock.time()
         """Since when this screen is open: questions from before are counted, not told."""
         self._questions: Questions | None = None
+        self.attaching = Attaching(self)
         self.seen_at = self.clock.time()
         """When the shown rows were true; ages stand still there while no kernel answers."""
         self._connect = connect
@@ -132,13 +134,14 @@ class AgentTopApp(App[int]):
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's driver for this terminal, counting what it writes."""
-        return metered(super().get_driver_class(), self._count_written)
+        return metered(super().get_driver_class(), self._count_written, lambda: self.attaching.away)
 
     def _count_written(self, count: int) -> None:
         self.written += count
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        super()._display(screen, thrifty(renderable))
+        if not self.attaching.away:
+            super()._display(screen, thrifty(renderable))
 
     def get_default_screen(self) -> PaneScreen:
         """The fleet pane lies under everything."""
@@ -397,6 +400,11 @@ class AgentTopApp(App[int]):
     def open_halt(self, *, undo: bool) -> None:
         """Halt everything, or let it go on; nothing is done before Enter."""
         from .screens.halt import HaltScreen
+
+    def do_agent_attach(self) -> None:
+        """Get in front of the cursor's agent; its detach key comes back here."""
+        if row := self.model.current:
+            self.attaching.attach(row)
 
         self.push_screen(HaltScreen(undo=undo))
 

@@ -6,9 +6,29 @@ which it would else go on reading the keys that are meant for the shell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+from agenttop.core.errors import AgentTopError, Conflict, from_dict
+
+from .format import clean
+from .model import ENDED
+from .verbs import sentences
+
+if TYPE_CHECKING:
+    from agenttop.core.api import AttachInfo, EventInfo, Row
+    from agenttop.core.client import KernelClient
+
+    from .app import AgentTopApp
+
+#: The backend whose agents have terminals.
+TERMINAL = "terminal"
+#: Seconds until the journal tells of the end of a run whose terminal has gone.
+TOLD = 10.0
 
 #: A program that is told of its parent's death (prctl(2), PR_SET_PDEATHSIG with SIGTERM) becomes ARGV.
 _GUARDED = """\
@@ -31,3 +51,130 @@ def refusal() -> str:
     if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return f"This terminal cannot draw: TERM is {os.environ.get('TERM') or 'not set'}"
     return ""
+
+
+async def exit_of(client: KernelClient, info: AttachInfo) -> EventInfo:
+    """The journal's row about the end of the run that ``info`` led to; waits for it."""
+    events = client.events(since=info.seq, follow=True, refs=[info.id], kinds=["RunExited"])
+    async with aclosing(cast("AsyncGenerator[EventInfo, None]", events)) as found:
+        async for event in found:
+            if event.body.get("run") == info.run:
+                return event
+    raise AgentTopError(f"what became of {info.name} is not known", "The journal's rows ended")
+
+
+class Attaching:
+    """The way from the screen to an agent's terminal and back."""
+
+    def __init__(self, app: AgentTopApp) -> None:
+        self._app = app
+        self.away = False
+        """Whether the terminal is an agent's: nothing of the screen's is written."""
+
+    def impossible(self, row: Row) -> str:
+        """Why nobody can attach to this agent now; empty if somebody can."""
+        if row.attach:
+            return ""
+        if row.observed:
+            return "observed: its terminal is another's"
+        if row.backend == TERMINAL:
+            return "its run has ended: l has its last screen" if row.state in ENDED else "it has no run now"
+        return f"it has no terminal: it runs on {clean(row.backend)}"
+
+    def attach(self, row: Row) -> None:
+        """Get in front of it, at once; what is in the way is told."""
+        if self.away:
+            return
+        if why := self.impossible(row):
+            self._app.toast(f"Cannot attach to {clean(row.name)}", why, "warn")
+            return
+        self._app.run_worker(self._enter(row.id), group="attach", exclusive=True)
+
+    async def _enter(self, ref: str) -> None:
+        import anyio
+
+        app = self._app
+        client = app.client
+        if client is None:
+            app.toast("No kernel answers", "nobody can be reached", "error")
+            return
+        try:
+            info = await client.attach(ref)
+            status = await self._away(info)
+            if status == info.left:
+                return
+            if status != 0:
+                raise AgentTopError(
+                    f"The way to {clean(info.name)} was lost", f"Its terminal's client ended with {status}"
+                )
+            with anyio.fail_after(TOLD):
+                told = await exit_of(client, info)
+        except Conflict as error:
+            row = app.model.rows.get(ref)
+            if row is not None and row.pause == "freeze":
+                self._ask(row)
+            else:
+                app.toast(*sentences(error), "error")
+        except AgentTopError as error:
+            app.toast(*sentences(error), "error")
+        except TimeoutError:
+            app.toast("Detached", "by somebody else; the agent runs on")
+        else:
+            bad = told.body.get("code") != 0
+            app.toast(f"{clean(info.name)} ended", clean(told.text), "error" if bad else "good")
+
+    async def _away(self, info: AttachInfo) -> int:
+        """Give the terminal to the agent until its client ends; the status of that."""
+        from textual.app import SuspendNotSupported
+
+        if why := refusal():
+            raise AgentTopError(f"cannot attach to {clean(info.name)}", why)
+        try:
+            with self._app.suspend():
+                self.away = True
+                try:
+                    return await _run(guarded(info.argv))
+                finally:
+                    self.away = False
+        except SuspendNotSupported as error:
+            raise AgentTopError(f"cannot attach to {clean(info.name)}", str(error)) from error
+
+    def _ask(self, row: Row) -> None:
+        from .screens.thaw import ThawScreen
+
+        self._app.push_screen(ThawScreen(row))
+
+    def resume(self, row: Row) -> None:
+        """Resume a frozen agent, then attach to it."""
+        self._app.run_worker(self._resume(row), group="attach", exclusive=True)
+
+    async def _resume(self, row: Row) -> None:
+        from agenttop.core.api import Target
+
+        client = self._app.client
+        if client is None:
+            self._app.toast("No kernel answers", "nothing was done", "error")
+            return
+        try:
+            (outcome,) = await client.resume(Target(refs=[row.id]))
+        except AgentTopError as error:
+            self._app.toast(*sentences(error), "error")
+            return
+        if outcome.error is not None:
+            self._app.toast(*sentences(from_dict(outcome.error)), "error")
+            return
+        await self._enter(row.id)
+
+
+async def _run(argv: Sequence[str]) -> int:
+    """Run in this terminal; if we have to leave first, so has it."""
+    import anyio
+
+    process = await anyio.open_process(argv, stdin=None, stdout=None, stderr=None)
+    try:
+        return await process.wait()
+    except BaseException:
+        with anyio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
+            process.terminate()
+            await process.wait()
+        raise

@@ -35,6 +35,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("hold", ("agents",), "keep its next model call", True),
     Command("kill", ("agents",), "shows what would end, and asks", True),
     Command("restart", ("agents",), "a new run", True),
+    Command("attach", ("agent",), "get in front of its terminal; the detach key comes back", True),
+    Command("send", ("agent", "text"), "type a line for it, as: send api go on", True),
     Command("nice", ("number", "agents"), "set the priority: -20 first … 19 last", True),
     Command("approve", ("agents",), "let one held call through", True),
     Command("deny", ("agents",), "refuse its held calls", True),
@@ -91,6 +93,12 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return "observed: its calls do not pass the gateway"
     if verb == "nice" and row.observed:
         return "observed: agenttop does not schedule it"
+    if verb == "attach":
+        return app.attaching.impossible(row)
+    if verb == "send" and row.observed:
+        return "observed: agenttop did not start it"
+    if verb == "send" and row.state in ENDED:
+        return "it has no process"
     if verb == "restart" and row.observed:
         return "observed: agenttop did not start it"
     if verb == "pause" and row.pause:
@@ -117,13 +125,13 @@ def run(app: AgentTopApp, line: str) -> None:
     if command.acts and app.lost:
         raise UsageError(f"{verb} was not done", "No kernel answers", "Try again when it is back")
     if "agents" in command.takes or "agent" in command.takes:
-        _on_agents(app, verb, words)
+        _on_agents(app, verb, words, line)
     else:
         _on_screen(app, verb, words, line.split(None, 1)[1:])
 
 
-def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
-    number = 0
+def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str], line: str) -> None:
+    number, text = 0, ""
     if verb == "nice":
         if not words:
             raise UsageError("nice needs a number", "", "-20 is first, 19 is last")
@@ -131,7 +139,11 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
     given: Mapping[str, str] = {}
     if verb == "budget":
         given, words = _limit(" ".join(words[1:])), words[:1]
-    rows = [find(app, word) for word in words] or app.model.targets()
+    if verb == "send":
+        if len(words) < 2:
+            raise UsageError("nothing to send", "", "As: send api go on")
+        words, text = words[:1], line.strip().split(None, 2)[2]
+    rows = [find(app, word) for word in words] or _targets(app, verb)
     if not rows:
         raise UsageError(f"{verb} was not done", "No agent was named, and none is under the cursor")
     if len(rows) == 1 and (why := impossible(app, verb, rows[0])):
@@ -141,6 +153,8 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
         "resume": lambda: app.verbs.resume(rows),
         "hold": lambda: app.verbs.hold(rows),
         "restart": lambda: app.verbs.restart(rows),
+        "attach": lambda: app.attaching.attach(rows[0]),
+        "send": lambda: app.verbs.send(rows[0], text),
         "approve": lambda: app.verbs.answer(rows, "once"),
         "deny": lambda: app.verbs.answer(rows, "deny"),
         "budget": lambda: app.open_budget(rows[0], given),
@@ -151,6 +165,13 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str]) -> None:
         "logs": lambda: app.open_details(rows[0].id, zoom=True),
     }
     verbs[verb]()
+
+
+def _targets(app: AgentTopApp, verb: str) -> list[Row]:
+    """The tagged rows, else the cursor's; of a verb for one agent the cursor's only."""
+    if verb != "attach":
+        return app.model.targets()
+    return [app.model.current] if app.model.current is not None else []
 
 
 def _limit(text: str) -> dict[str, str]:

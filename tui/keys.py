@@ -59,6 +59,8 @@ TABLE: tuple[Key, ...] = (
         (FLEET, DETAILS), footer=12, acts=True),
     Key("agent.hold", ("h",), "Hold", "hold the next call, release", ACT,
         (FLEET, DETAILS), footer=13, acts=True),
+    Key("agent.attach", ("a",), "Attach", "attach: get in front of its terminal", ACT,
+        (FLEET, DETAILS), footer=15, acts=True),
     Key("agent.logs", ("l",), "Logs", "full log", GO, (FLEET, DETAILS), footer=15),
     Key("tag.toggle", ("space",), "Tag", "tag, next row", TAG, footer=16),
     Key("look.needs", ("exclamation_mark",), "Need you", "only what needs you", LOOK, footer=14),
@@ -115,9 +117,9 @@ TABLE: tuple[Key, ...] = (
 #: The footer of a pane that has an order of its own; as many as there is room for, from the left.
 FOOTERS: dict[str, tuple[str, ...]] = {
     DETAILS: (
-        "app.back", "agent.pause", "agent.hold", "agent.restart", "look.search", "events.follow",
-        "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs", "agent.budget",
-        "agent.answer",
+        "app.back", "agent.attach", "agent.pause", "agent.hold", "agent.restart", "look.search",
+        "events.follow", "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs",
+        "agent.budget", "agent.answer",
     ),
     BUDGETS: (
         "app.back", "budget.answer", "budget.extend", "budget.cut", "budget.edit", "budget.new",

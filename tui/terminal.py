@@ -25,14 +25,18 @@ _SYSTEMS = {
 }  # fmt: skip
 
 
-def metered(base: type[Driver], count: Callable[[int], None]) -> type[Driver]:
-    """``base``, telling ``count`` the bytes of every write."""
+def metered(
+    base: type[Driver], count: Callable[[int], None], away: Callable[[], bool] = lambda: False
+) -> type[Driver]:
+    """``base``, telling ``count`` the bytes of every write; while ``away`` the terminal is another's."""
 
     class MeteredDriver(base):  # type: ignore[misc,valid-type]
         """A driver that counts what it writes."""
 
         def write(self, data: str) -> None:
             """Write and count."""
+            if away():
+                return
             count(len(data) if data.isascii() else len(data.encode("utf-8", "replace")))
             super().write(data)
 

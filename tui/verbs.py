@@ -83,6 +83,19 @@ class Verbs:
         done = "one call let through" if answer == "once" else "denied"
         self._do(done, rows, lambda client: client.answer(request))
 
+    def send(self, row: Row, text: str) -> None:
+        """Type a line for an agent: into its terminal, or into its stdin."""
+
+        async def act(client: KernelClient) -> list[Outcome]:
+            from agenttop.core.api import Outcome, PressRequest
+
+            await client.write(row.id, text.encode() if row.attach else text.encode() + b"\n")
+            if row.attach:
+                await client.press(PressRequest(ref=row.id, keys=["Enter"]))
+            return [Outcome(ref=row.id, id=row.id, name=row.name, done="was told")]
+
+        self._do("was told", [row], act)
+
     def _do(self, done: str, rows: Sequence[Row], call: Call) -> None:
         self._app.run_worker(self._perform(done, call), group="verbs", exit_on_error=True)
 

@@ -11,7 +11,7 @@ import typer
 
 from agenttop.core.errors import AgentTopError, UsageError
 
-from ..attaching import guarded, refusal
+from ..attaching import TOLD, exit_of, guarded, refusal
 from ..format import clean
 from . import printing
 from .kernel_call import call, checked
@@ -19,13 +19,9 @@ from .options import Json, Ref
 from .surroundings import around
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from agenttop.core.api import AttachInfo, EventInfo, HistoryInfo
+    from agenttop.core.api import AttachInfo, HistoryInfo
     from agenttop.core.client import KernelClient
 
-#: Seconds until the journal tells of the end of a run whose terminal has gone.
-TOLD = 10.0
 #: Lines of the last screen that are shown again when the run has ended: its own are gone with the terminal.
 LAST = 20
 #: As much as is kept of a terminal, and more.
@@ -92,7 +88,7 @@ async def _ended(client: KernelClient, info: AttachInfo) -> int:
 
     try:
         with anyio.fail_after(TOLD):
-            told = await _exit_of(client, info)
+            told = await exit_of(client, info)
         last = (await client.history(info.id, 0)).lines[-LAST:]
     except TimeoutError:  # somebody else detached us
         printing.note(f"{info.name} ({info.id}) runs on")
@@ -108,18 +104,6 @@ async def _ended(client: KernelClient, info: AttachInfo) -> int:
     code, signal = told.body.get("code"), told.body.get("signal")
     printing.note(f"{info.name}: {told.text}")
     return code if code is not None else 128 + signal if signal is not None else 1
-
-
-async def _exit_of(client: KernelClient, info: AttachInfo) -> EventInfo:
-    from contextlib import aclosing
-    from typing import cast
-
-    events = client.events(since=info.seq, follow=True, refs=[info.id], kinds=["RunExited"])
-    async with aclosing(cast("AsyncGenerator[EventInfo, None]", events)) as found:
-        async for event in found:
-            if event.body.get("run") == info.run:
-                return event
-    raise AgentTopError(f"what became of {info.name} is not known", "The journal's rows ended")
 
 
 def send_keys(

@@ -434,6 +434,11 @@ class DetailsScreen(PaneScreen):
         if rows := self._rows():
             self.shell.verbs.restart(rows)
 
+    def do_agent_attach(self) -> None:
+        """Get in front of it; the detach key comes back here."""
+        for row in self._rows():
+            self.shell.attaching.attach(row)
+
     def do_agent_answer(self) -> None:
         """What waits for a person's decision about its calls."""
         self.shell.open_questions(agent=self.detail.info.id if self.detail is not None else self.ref)

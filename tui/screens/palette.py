@@ -84,6 +84,10 @@ def marked(text: str, needle: str, ink: str) -> Row:
     return row if not left else [(text, ink)]
 
 
+def _key_of(key: Key) -> str:
+    return shown(key.keys[0]) if key.keys else ""
+
+
 class PaletteScreen(Dialog[None]):
     """``:`` and ``^P``."""
 
@@ -140,7 +144,9 @@ class PaletteScreen(Dialog[None]):
                 "agent.kill": "kill",
                 "agent.restart": "restart",
             }
-            if key.id in verb:
+            if key.id == "agent.attach" and current is not None:
+                yield self._command("attach", current, BY_NAME["attach"].text, _key_of(key))
+            elif key.id in verb:
                 yield from self._on_rows(verb[key.id], key, current, tagged)
             else:
                 yield self._key(key, current)
@@ -432,11 +438,13 @@ class PaletteScreen(Dialog[None]):
         """What can be known to be wrong before the palette closes."""
         verb, *words = line.split()
         if "agents" in BY_NAME[verb].takes or "agent" in BY_NAME[verb].takes:
-            named = {"nice": words[1:], "budget": words[:1]}.get(verb, words)
+            named = {"nice": words[1:], "budget": words[:1], "send": words[:1]}.get(verb, words)
             for word in named:
                 commands.find(self.shell, word)
 
     def _remember(self, line: str) -> None:
+        if line.split()[0] == "send":
+            return  # what is typed into an agent may be a secret
         now = int(self.shell.clock.time())
         kept = [item for item in self.shell.settings.history if item.partition(" ")[2] != line]
         self.shell.change(history=(f"{now} {clean(line)}", *kept)[:KEPT])
