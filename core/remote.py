@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         UsageRow,
         WorkspaceInfo,
     )
+    from .api.workspaces import Detail
     from .backend import Chunk
     from .table import Delta, EventInfo, Snapshot, Window
 
@@ -212,11 +213,12 @@ class SocketClient(KernelClient):
 
         return AgentInfo.model_validate_json(await self._post("/v1/fork", request))
 
-    async def workspace(self, ref: str) -> WorkspaceInfo:
+    async def workspace(self, ref: str, detail: Detail = "") -> WorkspaceInfo:
         """Where an agent works and what it has changed there."""
         from .api import WorkspaceInfo
 
-        return await self._get(_agent(ref) + "/workspace", WorkspaceInfo)
+        path = _agent(ref) + "/workspace"
+        return await self._get(_query(path, detail=detail) if detail else path, WorkspaceInfo)
 
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
         """Return when all of these have ended for good."""
@@ -335,6 +337,14 @@ class SocketClient(KernelClient):
             yield change_from(document)
 
     # --- inside ----------------------------------------------------------------------------------
+
+    async def plain(self, target: str, body: Any = None) -> Any:
+        """``GET target``, or ``POST`` with a JSON ``body``, without models: what ``quick.ask`` is here."""
+        if body is None:
+            answer = await self._ask("GET", target)
+        else:
+            answer = await self._ask("POST", target, orjson.dumps(body))
+        return orjson.loads(answer) if answer else None
 
     async def _get(self, target: str, model: type[M]) -> M:
         return model.model_validate_json(await self._ask("GET", target))

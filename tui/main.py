@@ -39,6 +39,11 @@ def _dispatch(arguments: list[str]) -> int:
         from .cli.screen import open_screen
 
         return open_screen()
+    if arguments == ["kernel", "bridge"]:
+        # Every call of a host waits for it.
+        from agenttop.core.hosts import bridge
+
+        return bridge.main()
     if arguments[:1] == ["ps"] and not completing:
         # The one command that is run again and again; typer would be a third of its time.
         from .cli.listing import WORDS, print_agents

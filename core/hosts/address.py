@@ -26,7 +26,9 @@ MISSING = "agenttop-is-not-here"
 _PLACES = "$HOME/.local/bin:$HOME/bin:/usr/local/bin"
 """Where pip, pipx and uv put programs; shells that are no login shells often do not look there."""
 
-_NAME = re.compile(r"(?:(?P<user>[^@/\s:]+)@)?(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^@/\s:\[\]]+)(?::(?P<port>\d{1,5}))?")
+_NAME = re.compile(
+    r"(?:(?P<user>[^@/\s:]+)@)?(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^@/\s:\[\]]+)(?::(?P<port>\d{1,5}))?"
+)
 
 COMMON = (
     "-T", "-x",

@@ -186,5 +186,3 @@ class _Out(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody reads."""
         self._bridge.over.set()
-
-

@@ -267,7 +267,7 @@ class HostsClient(KernelClient):
         argv = info.argv
         if not host.address.local:
             argv = terminal_argv(host.address, host.reach, argv)
-        return self._names(host).attach(info, argv, self._mark())
+        return self._names(host).attach(info, argv, self._marks.alone(info.seq))
 
     async def press(self, request: PressRequest) -> None:
         """Press keys in an agent's terminal."""

@@ -40,6 +40,9 @@ _ASKED = re.compile(
 )
 
 
+Started = Callable[[subprocess.Popen[bytes]], None]
+
+
 class HostRefused(KernelUnreachable):
     """The host does not let us in, or is not known to be the host it was: trying again changes nothing."""
 
@@ -72,20 +75,42 @@ class Called(NamedTuple):
 
 def call_all(addresses: list[Address], reach: Reach, *, terminal: bool) -> list[Called | AgentTopError]:
     """First calls, in the order of ``addresses``: all at once without a word; those that must ask then
-    ask on the terminal, one after the other."""
+    ask on the terminal, one after the other. Interrupted, nothing is left of them."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        return _call_all(addresses, reach, terminal, started.append)
+    except BaseException:
+        for process in started:
+            end(process)
+        raise
+
+
+def _call_all(
+    addresses: list[Address], reach: Reach, terminal: bool, started: Started
+) -> list[Called | AgentTopError]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begun(process: subprocess.Popen[bytes]) -> None:
+        processes.append(process)
+        started(process)
 
     def quietly(address: Address) -> Called | AgentTopError:
         try:
-            return call(address, reach, asks=False)
+            return call(address, reach, asks=False, started=begun)
         except AgentTopError as error:
             return error
 
     with ThreadPoolExecutor(max(1, len(addresses))) as pool:
-        results = list(pool.map(quietly, addresses))
+        try:
+            results = list(pool.map(quietly, addresses))
+        except BaseException:
+            for process in processes:  # the threads wait for these
+                process.kill()
+            raise
     for place, result in enumerate(results):
         if isinstance(result, HostRefused) and terminal:
             try:
-                results[place] = call(addresses[place], reach, asks=True)
+                results[place] = call(addresses[place], reach, asks=True, started=started)
             except AgentTopError as error:
                 results[place] = error
     return results
@@ -100,9 +125,7 @@ def has_terminal() -> bool:
     return True
 
 
-def call(
-    address: Address, reach: Reach, *, asks: bool, started: Callable[[Any], None] | None = None
-) -> Called:
+def call(address: Address, reach: Reach, *, asks: bool, started: Started | None = None) -> Called:
     """Start ssh and wait until the kernel there is awake.
 
     Args:
@@ -287,5 +310,3 @@ def _of_ssh(address: Address, text: str) -> AgentTopError:
             f"{by_hand}; a key in ssh-agent or a shared connection (ControlMaster) lets agenttop come back by itself",
         )  # fmt: skip
     return KernelUnreachable(f"{address.label} cannot be reached", text or "ssh did not say why", by_hand)
-
-

@@ -13,6 +13,9 @@ from ..errors import UsageError
 
 KEPT = 50_000
 
+ALONE = 1 << 50
+"""From here on: a place in one host's own journal, for questions about agents of that host."""
+
 
 class Marks:
     """The numbers handed out by one client. With one host they are its journal's own numbers."""
@@ -32,6 +35,10 @@ class Marks:
             self._known.popitem(last=False)
         return self._last
 
+    def alone(self, place: int) -> int:
+        """A number for a place in one host's journal, good in other clients too."""
+        return place if len(self._labels) == 1 else ALONE + place
+
     def places(self, number: int) -> dict[str, int]:
         """The place in each host's journal.
 
@@ -42,6 +49,8 @@ class Marks:
             return {self._labels[0]: number}
         if number <= 0:
             return dict.fromkeys(self._labels, 0)
+        if number >= ALONE:
+            return dict.fromkeys(self._labels, number - ALONE)
         if number not in self._known:
             raise UsageError(
                 f"{number} is no place in several journals", "Each host counts its own events",

@@ -169,7 +169,6 @@ class Names:
         """Anything else with the name of an agent."""
         return _with(info, name=self.id(info.name)) if self.several else info
 
-
     def attach(self, info: AttachInfo, argv: list[str], seq: int) -> AttachInfo:
         """How to get in front of an agent, from here."""
         there = {"id": self.id(info.id)} if info.id else {}

@@ -11,14 +11,14 @@ import anyio.abc
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import AgentTopError, KernelUnreachable
-from ..table import HostGauge
+from ..table import EventInfo, HostGauge
 from .following import closing
 from .host import Host
 from .sums import Merger
 
 if TYPE_CHECKING:
     from ..remote import SocketClient
-    from ..table import Delta, EventInfo, Snapshot, Window
+    from ..table import Delta, Snapshot, Window
     from .naming import Names
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ async def watched(
     window: Window,
     saw: Callable[[Host, int], None],
 ) -> AsyncIterator[Snapshot | Delta]:
-    """One table of all hosts. The tasks that read them belong to the client: a generator may be left anywhere."""
+    """One table of all hosts. Its tasks are the client's: a generator may be left at any yield."""
     merger = Merger(names.values(), window)
     news = _News()
     scopes = [anyio.CancelScope() for _ in hosts]

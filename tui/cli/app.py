@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from agenttop.core.errors import AgentTopError, UsageError
 
+from .kernel_call import all_answered, choose_hosts
+
 #: Command → the module below this package that defines it (as a function of that name), in the order of help.
 COMMANDS: dict[str, str] = {
     "demo": "demo",
@@ -86,6 +88,14 @@ def build(only: str | None = None) -> typer.Typer:
 
 def _screen(
     context: typer.Context,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="USER@HOST",
+            help="The kernel of that machine, over ssh; again for more, `local` for this one.",
+        ),
+    ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Run the kernel inside this process.")] = False,
     mouse: Annotated[bool, typer.Option("--mouse", help="Let the screen take the mouse.")] = False,
     theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
@@ -98,6 +108,9 @@ def _screen(
 
         typer.echo(f"agenttop {__version__}")
         raise typer.Exit
+    choose_hosts(host or ())
+    if host and context.invoked_subcommand is not None:
+        _refuse_here(context.invoked_subcommand)
     if context.invoked_subcommand is None:
         from .screen import open_screen
 
@@ -106,12 +119,40 @@ def _screen(
         )
 
 
+def _refuse_here(command: str) -> None:
+    from .hosts import HERE
+
+    if command in HERE:
+        raise UsageError(
+            f"`agenttop {command}` has nothing to do with other machines", hint="Leave --host out"
+        )
+
+
+def _over_there(arguments: list[str]) -> int | None:
+    """Run a command that is about its machine on the host it names; ``None``: this is none."""
+    hosts, rest = [], list(arguments)
+    while rest and (rest[0] == "--host" or rest[0].startswith("--host=")):
+        word = rest.pop(0)
+        if word != "--host":
+            hosts.append(word.partition("=")[2])
+        elif rest:
+            hosts.append(rest.pop(0))
+    if not hosts or not rest or rest[0] not in ("kernel", "doctor") or {"-h", "--help"} & set(rest):
+        return None
+    from .hosts import run_there
+
+    return run_there(hosts, rest)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command; gives its exit status.
 
     Raises:
         AgentTopError: What failed, with the exit status it asks for.
     """
+    choose_hosts(())
+    if arguments[:1] and arguments[0].startswith("--host") and (status := _over_there(arguments)) is not None:
+        return status
     only = arguments[0] if arguments and arguments[0] in COMMANDS else None
     if "_AGENTTOP_COMPLETE" in os.environ:
         only = None
@@ -128,7 +169,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(leaving.__context__, BrokenPipeError):
             raise leaving.__context__ from None
         raise
-    return status if isinstance(status, int) else 0
+    return status if isinstance(status, int) and status else int(not all_answered())
 
 
 def _know_shells() -> None:

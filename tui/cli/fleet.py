@@ -11,7 +11,7 @@ from . import printing
 from .control import Grace
 from .kernel_call import call, checked
 from .options import Json, Yes
-from .surroundings import environment
+from .surroundings import elsewhere, environment
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The fleet file.")]
 
@@ -28,10 +28,15 @@ def up(
     from agenttop.core.api import FleetRequest
 
     fleet = fleetfile.load(file)
+    specs = fleet.specs
+    if elsewhere():
+        # The file's own folder, where none is named, is a folder of this machine.
+        here = str(fleet.path.parent)
+        specs = [spec.model_copy(update={"cwd": None}) if spec.cwd == here else spec for spec in specs]
     request = checked(
         FleetRequest,
         fleet=str(fleet.path),
-        specs=fleet.specs,
+        specs=specs,
         environ=environment(),
         prune=prune,
         budgets=fleet.budgets,

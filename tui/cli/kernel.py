@@ -108,6 +108,14 @@ def _leave(paths: Paths, *, restart: bool) -> None:
         time.sleep(0.02)
 
 
+@kernel.command(hidden=True)
+def bridge() -> None:
+    """Carry connections to the kernel over standard input and output: what --host runs over there."""
+    from agenttop.core.hosts import bridge as found
+
+    raise typer.Exit(found.main())
+
+
 @kernel.command()
 def log(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it is written.")] = False,

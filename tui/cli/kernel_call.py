@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agenttop.core.errors import KernelUnreachable, UsageError
@@ -17,12 +17,38 @@ T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
 
 
+class _Chosen:
+    """The hosts that were named for this command, and whether all of them answered."""
+
+    hosts: tuple[str, ...] = ()
+    complete = True
+
+
+def choose_hosts(hosts: Sequence[str]) -> None:
+    """What follows is about the kernels of these hosts; none: about this machine's."""
+    _Chosen.hosts, _Chosen.complete = tuple(hosts), True
+
+
+def chosen_hosts() -> tuple[str, ...]:
+    """The hosts that were named; none: this machine's kernel is meant, and nothing else."""
+    return _Chosen.hosts
+
+
+def all_answered() -> bool:
+    """Whether no named host was away."""
+    return _Chosen.complete
+
+
 def call(work: Callable[[KernelClient], Awaitable[T]], *, start: bool = True) -> T:
     """Run ``work`` with a client of this environment's kernel, which is started if need be.
 
     Raises:
         AgentTopError: What the kernel said, or why there is none.
     """
+    if _Chosen.hosts:
+        from . import hosts
+
+        return _note(_unpacked(lambda: hosts.call(_Chosen.hosts, work)))
     import anyio
 
     from agenttop.core.connect import connect
@@ -31,10 +57,20 @@ def call(work: Callable[[KernelClient], Awaitable[T]], *, start: bool = True) ->
         async with await connect(Paths.from_environ(), start=start) as client:
             return await work(client)
 
+    return _unpacked(lambda: anyio.run(body))
+
+
+def _unpacked(work: Callable[[], T]) -> T:
     try:
-        return anyio.run(body)
+        return work()
     except BaseExceptionGroup as group:
         raise _first(group) from group
+
+
+def _note(answer: tuple[T, bool]) -> T:
+    result, complete = answer
+    _Chosen.complete = _Chosen.complete and complete
+    return result
 
 
 def _first(error: BaseException) -> BaseException:
@@ -53,6 +89,10 @@ def ask(target: str, body: Any = None, *, patient: bool = False) -> Any:
     Raises:
         AgentTopError: What the kernel said, or why there is none.
     """
+    if _Chosen.hosts:
+        from . import hosts
+
+        return _note(_unpacked(lambda: hosts.ask(_Chosen.hosts, target, body)))
     from agenttop.core import quick
 
     paths = Paths.from_environ()

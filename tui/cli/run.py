@@ -16,7 +16,7 @@ from agenttop.core.errors import AgentTopError, UsageError
 from . import printing
 from .kernel_call import call, checked
 from .options import Json
-from .surroundings import around, environment
+from .surroundings import around, elsewhere, environment
 
 if TYPE_CHECKING:
     from agenttop.core.api import AgentInfo, RunRequest
@@ -38,7 +38,10 @@ def run(
         Text, typer.Option("--backend", help="Where it runs: subprocess, terminal, docker.")
     ] = None,
     image: Annotated[Text, typer.Option("--image", help="Container image (docker).")] = None,
-    cwd: Annotated[Text, typer.Option("--cwd", help="Its working folder; default: here.")] = None,
+    cwd: Annotated[
+        Text,
+        typer.Option("--cwd", help="Its working folder; default: here, with --host the home folder there."),
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", help="K=V, or K to pass the value it has here.")
     ] = None,
@@ -238,6 +241,8 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 
 def _folder(cwd: str | None, backend: str | None) -> str | None:
+    if elsewhere():
+        return cwd
     if cwd is None:
         return None if backend == "docker" else os.getcwd()
     return cwd if backend == "docker" else os.path.abspath(os.path.expanduser(cwd))
@@ -288,7 +293,7 @@ def _mount(text: str) -> dict[str, Any]:
     if not target or mode not in ("", "ro", "rw"):
         raise UsageError(f"{text} is not a mount", hint="Write SOURCE:TARGET, or SOURCE:TARGET:rw")
     return {
-        "source": os.path.abspath(os.path.expanduser(source)),
+        "source": source if elsewhere() else os.path.abspath(os.path.expanduser(source)),
         "target": target,
         "read_only": mode != "rw",
     }

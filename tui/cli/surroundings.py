@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 
 from . import printing
+from .kernel_call import chosen_hosts
 
 
 def environment() -> dict[str, str]:
     """The caller's environment as it can travel; what is not UTF-8 is left out, and that is said."""
+    if elsewhere():
+        return {}
     good: dict[str, str] = {}
     for name, value in os.environ.items():
         try:
@@ -24,4 +27,9 @@ def environment() -> dict[str, str]:
 
 def around() -> str | None:
     """The agent this command is run by, if one does."""
-    return os.environ.get("AGENTTOP_AGENT") or None
+    return None if elsewhere() else os.environ.get("AGENTTOP_AGENT") or None
+
+
+def elsewhere() -> bool:
+    """Whether this command is about another machine: its folders and environment are not ours."""
+    return any(host != "local" for host in chosen_hosts())
