@@ -22,6 +22,7 @@ from .attaching import Attaching
 from .keys import KeyTable
 from .look import Look, look, wanted_theme, wants_ascii
 from .model import FleetModel
+from .notices import Notices, at_terminal
 from .screens.fleet import FleetScreen
 from .screens.pane import PaneScreen
 from .settings import Settings
@@ -50,6 +51,8 @@ class AgentTopApp(App[int]):
         keys: The ``[keys]`` table of the configuration.
         theme: Overrides the saved theme.
         ascii: Draw with ASCII only; ``None`` asks the environment.
+        notify: ``[notify]`` of the configuration: what is false there stays off whatever F2 setup says.
+        terminal: Whether a person's terminal is there to be rung; ``None`` looks.
         clock: Wall clock; pictures and tests hold it.
         environ: The environment to judge the terminal by.
 
@@ -73,6 +76,8 @@ class AgentTopApp(App[int]):
         theme: str | None = None,
         ascii: bool | None = None,
         window: str | None = None,
+        notify: Mapping[str, bool] | None = None,
+        terminal: bool | None = None,
         clock: Clock | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -97,12 +102,16 @@ class AgentTopApp(App[int]):
         self.clock: Clock = clock or SystemClock()
         self.model = self._new_model()
         self.verbs = Verbs(self)
+        self.attaching = Attaching(self)
         self.toasts: list[Toast] = []
         self.trouble: Trouble | None = None
         self.began = self.clock.time()
         """Since when this screen is open: questions from before are counted, not told."""
         self._questions: Questions | None = None
-        self.attaching = Attaching(self)
+        self.silenced = frozenset(name for name, on in (notify or {}).items() if not on)
+        """What the configuration turned off."""
+        self._notices = Notices(self, env)
+        self._terminal = terminal
         self.seen_at = self.clock.time()
         """When the shown rows were true; ages stand still there while no kernel answers."""
         self._connect = connect
@@ -199,6 +208,11 @@ class AgentTopApp(App[int]):
         self._read_questions()
 
     @property
+    def marks(self) -> bool:
+        """Whether the header marks how many need a person."""
+        return self.settings.mark and "header" not in self.silenced
+
+    @property
     def _pane(self) -> PaneScreen:
         """The pane on top, below any dialog."""
         for screen in reversed(self.screen_stack):
@@ -227,6 +241,7 @@ class AgentTopApp(App[int]):
         self.model.refresh()
         self._pane.updated()
         self._painted = time.monotonic()
+        self._notices.look()
 
     def on_connected(self, message: Connected) -> None:
         """The kernel is back, or there for the first time."""
@@ -256,6 +271,13 @@ class AgentTopApp(App[int]):
         if self._session is not None:
             self._session.rewatch(window)
         self._pane.updated()
+
+    def call_to_terminal(self, data: str) -> None:
+        """Write what calls a person, where one sits; whole, between two updates of the screen."""
+        if self._terminal is None:
+            self._terminal = not self.is_headless and at_terminal()
+        if self._terminal and self._driver is not None:
+            self._driver.write(data)
 
     def follow_events(self, count: int) -> None:
         """How many of the newest events the strip has room for; 0 stops reading them."""
@@ -379,6 +401,11 @@ class AgentTopApp(App[int]):
         if rows := self._targets():
             self.verbs.restart(rows)
 
+    def do_agent_attach(self) -> None:
+        """Get in front of the cursor's agent; its detach key comes back here."""
+        if row := self.model.current:
+            self.attaching.attach(row)
+
     # --- screens: imported when first opened ---------------------------------------------------
 
     def do_agent_kill(self) -> None:
@@ -400,11 +427,6 @@ class AgentTopApp(App[int]):
     def open_halt(self, *, undo: bool) -> None:
         """Halt everything, or let it go on; nothing is done before Enter."""
         from .screens.halt import HaltScreen
-
-    def do_agent_attach(self) -> None:
-        """Get in front of the cursor's agent; its detach key comes back here."""
-        if row := self.model.current:
-            self.attaching.attach(row)
 
         self.push_screen(HaltScreen(undo=undo))
 

@@ -38,6 +38,8 @@ class FleetModel:
         self.needing = 0
         self.asking = 0
         """Those of them that wait for a decision about a call."""
+        self.waiting: set[str] = set()
+        """Agents that wait for a person: their input, approval or money."""
         self.observed_cost = 0.0
         self.stale: set[str] = set()
 
@@ -115,6 +117,7 @@ class FleetModel:
         self.needing = self.asking = 0
         self.observed_cost = 0.0
         self.stale = set()
+        self.waiting = {row.id for row in self.rows.values() if waits(row)}
         for row in self.rows.values():
             self._tally(row, 1)
 
@@ -136,6 +139,7 @@ class FleetModel:
         for row in delta.rows:
             old = self.rows.get(row.id)
             self.rows[row.id] = row
+            (self.waiting.add if waits(row) else self.waiting.discard)(row.id)
             self._tally(row, 1)
             if old is None:
                 self._new[row.id] = now + GLOW
@@ -153,6 +157,7 @@ class FleetModel:
             lost = self.rows.pop(key, None)
             if lost is not None:
                 self._tally(lost, -1)
+                self.waiting.discard(key)
                 self._gone[key] = (lost, now + GLOW)
                 self.tags.discard(key)
                 self._order_dirty = True
@@ -330,6 +335,11 @@ class FleetModel:
 def asks(row: Row) -> bool:
     """Whether it waits for a decision of a person about a call."""
     return row.needs and row.state == "waiting" and row.reason in ("budget", "approval")
+
+
+def waits(row: Row) -> bool:
+    """Whether it waits for a person: an error does not, though somebody should look at it."""
+    return row.needs and row.state not in ENDED
 
 
 def matches(row: Row, text: str) -> bool:

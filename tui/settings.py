@@ -32,6 +32,12 @@ class Settings:
     """Draw with ASCII even where the terminal claims Unicode."""
     mouse: bool = False
     """Capture the mouse; its own copy and paste then need Shift."""
+    bell: bool = True
+    """Ring the bell when an agent begins to wait for its person."""
+    osc: bool = True
+    """Then also send a notification through the terminal."""
+    mark: bool = True
+    """Mark the count of those who wait in the header."""
     refresh: float = 1.0
     """Seconds between two looks at ages and the clock."""
     history: tuple[str, ...] = ()

@@ -26,8 +26,8 @@ SOON: dict[str, Any] = {"idle": {"freeze_after": 0.2}, **QUICK}
 async def idle(kernel: Kernel, agent: str) -> None:
     """Let its turn end as a call does that asks for nothing more."""
     call = {"agent": agent, "call": "c1", "run": 1, "provider": "anthropic"}
-    await kernel.books.commit(ev.CallStarted(**call, protocol="anthropic"))  # type: ignore[arg-type]
-    await kernel.books.commit(ev.CallSettled(**call, stop_reason="end_turn"))  # type: ignore[arg-type]
+    await kernel.books.commit(ev.CallStarted(**call, protocol="anthropic"))
+    await kernel.books.commit(ev.CallSettled(**call, stop_reason="end_turn"))
 
 
 async def until_frozen(kernel: Kernel, agent: str, by: str = "idle") -> None:

@@ -25,6 +25,9 @@ REFRESH = (0.5, 1.0, 2.0, 5.0)
 #: Choices that the running terminal cannot change any more.
 NEXT_START = frozenset(("mouse", "ascii", "refresh"))
 
+#: Choices about agents that wait for their person, as ``[notify]`` calls them.
+NOTIFY = {"bell": "bell", "osc": "osc", "mark": "header"}
+
 _TEXT = {
     "theme": "Theme",
     "window": "Sums cover",
@@ -35,6 +38,9 @@ _TEXT = {
     "inspector": "Inspector",
     "events": "Events",
     "split": "Split pane",
+    "bell": "Bell",
+    "osc": "Notify",
+    "mark": "Mark needs",
     "mouse": "Mouse",
     "ascii": "ASCII only",
     "refresh": "Refresh, s",
@@ -178,6 +184,8 @@ class SetupScreen(Dialog[None]):
     def _choice(self, name: str, place: int) -> Row:
         value = shown(name, getattr(self.settings, name))
         note = "  next start" if name in NEXT_START else ""
+        if NOTIFY.get(name) in self.shell.silenced:
+            note = "  off in config"
         return self._line(f" {_TEXT[name]:<14}", f"< {value} >", note, place, True)
 
     def _column(self, name: str, place: int) -> Row:

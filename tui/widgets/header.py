@@ -221,8 +221,8 @@ class Header(Lines):
         needing = model.needing_you
         badge: Part = (
             (f" {needing} ", palette("badge-fg", "state-needs-you", bold=True))
-            if needing
-            else ("0", palette("fg"))
+            if needing and self.shell.marks
+            else (str(needing), palette("fg"))
         )
         line: list[Part] = [*self._halted(sums, look), ("Need you: ", palette("label")), badge]
         if model.rows:
@@ -334,7 +334,7 @@ class Header(Lines):
         ]
         if sums.halted:
             line += [(" ", palette("fg")), *self._halted(sums, look)[:1]]
-        if model.needing_you:
+        if model.needing_you and self.shell.marks:
             line += [
                 (" ", palette("fg")),
                 (f" {model.needing_you} ", palette("badge-fg", "state-needs-you", bold=True)),
