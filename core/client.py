@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Window,
         WorkspaceInfo,
     )
+    from .api.workspaces import Detail
     from .backend import Chunk
 
 
@@ -175,8 +176,13 @@ class KernelClient(ABC):
         """
 
     @abstractmethod
-    async def workspace(self, ref: str) -> WorkspaceInfo:
-        """Where an agent works and what it has changed there; asks git, so not for every tick."""
+    async def workspace(self, ref: str, detail: Detail = "") -> WorkspaceInfo:
+        """Where an agent works and what it has changed there; asks git, so not for every tick.
+
+        Args:
+            detail: ``diff`` gives the change as a patch, too; ``losses``, what deleting its worktree would
+                lose.
+        """
 
     @abstractmethod
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:

@@ -159,6 +159,15 @@ class ObserveTable(_Table):
     """Seconds between two looks at the processes while somebody watches."""
 
 
+class WorktreesTable(_Table):
+    """``[worktrees]``: what becomes of agents' own git worktrees when the agents are removed."""
+
+    disposable: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default_factory=list, max_length=1000
+    )
+    """Names of folders that git ignores and that may be deleted with a worktree, such as ``node_modules``."""
+
+
 class ScreenTable(_Table):
     """``[screen]``: how the screen looks; what F2 setup saves lies in ``screen.toml`` and wins."""
 
@@ -221,6 +230,8 @@ class Config(_Table):
     """Action id → the keys it is bound to, instead of its own."""
     screen: ScreenTable = ScreenTable()
     remote: RemoteTable = RemoteTable()
+
+    worktrees: WorktreesTable = WorktreesTable()
 
     _file: TomlFile | None = PrivateAttr(default=None)
 

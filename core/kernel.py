@@ -56,6 +56,7 @@ from .paths import Paths
 from .rows import Machine
 from .transcripts import Transcripts
 from .unbroken import Unbroken
+from .workspaces.desk import Workspaces
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class Kernel:
         self.trimmer: Trimmer
         self.feed: Feed
         self.unbroken: Unbroken
+        self.workspaces: Workspaces
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -197,7 +199,10 @@ class Kernel:
         self.supervisor = Supervisor(self.books, self.backends, self.launcher, self.clock, tasks)
         conversations = Conversations(self.paths)
         self.supervisor.conversation = conversations.after_end
-        self.control = Control(self.books, self.supervisor, self.paths, conversations.of)
+        disposable = self.config.worktrees.disposable
+        self.workspaces = Workspaces(self.books, self.paths, self.launcher.folder_of, disposable)
+        self.supervisor.furnish = self.workspaces.furnish
+        self.control = Control(self.books, self.supervisor, self.paths, conversations.of, self.workspaces)
         self.creation = Creation(
             self.books,
             self.supervisor,
@@ -207,6 +212,7 @@ class Kernel:
             expand=self._expand,
             complete=self.config.complete,
             key_names=self._key_names,
+            workspaces=self.workspaces,
         )
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
         self.supervisor.watched = self.switch.watched
@@ -260,6 +266,7 @@ class Kernel:
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile by whom it belongs to
                     if folder.name not in known and folder.stat().st_mtime < young:
                         shutil.rmtree(folder, ignore_errors=True)
+            self.workspaces.sweep()
 
         await anyio.to_thread.run_sync(sweep)
 

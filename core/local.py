@@ -52,6 +52,7 @@ from .api import (
     Window,
     WorkspaceInfo,
 )
+from .api.workspaces import Detail
 from .backend import Chunk
 from .client import KernelClient
 from .errors import AgentTopError, BackendError, Conflict
@@ -123,7 +124,8 @@ class LocalClient(KernelClient):
         self._kernel.take_keys(request.environ)
         kernel = self._kernel
         agent = await kernel.unbroken(lambda: kernel.creation.run(request, self._owner))
-        return views.info(agent, self._kernel, None)
+        notes = (await kernel.workspaces.remarks([agent]))[agent.id]
+        return views.info(agent, self._kernel, None).model_copy(update={"notes": notes})
 
     async def up(self, request: FleetRequest) -> list[Outcome]:
         """Bring a fleet up, idempotently."""
@@ -133,7 +135,7 @@ class LocalClient(KernelClient):
         async def up() -> list[Outcome]:
             # Limits first: no agent of the fleet makes a call before it is covered.
             await kernel.money.made.declare("fleet", request.budgets, request.fleet)
-            return await kernel.creation.up(request, self._owner)
+            return await kernel.workspaces.remarked(await kernel.creation.up(request, self._owner))
 
         return await kernel.unbroken(up)
 
@@ -188,7 +190,10 @@ class LocalClient(KernelClient):
     async def remove(self, request: RemoveRequest) -> list[Outcome]:
         """Take ended agents off the table."""
         return await self._each(
-            request, lambda agent: self._kernel.control.remove(agent, self._owner, force=request.force)
+            request,
+            lambda agent: self._kernel.control.remove(
+                agent, self._owner, force=request.force, discard=request.discard
+            ),
         )
 
     async def prune(self) -> list[Outcome]:
@@ -226,9 +231,9 @@ class LocalClient(KernelClient):
         """Begin a new agent in the conversation of another."""
         raise _absent("fork")
 
-    async def workspace(self, ref: str) -> WorkspaceInfo:
+    async def workspace(self, ref: str, detail: Detail = "") -> WorkspaceInfo:
         """Where an agent works and what it has changed there."""
-        raise _absent("workspace")
+        return await self._kernel.workspaces.look(self._agent(ref), detail)
 
     async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
         """Sums over the calls in transcripts."""

@@ -85,6 +85,11 @@ class Paths:
         """One folder per agent, one below it per run."""
         return self.state / "agents"
 
+    @property
+    def worktrees(self) -> Path:
+        """One folder per agent that has a git worktree of its own; outlives the agent if work is in it."""
+        return self.state / "worktrees"
+
     def agent_dir(self, agent: str) -> Path:
         """The folder of one agent: its environment (0600) and its runs."""
         return self.agents / agent

@@ -104,7 +104,7 @@ def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
         memory=load.memory if load and agent.live else None,
         task=agent.spec.prompt,
         command=agent.spec.command,
-        cwd=agent.spec.cwd,
+        cwd=agent.cwd,
         fleet=agent.fleet,
         restarts=max(0, run.number - 1) if run else 0,
         last_line=kernel.last_words.of(agent),

@@ -12,6 +12,7 @@ from ..budget.state import Approval, BudgetState, Kin, Pass, Reservation
 from ..journal.events import Origin, Usage
 from .spec import AgentSpec
 from .states import ENDED, Pause, State, Waiting
+from .worktree import Worktree
 
 NOTHING = Usage()
 
@@ -156,6 +157,8 @@ class Agent:
     provider: str | None = None
     session: str | None = None
     """The client's own id of its conversation, as its calls tell it."""
+    worktree: Worktree | None = None
+    """Its own; it stays the agent's, whatever becomes of its spec, until it is removed."""
     model: str | None = None
     context: int | None = None
     context_cached: int = 0
@@ -165,6 +168,11 @@ class Agent:
     def name(self) -> str:
         """The unique name."""
         return self.spec.name
+
+    @property
+    def cwd(self) -> str | None:
+        """Where it works, as far as that was said: in its worktree, or in the folder given."""
+        return self.worktree.folder if self.spec.worktree and self.worktree else self.spec.cwd
 
     @property
     def pause(self) -> Pause | None:

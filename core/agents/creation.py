@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -23,6 +24,9 @@ from .control import Control, failed
 from .spec import AgentSpec
 from .supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from ..workspaces.desk import Workspaces
+
 #: Applies the spec's template, if it names one; its program is looked for in the caller's ``PATH``.
 Expand = Callable[[AgentSpec, str | None], AgentSpec]
 
@@ -32,6 +36,7 @@ Complete = Callable[[AgentSpec], AgentSpec]
 #: What a change of does not need a new run.
 _SOFT = frozenset(
     {"nice", "labels", "output", "restart", "idle", "stop_grace", "queue", "budget", "providers", "models"}
+    | {"branch", "base"}  # of a worktree that is made once
 )
 
 
@@ -46,6 +51,8 @@ class _Wanted:
     spec: AgentSpec
     id: str
     existing: Agent | None = None
+    place: list[ev.Event] = field(default_factory=list)
+    """The plan of its worktree."""
 
 
 class Creation:
@@ -61,6 +68,7 @@ class Creation:
         expand: Expand,
         complete: Complete,
         key_names: Callable[[], frozenset[str]],
+        workspaces: Workspaces,
     ) -> None:
         self._books = books
         self._supervisor = supervisor
@@ -70,6 +78,7 @@ class Creation:
         self._expand = expand
         self._complete = complete
         self._key_names = key_names
+        self._workspaces = workspaces
         self._fleets = anyio.Lock()
 
     # --- one -------------------------------------------------------------------------------------
@@ -86,13 +95,10 @@ class Creation:
         agent_id = registry.new_id(self._books.pending.agents)
         await self._keep_environments([(agent_id, spec)], request.environ)
         try:
-            if not request.name_given:
-                spec = spec.model_copy(update={"name": registry.free_name(self._books.pending, spec.name)})
-            elif (taken := self._books.pending.names.get(spec.name)) is not None:
-                raise _taken(spec.name, self._books.pending.agents[taken])
+            spec, place = await self._placed(agent_id, spec, request)
             created = self._created(agent_id, spec, owner, None)
             # No await between the look at the names and the post: nobody can take it in between.
-            ticket = self._books.post(created, ev.RunStarting(agent=agent_id, run=1, by=owner))
+            ticket = self._books.post(created, *place, ev.RunStarting(agent=agent_id, run=1, by=owner))
             await ticket
         except AgentTopError:
             await self._sweep(agent_id)
@@ -101,6 +107,27 @@ class Creation:
             if failure is not None:
                 raise failure
         return self._books.committed.agents[agent_id]
+
+    async def _placed(
+        self, agent_id: str, spec: AgentSpec, request: RunRequest
+    ) -> tuple[AgentSpec, list[ev.Event]]:
+        """The spec with a name, and the plan of its worktree on a branch, that are free as this returns.
+
+        Raises:
+            Conflict: The name was given, and is taken.
+        """
+        while True:
+            pending = self._books.pending
+            named = spec
+            if not request.name_given:
+                named = spec.model_copy(update={"name": registry.free_name(pending, spec.name)})
+            elif (taken := pending.names.get(spec.name)) is not None:
+                raise _taken(spec.name, pending.agents[taken])
+            if not spec.worktree:
+                return named, []
+            place = await self._workspaces.plan(agent_id, named, request.environ)
+            if named.name not in self._books.pending.names and self._workspaces.free(place):
+                return named, place
 
     async def _start_created(self, ids: Sequence[str]) -> list[AgentTopError | None]:
         """The first runs of agents that were just written down; what went wrong, in their order."""
@@ -117,7 +144,8 @@ class Creation:
         for agent_id, failure in failures.items():
             if isinstance(failure, BackendError):
                 # It never was: a name blocked by something that could not start helps nobody.
-                await self._books.record(ev.AgentRemoved(agent=agent_id, by="kernel"))
+                _, facts = await self._workspaces.leave(self._books.pending.agents[agent_id])
+                await self._books.record(*facts, ev.AgentRemoved(agent=agent_id, by="kernel"))
                 self._supervisor.drop(agent_id)
                 await self._sweep(agent_id)
         return [failures[agent_id] for agent_id in ids]
@@ -218,7 +246,8 @@ class Creation:
             return _Wanted(parented, existing.id, existing)
         while (agent_id := registry.new_id(self._books.pending.agents)) in ids.values():
             pass
-        return _Wanted(parented, agent_id)
+        place = await self._workspaces.plan(agent_id, parented, request.environ)
+        return _Wanted(parented, agent_id, None, place)
 
     async def _ready_declared(self, spec: AgentSpec, caller: Mapping[str, str]) -> AgentSpec:
         """As ``_ready`` for a spec whose parent is an id that is not in the books yet."""
@@ -236,7 +265,10 @@ class Creation:
                 raise Conflict(f"the name {clashes[0].spec.name} was taken meanwhile", "", "Run it again")
             events: list[ev.Event] = []
             for item in new:
+                if not self._workspaces.free([*events, *item.place]):
+                    raise Conflict(f"the branch of {item.spec.name} was taken meanwhile", "", "Run it again")
                 events.append(self._created(item.id, item.spec, owner, request.fleet))
+                events += item.place
                 events.append(ev.RunStarting(agent=item.id, run=1, by=owner))
             await self._books.post(*events)
         except AgentTopError:
@@ -270,8 +302,9 @@ class Creation:
                     return "unchanged", None
                 await self._supervisor.start(agent.id, "start", owner)
                 return "started", None
+            place = await self._workspaces.plan(agent.id, specs[agent.id], request.environ, agent.worktree)
             await self._keep_environments([(agent.id, specs[agent.id])], request.environ)
-            await self._books.commit(ev.AgentChanged(agent=agent.id, spec=spec, by=owner))
+            await self._books.commit(ev.AgentChanged(agent=agent.id, spec=spec, by=owner), *place)
             hard = spec.model_dump(exclude=set(_SOFT)) != agent_before[agent.id].model_dump(
                 exclude=set(_SOFT)
             )
@@ -293,10 +326,9 @@ class Creation:
             return await self._end(self._of_fleet(fleet), owner, grace)
 
     async def _end(self, agents: Sequence[Agent], owner: str, grace: float | None) -> list[Outcome]:
-        async def end(agent: Agent) -> tuple[str, None]:
+        async def end(agent: Agent) -> tuple[str, dict[str, Any] | None]:
             await self._control.stop(agent, "stop", grace, owner)
-            await self._control.remove(self._books.pending.agents.get(agent.id, agent), owner)
-            return "removed", None
+            return await self._control.remove(self._books.pending.agents.get(agent.id, agent), owner)
 
         return await self._control.each([agent.id for agent in reversed(agents)], end)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..backend import MARKER, Launch, mark
 from ..errors import AgentTopError
 from ..paths import Paths
+from ..workspaces.git import LOCAL
 from . import environ, templates
 from .agent import Agent
 
@@ -74,12 +75,18 @@ class Launcher:
                 prepared.append(error)
         return prepared
 
+    def folder_of(self, agent: Agent) -> str:
+        """Where its runs work."""
+        return self.describe(agent, agent.run.number if agent.run else 1).cwd
+
     def describe(self, agent: Agent, run: int) -> Launch:
         """The same without touching the disk beyond reading the environment."""
         spec = agent.spec
         kept, declared = environ.load(self._paths.agent_dir(agent.id))
         base = {} if spec.backend == "docker" else kept or environ.bare()
         env = {**base, **self._gateway_env(agent, base), **self._template(agent), **declared}
+        if spec.worktree:  # variables of a git hook it was started from would lead it back out of there
+            env = {name: value for name, value in env.items() if name not in LOCAL}
         env[MARKER] = mark(agent.id, run, self._paths.state)
         return Launch(
             agent=agent.id,
@@ -87,7 +94,7 @@ class Launcher:
             spec=spec,
             folder=self._paths.run_dir(agent.id, run),
             command=tuple(self._command(agent, run)),
-            cwd=spec.cwd or kept.get("PWD") or os.path.expanduser("~"),
+            cwd=agent.cwd or kept.get("PWD") or os.path.expanduser("~"),
             env=env,
         )
 

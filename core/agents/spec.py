@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..budget.short import ShortBudget, parse_short
+from ..workspaces import branches
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
@@ -166,6 +167,12 @@ class AgentSpec(_Part):
     backend: Name = "subprocess"
     command: list[str] = Field(default_factory=list, max_length=4096)
     cwd: str | None = None
+    worktree: bool = False
+    """It works in a git worktree of its own, made of the repository that ``cwd`` is in."""
+    branch: str | None = None
+    """The worktree's branch; ``None``: ``agenttop/NAME``, with a number where that is taken."""
+    base: Text | None = Field(default=None, min_length=1, max_length=1000)
+    """What the branch begins at; ``None``: what is checked out in ``cwd``."""
     env: dict[str, str] = Field(default_factory=dict)
     prompt: Text | None = Field(default=None, max_length=131_072)
     model: str | None = Field(default=None, max_length=200)
@@ -204,4 +211,15 @@ class AgentSpec(_Part):
         for key, value in self.env.items():
             if not key or "=" in key or "\0" in key + value:
                 raise ValueError(f"{key!r} cannot be an environment variable")
+        if not self.worktree and (self.branch is not None or self.base is not None):
+            raise ValueError("a branch and a base are those of a worktree: ask for one, too")
+        if self.branch is not None and (problem := branches.problem(self.branch)):
+            raise ValueError(f"branch {self.branch!r}: {problem}")
+        if self.base is not None and self.base.startswith("-"):
+            raise ValueError(f"base {self.base!r}: no commit is called so")
+        if self.worktree and (self.backend == "docker" or self.sandbox):
+            raise ValueError(
+                "a worktree goes with neither docker nor a sandbox: the agent would have to write into the"
+                " repository's own .git, and what it puts into hooks or settings there runs outside"
+            )
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -95,6 +95,8 @@ class Supervisor:
         """What a run that the restart policy begins goes on with; ``None``: it begins anew."""
         self.watched: Callable[[str], None] = lambda agent: None
         """Called when an agent has a run that was just started or found again."""
+        self.furnish: Callable[[Sequence[Agent]], Awaitable[dict[str, AgentTopError]]] = _furnished
+        """Has the folders of agents ready that are started next; gives who cannot be started."""
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -163,8 +165,11 @@ class Supervisor:
 
     async def _launch_batch(self, name: str, owed: Sequence[tuple[Agent, int]]) -> list[AgentTopError | None]:
         """Runs of one backend, spawned together and then written down together."""
+        lacking = await self.furnish([agent for agent, _ in owed])
+        ready = [(agent, number) for agent, number in owed if agent.id not in lacking]
         async with self._slots:
-            results = await self._spawn(name, owed)
+            spawned = iter(await self._spawn(name, ready) if ready else ())
+        results = [lacking[agent.id] if agent.id in lacking else next(spawned) for agent, _ in owed]
         started = [
             (agent, run) for (agent, _), run in zip(owed, results, strict=True) if isinstance(run, _Begun)
         ]
@@ -531,6 +536,10 @@ class Supervisor:
     def drop(self, agent: str) -> None:
         """The agent was removed: its lock is not needed any more."""
         self._locks.pop(agent, None)
+
+
+async def _furnished(agents: Sequence[Agent]) -> dict[str, AgentTopError]:
+    return {}
 
 
 def _kept(launch: Launch) -> Launch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from .model import Model
@@ -30,3 +32,13 @@ class WorkspaceInfo(Model):
     """Names of other live agents, observed ones too, that work in the same folder."""
     problem: str = ""
     """Why git could not tell."""
+    diff: str = ""
+    """Where it was asked for: what differs from ``base`` as a patch, new files too."""
+    diff_cut: bool = False
+    """It is longer than what is given here."""
+    losses: list[str] = Field(default_factory=list)
+    """Where it was asked for: what deleting its worktree would lose, one thing each; ``new  notes.txt``."""
+
+
+Detail = Literal["", "diff", "losses"]
+"""What a look at a workspace gives beyond the sums."""

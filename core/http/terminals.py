@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from ..api import AgentInfo, AttachInfo, ForkRequest, HistoryInfo, PressRequest, WorkspaceInfo
+from ..api.workspaces import Detail
 from ..client import KernelClient
 from .errors import JSON
 
@@ -34,9 +35,9 @@ def router(client: KernelClient) -> APIRouter:
         return _model(await client.history(ref, lines))
 
     @router.get("/agents/{ref:path}/workspace", response_model=WorkspaceInfo)
-    async def workspace(ref: str) -> Response:
+    async def workspace(ref: str, detail: Detail = "") -> Response:
         """Where the agent works and what it changed there, as git tells now."""
-        return _model(await client.workspace(ref))
+        return _model(await client.workspace(ref, detail))
 
     @router.post("/fork", response_model=AgentInfo)
     async def fork(body: ForkRequest) -> Response:

@@ -245,6 +245,7 @@ def _copy_agent(agent: Agent) -> Agent:
         agent,
         freeze=replace(agent.freeze) if agent.freeze else None,
         run=replace(agent.run) if agent.run else None,
+        worktree=replace(agent.worktree) if agent.worktree else None,
         past=[replace(run) for run in agent.past],
         calls={key: replace(call) for key, call in agent.calls.items()},
         total=replace(agent.total),

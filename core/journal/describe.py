@@ -9,7 +9,7 @@ from . import events as ev
 from .events import Event, Record
 
 #: Kinds that are noise to a person who looks at the fleet; ``events`` shows them all the same.
-QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased", "RequestPassed"})
+QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased", "RequestPassed", "WorktreePlanned"})
 
 
 def describe(event: Event) -> str:
@@ -27,6 +27,15 @@ def describe(event: Event) -> str:
             return "declaration changed"
         case ev.AgentRemoved():
             return "removed"
+        case ev.WorktreePlanned():
+            return f"gets a worktree in {event.path}"
+        case ev.WorktreeMade():
+            return f"worktree made in {event.path}, branch {event.branch}"
+        case ev.WorktreeLeft():
+            return _left(event)
+        case ev.FolderShared():
+            with_whom = f"works with {_others(event)}" if event.agent else f"{_others(event)} work"
+            return f"{with_whom} in one folder: {event.folder}"
         case ev.NiceChanged():
             return f"nice {event.nice}{_by(event.by)}"
         case ev.RunStarting():
@@ -85,6 +94,17 @@ def _observed(event: ev.ObservedEvent) -> str:
         case _:
             done = event.kind
     return f"observed: {done}{_by(event.by)}"
+
+
+def _left(event: ev.WorktreeLeft) -> str:
+    if event.kept:
+        return f"its worktree stays in {event.path}, branch {event.branch}: {event.kept}"
+    return "worktree removed" + (f", its branch {event.branch} stays" if event.branch_kept else "")
+
+
+def _others(event: ev.FolderShared) -> str:
+    more = event.count - len(event.names)
+    return ", ".join(event.names) + (f" and {more} more" if more > 0 else "")
 
 
 def _because(reason: str) -> str:

@@ -127,6 +127,48 @@ class AgentRemoved(AgentEvent):
     by: str = ""
 
 
+class WorktreePlanned(AgentEvent):
+    """Where the agent's own worktree will be and on which branch: durable before git is asked for it."""
+
+    path: str
+    folder: str
+    repository: str
+    branch: str
+    base: str
+    ours: bool = True
+    """The branch was made for it."""
+
+
+class WorktreeMade(AgentEvent):
+    """The planned worktree is there; from here on somebody may have worked in it."""
+
+    path: str
+    branch: str
+
+
+class WorktreeLeft(AgentEvent):
+    """What became of the worktree of a removed agent. ``kept`` is why it stays; empty: it is gone."""
+
+    path: str
+    branch: str
+    repository: str
+    kept: str = ""
+    branch_kept: bool = False
+
+
+class FolderShared(Event):
+    """Agents work on the same files of a git working tree: ``agent``, which began there, and others.
+
+    Without ``agent`` several began at once, and ``names`` has all.
+    """
+
+    folder: str
+    names: list[str]
+    """A few of them."""
+    count: int
+    """How many they are."""
+
+
 class NiceChanged(AgentEvent):
     """The scheduling priority was set."""
 
@@ -532,6 +574,7 @@ EVENTS: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         KernelStarted, KernelStopped, AgentCreated, AgentChanged, AgentRemoved, NiceChanged,
+        WorktreePlanned, WorktreeMade, WorktreeLeft, FolderShared,
         RunStarting, RunStarted, RunReady, RunExited, RestartScheduled, RestartGivenUp, StopRequested,
         KillProven, TerminalAttached, TerminalTyped,
         AgentPaused, AgentResumed, CallStarted, CallProgressed, CallSettled, CallHeld,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..agents.agent import PAST_RUNS, Agent, Call, Fleet, Freeze, Meter, Run
 from ..agents.states import ENDED, Pause, State, Waiting, may
+from ..agents.worktree import Worktree
 from . import events as ev
 from . import fold_budgets, fold_observed
 from .handlers import Handlers
@@ -79,6 +80,25 @@ def _changed(fleet: Fleet, event: ev.AgentChanged, ts: float) -> None:
 def _removed(fleet: Fleet, event: ev.AgentRemoved, ts: float) -> None:
     if agent := fleet.agents.pop(event.agent, None):
         fleet.names.pop(agent.name, None)
+
+
+@_on(ev.WorktreePlanned)
+def _planned(fleet: Fleet, event: ev.WorktreePlanned, ts: float) -> None:
+    if agent := fleet.agents.get(event.agent):
+        agent.worktree = Worktree(
+            path=event.path,
+            folder=event.folder,
+            repository=event.repository,
+            branch=event.branch,
+            base=event.base,
+            ours=event.ours,
+        )
+
+
+@_on(ev.WorktreeMade)
+def _made(fleet: Fleet, event: ev.WorktreeMade, ts: float) -> None:
+    if (agent := fleet.agents.get(event.agent)) and agent.worktree is not None:
+        agent.worktree.made = True
 
 
 @_on(ev.NiceChanged)

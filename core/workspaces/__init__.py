@@ -1,0 +1,1 @@
+"""Where agents work: the folder given, or a git worktree and branch of their own."""
