@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from . import __version__, statekey
 from .acts import AgentActs
-from .agents import launch, templates
+from .agents import launch, template_offers, templates
 from .agents.backends import Backends
 from .agents.control import Control
 from .agents.conversations import Conversations
@@ -348,7 +348,7 @@ class Kernel:
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates that ``run --template`` knows."""
-        return await anyio.to_thread.run_sync(templates.offered, self.paths)
+        return await anyio.to_thread.run_sync(template_offers.offered, self.paths)
 
     @property
     def idle(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from .template import Template, filled
+from .template import Template
+from .template_parts import filled
 
 
 def furnish(
@@ -34,7 +36,22 @@ def furnish(
         link = folder / path
         link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            link.symlink_to(os.path.join(home, source[2:]) if source.startswith("~/") else source)
+            link.symlink_to(at_home(source, home))
+
+
+def at_home(source: str, home: str) -> str:
+    """A path of the person's: what begins with ``~/`` lies in ``home``."""
+    return os.path.join(home, source[2:]) if source.startswith("~/") else source
+
+
+def home_of(said: str) -> str:
+    """The person's home: what their environment says, or else the system."""
+    if os.path.isabs(said):
+        return said
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:  # an account without a name, as in containers
+        return "/"
 
 
 def _write_once(file: Path, text: str) -> None:

@@ -105,7 +105,13 @@ class Launcher:
 
     def _template(self, agent: Agent) -> Mapping[str, str]:
         folder = str(self._paths.agent_dir(agent.id))
-        return templates.environment(agent.spec, self._paths, url=self._door.url(agent.id), folder=folder)
+        return templates.environment(
+            agent.spec,
+            self._paths,
+            url=self._door.url(agent.id),
+            folder=folder,
+            passthrough=self._door.passthrough,
+        )
 
     def waits(self, agent: Agent) -> bool:
         """Whether its present run begins with nothing to do, at a terminal."""
@@ -136,7 +142,8 @@ class Launcher:
             ("openai", "OPENAI_API_KEY"),
             ("gemini", "GEMINI_API_KEY"),
         ):
-            if provider not in self._door.passthrough and name not in agent.spec.pass_keys:
+            own = provider in self._door.passthrough or agent.spec.share_login
+            if not own and name not in agent.spec.pass_keys:
                 env[name] = templates.PLACEHOLDER_KEY
         proxies = [part for key in ("NO_PROXY", "no_proxy") if (part := base.get(key))]
         env["NO_PROXY"] = env["no_proxy"] = ",".join(dict.fromkeys([*proxies, "127.0.0.1", "localhost"]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from .furnish import at_home
 from .template import Template
 
 _SECONDS = 10.0
@@ -20,6 +22,18 @@ def missing(template: Template, search: str | None = None) -> str:
         search: The ``PATH`` of who starts it; default: this process's.
     """
     return _node(template, search)
+
+
+def node(template: Template, search: str | None = None) -> str:
+    """The version of the Node.js it would run on; empty where it needs none, or there is none. Blocking."""
+    path = shutil.which("node", path=search) if template.node is not None else None
+    return _version(path, Path(path).stat().st_mtime_ns) if path is not None else ""
+
+
+def login(template: Template, home: str) -> str:
+    """The person's own login that the template could be lent; empty where there is none."""
+    found = (at_home(source, home) for source in template.login.values())
+    return next((path for path in found if os.path.isfile(path)), "")
 
 
 def caution(template: Template, agents: Path) -> str:

@@ -155,6 +155,10 @@ Queue = Literal["interactive", "batch"]
 """The scheduling class of an agent's calls: batch calls go only when no interactive one waits."""
 
 
+Permission = Literal["ask", "auto"]
+"""What an agent may do unasked: what its program's own rules allow, or everything."""
+
+
 class AgentSpec(_Part):
     """The declaration an agent is started from.
 
@@ -196,6 +200,8 @@ class AgentSpec(_Part):
     pass_keys: list[str] = Field(default_factory=list)
     share_login: bool = False
     """Lend the person's own login to the template's program, in the agent's own configuration folder."""
+    permissions: Permission | None = None
+    """For a template's program; ``None``: it asks at a terminal, and headless it asks nobody."""
     # Containers only.
     image: str | None = None
     network: Network = "gateway"

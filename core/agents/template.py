@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .spec import AgentSpec, Name
-
-_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
-_IN_COMMAND = frozenset({"program", "prompt", "model", "session"})
-_IN_ENV = frozenset({"url", "key", "folder", "model"})
-_IN_FILES = _IN_ENV | {"cwd"}
+from .spec import AgentSpec, Name, Permission
+from .template_parts import (
+    Interactive,
+    Mcp,
+    Part,
+    Permissions,
+    When,
+    check_arguments,
+    check_environment,
+    check_files,
+    check_path,
+    filled,
+    joined,
+)
 
 #: What a template's ``[spec]`` cannot say: the rest of the template does, or the person.
 _NOT_IN_SPEC = ("name", "template", "command", "prompt", "model")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class When(_Part):
-    """Variables that are set only if all the conditions that are given hold."""
-
-    root: bool | None = None
-    """Whether the program runs as root."""
-    argument: str | None = None
-    """An argument that is in the command."""
-    env: dict[str, str]
-
-    def holds(self, spec: AgentSpec) -> bool:
-        """Whether it applies to this agent."""
-        if self.root is not None and self.root != _as_root(spec):
-            return False
-        return self.argument is None or self.argument in spec.command
-
-
-class Interactive(_Part):
-    """The form for a terminal with a person in front of it; what is not said is as in the headless one."""
-
-    command: list[str]
-    """Without prompt and model; the program waits for a person when it is given no prompt."""
-    model_arguments: list[str] | None = None
-    prompt_arguments: list[str] | None = None
-    resume_arguments: list[str] | None = None
-    env: dict[str, str] = Field(default_factory=dict)
-    """Besides the template's own."""
-
-
-def _as_root(spec: AgentSpec) -> bool:
-    if spec.backend == "docker":
-        return spec.user is not None and spec.user.split(":")[0] in ("0", "root")
-    return os.geteuid() == 0
-
-
-class Template(_Part):
+class Template(Part):
     """How to start one kind of agent.
 
     Placeholders are ``{program} {prompt} {model} {session}`` in the command and
@@ -105,39 +72,30 @@ class Template(_Part):
     login: dict[str, str] = Field(default_factory=dict)
     """With ``share_login``: path in the agent's folder → the person's own file it is a link to."""
     when: list[When] = Field(default_factory=list)
+    permissions: Permissions | None = None
+    """What it may do unasked; ``None``: nothing is known of that."""
+    mcp: Mcp | None = None
+    """How an MCP server is attached; ``None``: it cannot be."""
     spec: dict[str, Any] = Field(default_factory=dict)
     """Other fields of the spec: labels, limits, restart, …"""
 
     @field_validator("command", "model_arguments", "prompt_arguments", "resume_arguments")
     @classmethod
     def _no_secret_in_arguments(cls, arguments: list[str]) -> list[str]:
-        for argument in arguments:
-            _check_placeholders(argument, _IN_COMMAND, "a command")
+        check_arguments(arguments)
         return arguments
-
-    @field_validator("interactive")
-    @classmethod
-    def _no_secret_in_interactive(cls, form: Interactive | None) -> Interactive | None:
-        if form is not None:
-            parts = (form.command, form.model_arguments, form.prompt_arguments, form.resume_arguments)
-            for arguments in parts:
-                cls._no_secret_in_arguments(arguments or [])
-            cls._known_placeholders(form.env)
-        return form
 
     @field_validator("files")
     @classmethod
     def _files_are_its_own(cls, files: dict[str, str]) -> dict[str, str]:
-        for path, text in files.items():
-            _check_path(path)
-            _check_placeholders(text, _IN_FILES, "a file")
+        check_files(files)
         return files
 
     @field_validator("login")
     @classmethod
     def _links_are_its_own(cls, login: dict[str, str]) -> dict[str, str]:
         for path, source in login.items():
-            _check_path(path)
+            check_path(path)
             if not source.startswith(("~/", "/")):
                 raise ValueError(f"{source} is neither an absolute path nor one that begins with ~/")
         return login
@@ -145,8 +103,7 @@ class Template(_Part):
     @field_validator("env", "own")
     @classmethod
     def _known_placeholders(cls, env: dict[str, str]) -> dict[str, str]:
-        for value in env.values():
-            _check_placeholders(value, _IN_ENV, "the environment")
+        check_environment(env)
         return env
 
     @model_validator(mode="after")
@@ -155,7 +112,7 @@ class Template(_Part):
             if key in self.spec:
                 raise ValueError(f"[spec] cannot have {key}")
         AgentSpec.model_validate({**self.spec, "name": self.name})
-        if self.prompt == "argument" and not any("{prompt}" in part for part in self._arguments()):
+        if self.prompt == "argument" and not self.prompted:
             raise ValueError("prompt = 'argument' needs {prompt} in prompt_arguments or command")
         return self
 
@@ -169,17 +126,61 @@ class Template(_Part):
             for name in ("model_arguments", "prompt_arguments", "resume_arguments")
             if (value := getattr(form, name)) is not None
         }
+        if form.permissions is not None:
+            said["permissions"] = form.permissions.also(self.permissions)
         env = {**self.env, **form.env}
         update = {"command": form.command, "needs_prompt": False, "resume_prompt": None, "env": env}
         return self.model_copy(update=update | said)
 
+    def attached(self) -> Template:
+        """The same with an MCP server attached, whose URL is then to be among the values (``mcp``)."""
+        if self.mcp is None:
+            return self
+        update = {
+            "command": [*self.command, *self.mcp.arguments],
+            "env": joined(self.env, self.mcp.env),
+            "files": joined(self.files, self.mcp.files),
+        }
+        return self.model_copy(update=update)
+
+    def permission(self, spec: AgentSpec) -> Permission | None:
+        """What this agent may do unasked; ``None`` where its own arguments say it, or nobody knows.
+
+        A person at a terminal is asked. A headless agent has nobody to ask, and must not wait.
+
+        Raises:
+            ValueError: The template cannot do what the spec wants.
+        """
+        wanted: Permission = spec.permissions or ("ask" if spec.backend == "terminal" else "auto")
+        if self.permissions is None or self.permissions.arguments(wanted) is None:
+            if spec.permissions is not None:
+                raise ValueError(
+                    f"the template {self.name} has no permissions = {wanted!r} on {spec.backend}"
+                )
+            return None
+        return None if self.permissions.decided(spec.command) else wanted
+
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt gets into its command."""
+        return any("{prompt}" in part for part in self._arguments())
+
     def _arguments(self) -> list[str]:
         return [*self.command, *self.prompt_arguments]
 
-    def arguments(self, program: str, prompt: str | None, model: str | None, more: list[str]) -> list[str]:
+    def arguments(
+        self,
+        program: str,
+        prompt: str | None,
+        model: str | None,
+        more: list[str],
+        permission: Permission | None = None,
+    ) -> list[str]:
         """The whole command; ``more`` are arguments of the person's own, put before the prompt."""
         values = {"program": program, "prompt": prompt, "model": model}
         parts = [*self.command, *(self.model_arguments if model else ())]
+        if self.permissions is not None and permission is not None:
+            parts += self.permissions.arguments(permission) or ()
         parts = [filled(part, values) or "" for part in parts] + more
         if self.prompt == "argument" and prompt is not None:
             parts += [filled(part, values) or "" for part in self.prompt_arguments]
@@ -228,26 +229,6 @@ class Template(_Part):
             if when.holds(spec):
                 wanted |= when.env
         return {name: text for name, value in wanted.items() if (text := filled(value, values)) is not None}
-
-
-def _check_path(path: str) -> None:
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-        raise ValueError(f"{path} is not a path inside the agent's folder")
-
-
-def filled(text: str, values: Mapping[str, str | None]) -> str | None:
-    """``text`` with its placeholders replaced, once: a value's own braces stay as they are."""
-    if any(values.get(name) is None for name in _PLACEHOLDER.findall(text)):
-        return None
-    return _PLACEHOLDER.sub(lambda match: values[match[1]] or "", text)
-
-
-def _check_placeholders(text: str, known: frozenset[str], where: str) -> None:
-    for name in _PLACEHOLDER.findall(text):
-        if name not in known:
-            choice = ", ".join(f"{{{one}}}" for one in sorted(known))
-            raise ValueError(f"{{{name}}} cannot stand in {where}; {choice} can")
 
 
 class Found(NamedTuple):

@@ -180,11 +180,39 @@ class LastLine(Model):
     text: str
 
 
+class ObservedInfo(Model):
+    """What is known of an agent that somebody else started, beside what every agent has."""
+
+    title: str
+    """The CLI's own name."""
+    session: str | None = None
+    """The CLI's id of its conversation."""
+    session_exact: bool = False
+    """False: the likeliest one, by folder and time."""
+    transcript: str | None = None
+    branch: str | None = None
+    tool: str | None = None
+    """The last tool used."""
+    prompt: str | None = None
+    """The beginning of what its person last asked."""
+    state_certain: bool = True
+    """False: the state is inferred from what is missing."""
+    last_call: float | None = None
+    terminal: bool = False
+    """Somebody may sit in front of it."""
+    not_permitted: list[str] = Field(default_factory=list)
+    """What this user may not see of it, or do to it."""
+    subagents: list[str] = Field(default_factory=list)
+    """Names of those that are rows of their own."""
+
+
 class AgentDetail(Model):
     """Everything ``inspect`` and the details pane show."""
 
     info: AgentInfo
-    spec: AgentSpec
+    spec: AgentSpec | None
+    """``None``: it is observed, and was started from no declaration of ours."""
+    observed: ObservedInfo | None = None
     children: list[str] = Field(default_factory=list)
     processes: list[ProcessInfo] = Field(default_factory=list)
     calls: list[CallInfo] = Field(default_factory=list)
@@ -221,4 +249,26 @@ class TemplateInfo(Model):
     found: str = ""
     hint: str = ""
     backends: list[str] = Field(default_factory=list)
+    """Where it can run; empty for anywhere."""
     model: str | None = None
+    origin: str = ""
+    """``built-in``, ``yours``, or the package it came with."""
+    file: str = ""
+    interactive: bool = False
+    """Whether it can run in a terminal, with a person in front of it."""
+    needs_prompt: bool = False
+    """Headless; in a terminal it waits for what is typed."""
+    prompt_in_terminal: bool = False
+    """Whether it can be given one there, too."""
+    resumes: bool = False
+    """Whether a restart goes on with the conversation."""
+    permissions: list[str] = Field(default_factory=list)
+    """What ``permissions`` can be, headless: ``ask``, ``auto``; where it is not said it is ``auto``."""
+    permissions_in_terminal: list[str] = Field(default_factory=list)
+    """The same in a terminal; where it is not said it is ``ask``."""
+    node: str = ""
+    """The Node.js it would run on, where it needs one."""
+    login: str = ""
+    """The person's own login that ``share_login`` would lend, where there is one."""
+    definition: str = ""
+    """The template as TOML, with all it extends."""

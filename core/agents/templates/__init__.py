@@ -1,27 +1,18 @@
-"""The templates there are, and what they make of a spec.
-
-Our own lie beside this file, the user's in ``templates`` of the
-configuration folder; of two with one name the user's is taken.
-"""
+"""The templates there are, and what they make of a spec."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
-import anyio
-
-from ...api import TemplateInfo
-from ...errors import AgentTopError, BackendError, ConfigError, UsageError
+from ...errors import BackendError, UsageError
 from ...paths import Paths
-from ...tomlfile import TomlFile, merged_over
+from ...tomlfile import merged_over
 from .. import needs
-from ..furnish import furnish
-from ..spec import AgentSpec
+from ..furnish import furnish, home_of
+from ..spec import AgentSpec, Permission
 from ..template import Found, Template, find
+from ..template_files import read, source, sources
 
 __all__ = [
     "PLACEHOLDER_KEY",
@@ -33,42 +24,19 @@ __all__ = [
     "find",
     "first_input",
     "get",
-    "load",
     "names",
-    "offered",
     "prepare",
     "resumed",
-    "version",
     "waits",
 ]
-
-_BUILT_IN = Path(__file__).parent
 
 #: Clients refuse to start without a key; the gateway replaces this one by the provider's.
 PLACEHOLDER_KEY = "agenttop"
 
-_VERSION_SECONDS = 10.0
-
 
 def names(paths: Paths) -> dict[str, Path]:
     """All templates: name → file, in the order of their names."""
-    found = {file.stem: file for folder in (_BUILT_IN, paths.templates) for file in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
-
-
-def load(path: Path) -> Template:
-    """Read one template; its name is the file's.
-
-    Raises:
-        ConfigError: Naming file, line and field.
-    """
-    try:
-        file = TomlFile.read(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no template file {path}") from error
-    if "name" in file.data:
-        raise file.wrong(["name"], "a template is named by its file")
-    return file.validate(Template, {**file.data, "name": path.stem})
+    return {name: found.file for name, found in sources(paths).items() if not found.wrong}
 
 
 def get(paths: Paths, name: str) -> Template:
@@ -78,12 +46,7 @@ def get(paths: Paths, name: str) -> Template:
         UsageError: There is none.
         ConfigError: Its file is wrong.
     """
-    files = names(paths)
-    if name not in files:
-        close = difflib.get_close_matches(name, files, 1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(files)}"
-        raise UsageError(f"there is no template {name}", hint=hint)
-    return load(files[name])
+    return read(paths, source(paths, name))[0]
 
 
 def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpec:
@@ -101,27 +64,50 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     """
     if spec.template is None:
         return spec
-    template = get(paths, spec.template).on(spec.backend)
+    template = get(paths, spec.template)
     said = merged_over(template.spec, spec.model_dump(exclude_defaults=True))
     merged = AgentSpec.model_validate({**said, "model": spec.model or template.model})
-    _check_fit(template, merged)
-    if merged.command and not merged.command[0].startswith("-"):
+    template = template.on(merged.backend)
+    own = bool(merged.command) and not merged.command[0].startswith("-")
+    _check_fit(template, merged, own=own)
+    if own:
         return merged
     found = _program(template, merged, search)
-    command = template.arguments(found, merged.prompt, merged.model, merged.command)
+    may = _permission(template, merged)
+    command = template.arguments(found, merged.prompt, merged.model, merged.command, may)
     stdin = merged.stdin or (template.prompt == "stdin" and merged.prompt is not None)
-    return AgentSpec.model_validate({**merged.model_dump(), "command": command, "stdin": stdin})
+    ready = {"command": command, "stdin": stdin, "permissions": may}
+    return AgentSpec.model_validate({**merged.model_dump(), **ready})
 
 
-def _check_fit(template: Template, spec: AgentSpec) -> None:
+def _permission(template: Template, spec: AgentSpec) -> Permission | None:
+    try:
+        return template.permission(spec)
+    except ValueError as error:
+        form = template.permissions
+        can = [one for one in ("ask", "auto") if form is not None and form.arguments(one) is not None]
+        raise UsageError(str(error), hint=f"It has {', '.join(can)}" if can else "Leave it out") from error
+
+
+def _check_fit(template: Template, spec: AgentSpec, *, own: bool) -> None:
     if template.backends and spec.backend not in template.backends:
         where = ", ".join(template.backends)
         raise UsageError(
             f"the template {template.name} does not run on {spec.backend}", f"It runs on {where}"
         )
-    own = bool(spec.command) and not spec.command[0].startswith("-")
+    if spec.share_login and not template.login:
+        raise UsageError(f"the template {template.name} has no login to share", hint="Leave share_login out")
+    if own and spec.permissions is not None:
+        raise UsageError(
+            "permissions are for a template's own command", "Another one takes its place", "Leave them out"
+        )
     if template.needs_prompt and not spec.prompt and not own:
         raise UsageError(f"the template {template.name} needs a prompt", hint="Give it with --prompt")
+    if spec.prompt and template.prompt == "argument" and not template.prompted and not own:
+        raise UsageError(
+            f"the template {template.name} takes no prompt on {spec.backend}",
+            hint="Start it without one, and type it there",
+        )
     if not template.command and not own:
         raise UsageError(f"the template {template.name} needs a command", hint=template.get)
 
@@ -141,19 +127,25 @@ def _program(template: Template, spec: AgentSpec, search: str | None) -> str:
     return found.program
 
 
-def environment(spec: AgentSpec, paths: Paths, *, url: str, folder: str) -> Mapping[str, str]:
+def environment(
+    spec: AgentSpec, paths: Paths, *, url: str, folder: str, passthrough: Set[str] = frozenset()
+) -> Mapping[str, str]:
     """What the template adds to the environment of one agent.
 
     Args:
         url: The agent's base URL at the gateway, with its secret and without a provider.
         folder: The agent's own folder; a container does not have it, so that variables which name
             it are left out there.
+        passthrough: Providers whose clients bring their own credentials: no key stands in their way.
     """
     if spec.template is None:
         return {}
+    template = get(paths, spec.template).on(spec.backend)
     here = folder if spec.backend != "docker" else None
-    values = {"url": url, "key": PLACEHOLDER_KEY, "folder": here, "model": spec.model}
-    return get(paths, spec.template).on(spec.backend).environment(spec, values)
+    own = spec.share_login or template.provider in passthrough
+    values = {"url": url, "key": None if own else PLACEHOLDER_KEY, "folder": here, "model": spec.model}
+    found = template.environment(spec, values)
+    return {name: value for name, value in found.items() if name not in spec.pass_keys}
 
 
 def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, home: str) -> None:
@@ -162,7 +154,7 @@ def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, 
         return
     values = {"url": url, "key": PLACEHOLDER_KEY, "folder": str(folder), "model": spec.model, "cwd": cwd}
     template = get(paths, spec.template)
-    furnish(template, folder, values, home=home, share_login=spec.share_login)
+    furnish(template, folder, values, home=home_of(home), share_login=spec.share_login)
 
 
 def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
@@ -175,8 +167,11 @@ def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
 
 
 def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: bool) -> str | None:
-    """What ``resumed`` is to be given; ``None`` where there is nothing to go on with."""
-    if spec.template is None:
+    """What ``resumed`` is to be given; ``None`` where there is nothing to go on with.
+
+    A container takes what was said in it with it.
+    """
+    if spec.template is None or spec.backend == "docker":
         return None
     return get(paths, spec.template).on(spec.backend).conversation(session, begun=begun)
 
@@ -193,45 +188,3 @@ def first_input(spec: AgentSpec, paths: Paths) -> bytes | None:
     if spec.template is None or spec.prompt is None or get(paths, spec.template).prompt != "stdin":
         return None
     return spec.prompt.encode()
-
-
-def offered(paths: Paths, search: str | None = None) -> list[TemplateInfo]:
-    """All templates for the launch dialog; a broken one is there, not ready, with what is wrong."""
-    return [_offer(name, file, search, paths) for name, file in names(paths).items()]
-
-
-def _offer(name: str, file: Path, search: str | None, paths: Paths) -> TemplateInfo:
-    try:
-        template = load(file)
-    except AgentTopError as error:
-        return TemplateInfo(name=name, title=name, ready=False, hint=str(error))
-    found = find(template, search)
-    wrong = needs.missing(template, search) if found.ready else found.hint
-    return TemplateInfo(
-        name=name,
-        title=template.title,
-        ready=found.ready and not wrong,
-        found=found.path or "",
-        hint=wrong or needs.caution(template, paths.agents),
-        backends=list(template.backends),
-        model=template.model,
-    )
-
-
-async def version(found: Found) -> str:
-    """The first line the program prints for ``--version``; empty where it cannot tell."""
-    if found.path is None:
-        return ""
-    try:
-        with anyio.fail_after(_VERSION_SECONDS):
-            done = await anyio.run_process(
-                [found.path, "--version"],
-                check=False,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env=dict(os.environ),
-            )
-    except (OSError, TimeoutError):
-        return ""
-    lines = done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else []
-    return "".join(char for char in lines[0] if char.isprintable())[:80] if lines else ""
