@@ -6,7 +6,8 @@ and the rows are built when it reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,9 @@ from .journal.books import Books
 from .journal.events import Event, Record
 from .rows import HeaderBuilder, Machine, build
 
+if TYPE_CHECKING:
+    from .observe.sightings import Sightings
+
 #: Seconds between two deltas to one reader: at most ten a second.
 SPACING = 0.1
 
@@ -33,7 +37,8 @@ AT_ONCE = 16
 class _Reader:
     """One open watch: which agents it has not seen the newest of."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: str) -> None:
+        self.window = window
         self.dirty: set[str] = set()
         self.header = False
         self._wake = anyio.Event()
@@ -74,6 +79,8 @@ class Feed:
         self._supervisor = supervisor
         self._clock = clock
         self._readers: set[_Reader] = set()
+        self.sightings: Sightings | None = None
+        """Agents that somebody else started; they have rows, too."""
         self._headers = HeaderBuilder(clock, started, machine, lanes)
         self._shares: dict[str, int] = {}
         """Per cent used of each budget, as the rows have it."""
@@ -87,6 +94,19 @@ class Feed:
     def readers(self) -> int:
         """How many watches are open."""
         return len(self._readers)
+
+    @property
+    def windows(self) -> set[str]:
+        """The windows that somebody looks at."""
+        return {reader.window for reader in self._readers}
+
+    def sighted(self, agents: Iterable[str]) -> None:
+        """Rows of observed agents changed, came or went."""
+        agents = list(agents)
+        for reader in self._readers:
+            reader.dirty.update(agents)
+            reader.header = True
+            reader.wake()
 
     def touch(self, agent: str) -> None:
         """Something visible of this agent changed that is not in the journal."""
@@ -135,7 +155,7 @@ class Feed:
         """The agent's row now, or ``None`` if it is gone."""
         agent = self._books.committed.agents.get(agent_id)
         if agent is None:
-            return None
+            return self.sightings.row(agent_id, window) if self.sightings is not None else None
         run = self._supervisor.runs.get(agent_id)
         return build(
             agent,
@@ -151,20 +171,24 @@ class Feed:
 
     def header(self, window: str) -> Header:
         """The header now."""
-        return self._headers.build(
+        header = self._headers.build(
             self._books.committed, self._meters, self.sampler.loads, window, self._problem()
         )
+        return self.sightings.header(header, window) if self.sightings is not None else header
 
     async def watch(self, window: str) -> AsyncIterator[Snapshot | Delta]:
         """One snapshot, then deltas; ends only with its reader."""
-        reader = _Reader()
+        reader = _Reader(window)
         if not self._readers:
             await self.sampler.tick()
         self._readers.add(reader)
         try:
+            if self.sightings is not None:
+                self.sightings.begin()
             now = self._clock.time()
             sent: dict[str, Row] = {}
-            for agent_id in self._books.committed.agents:
+            observed = self.sightings.ids(window) if self.sightings is not None else ()
+            for agent_id in (*self._books.committed.agents, *observed):
                 if (row := self.row(agent_id, window, now)) is not None:
                     sent[agent_id] = row
             header = self.header(window)

@@ -16,7 +16,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from . import __version__, statekey
+from . import __version__, statekey, views
 from .acts import AgentActs
 from .agents import launch, template_offers, templates
 from .agents.backends import Backends
@@ -32,7 +32,7 @@ from .agents.supervisor import Supervisor
 from .agents.terminals import Terminals
 from .agents.trimming import Trimmer
 from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
-from .backend import SocketPeer
+from .backend import SocketPeer, state_name
 from .budget.prices import Prices
 from .clock import Clock, SteadyClock, SystemClock
 from .config import Config
@@ -52,6 +52,9 @@ from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
 from .money import Money
+from .observe.asking import Asking
+from .observe.control import ObservedControl
+from .observe.sightings import Sightings
 from .paths import Paths
 from .rows import Machine
 from .transcripts import Transcripts
@@ -123,6 +126,8 @@ class Kernel:
         self.terminals: Terminals
         self.transcripts: Transcripts
         self.trimmer: Trimmer
+        self.sightings: Sightings
+        self.observed: ObservedControl
         self.feed: Feed
         self.unbroken: Unbroken
         self.workspaces: Workspaces
@@ -152,6 +157,7 @@ class Kernel:
             await self._begin()
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
+            tasks.start_soon(self.sightings.run, name="sightings")
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
             tasks.start_soon(self._read_keyring, name="keyring")
@@ -182,6 +188,17 @@ class Kernel:
             runaway=self.config.runaway,
         )
         self.money = Money(self.books, self.desk, self.meters, self.clock)
+        self.sightings = Sightings(
+            self.config.observe,
+            self.books,
+            prices,
+            self.clock,
+            self.boot,
+            state_name(self.paths.state),
+            lambda: self.feed.windows,
+            lambda: views.managed_pids(self.supervisor),
+            self._in_terminal,
+        )
         self.transcripts = Transcripts(self.paths, self._environ, prices)
         limits = Limits(body_bytes=self.config.gateway.max_body)
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
@@ -233,6 +250,9 @@ class Kernel:
         )
         self.last_words = LastWords(self.books, self.backends, self.launcher, self.feed.touch)
         self.feed.last_words = self.last_words.of
+        self.observed = ObservedControl(self.books, self.sightings, self.supervisor, self.clock, self.boot)
+        self.feed.sightings, self.sightings.touched = self.sightings, self.feed.sighted
+        self.sightings.looked += [self.observed.noticed, Asking(self.books, self.sightings).told]
 
     async def _begin(self) -> None:
         """What must be in the journal before any agent can make a call."""
@@ -249,6 +269,7 @@ class Kernel:
 
         async def adopt() -> None:
             await self.supervisor.adopt_all(self.rebooted)
+            await self.observed.finish()
             await self._sweep()
             done.set()
 
@@ -279,6 +300,10 @@ class Kernel:
         except AgentTopError as error:
             log.warning("the journal did not take the kernel's end: %s", error)
         await self.backends.close()
+
+    def _in_terminal(self, agent_id: str) -> bool:
+        agent = self.books.pending.agents.get(agent_id)
+        return agent is not None and agent.spec.backend == "terminal"
 
     async def _owns(self, agent: str, peer: SocketPeer) -> bool | None:
         """Whether a connection comes from this agent's tree, as its backend knows it."""
@@ -352,8 +377,9 @@ class Kernel:
 
     @property
     def idle(self) -> bool:
-        """Nothing left to look after: no live run, no restart pending, nobody watching."""
-        if self.feed.readers or self.gateway.in_flight:
+        """Nothing left to look after: no live run, no restart pending, no frozen observed agent, nobody
+        watching."""
+        if self.feed.readers or self.gateway.in_flight or self.books.pending.observed:
             return False
         return all(agent.over for agent in self.books.pending.agents.values())
 

@@ -55,12 +55,13 @@ from .api import (
 from .api.workspaces import Detail
 from .backend import Chunk
 from .client import KernelClient
-from .errors import AgentTopError, BackendError, Conflict
+from .errors import AgentTopError, BackendError, Conflict, NoSuchAgent
 from .journal import describe
 from .journal.events import EVENTS, Record
 
 if TYPE_CHECKING:
     from .kernel import Kernel
+    from .observe.watch import Observed
 
 #: Rows read from the journal at once.
 _PAGE = 1_000
@@ -76,8 +77,21 @@ class LocalClient(KernelClient):
     async def close(self) -> None:
         """Nothing to release."""
 
-    def _agent(self, ref: str) -> Agent:
-        return registry.resolve(self._kernel.books.committed, ref)
+    def _agent(self, ref: str, verb: str = "") -> Agent:
+        """The managed agent meant; ``verb`` is what an observed one cannot be (a past participle)."""
+        try:
+            return registry.resolve(self._kernel.books.committed, ref)
+        except NoSuchAgent:
+            if verb:
+                self._kernel.observed.managed_only(ref, verb)
+            raise
+
+    def _id(self, ref: str) -> str:
+        """The id of an agent whose events are wanted: of a managed, an observed, or one that was observed."""
+        try:
+            return self._agent(ref).id
+        except NoSuchAgent:
+            return self._kernel.observed.id_of(ref)
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -90,15 +104,20 @@ class LocalClient(KernelClient):
         kernel = self._kernel
         chosen = [agent for agent in kernel.books.committed.agents.values() if all or not agent.over]
         found = await views.pids(kernel.supervisor, [agent.id for agent in chosen]) if pids else {}
-        return [views.info(agent, kernel, found.get(agent.id)) for agent in chosen]
+        managed = [views.info(agent, kernel, found.get(agent.id)) for agent in chosen]
+        return [*managed, *await kernel.observed.infos(pids=pids)]
 
     async def inspect(self, ref: str) -> AgentDetail:
         """Everything about one agent."""
+        if (found := await self._kernel.observed.detail(ref)) is not None:
+            return found
         return await views.detail(self._agent(ref), self._kernel)
 
     async def kill_plan(self, request: Target) -> KillPlan:
         """What a kill would end; sends nothing."""
-        return await views.kill_plan(request, self._kernel)
+        return await self._kernel.observed.kill_plan(
+            request, lambda rest: views.kill_plan(request.model_copy(update={"refs": rest}), self._kernel)
+        )
 
     async def templates(self) -> list[TemplateInfo]:
         """The templates, and whether they could start here."""
@@ -151,40 +170,69 @@ class LocalClient(KernelClient):
         return await kernel.unbroken(down)
 
     async def _each(
-        self, target: Target, act: Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]]
+        self,
+        target: Target,
+        act: Callable[[Agent], Awaitable[tuple[str, dict[str, Any] | None]]],
+        observed: Callable[[Observed], Awaitable[tuple[str, dict[str, Any] | None]]],
     ) -> list[Outcome]:
         kernel = self._kernel
-        return await kernel.unbroken(
-            lambda: kernel.control.each(target.refs, act, all=target.all, children=target.children)
-        )
+
+        async def managed(refs: list[str]) -> list[Outcome]:
+            return await kernel.control.each(refs, act, all=target.all, children=target.children)
+
+        return await kernel.unbroken(lambda: kernel.observed.each(target, managed, observed))
 
     async def pause(self, request: PauseRequest) -> list[Outcome]:
         """Freeze (verified) or hold."""
-        verb = self._kernel.control.freeze if request.how is Pause.FREEZE else self._kernel.control.hold
-        return await self._each(request, lambda agent: verb(agent, self._owner))
+        control, observed = self._kernel.control, self._kernel.observed
+        if request.how is Pause.HOLD:
+            return await self._each(
+                request, lambda agent: control.hold(agent, self._owner), lambda a: observed.refuse(a, "held")
+            )
+        return await self._each(
+            request,
+            lambda agent: control.freeze(agent, self._owner),
+            lambda agent: observed.freeze(agent, self._owner),
+        )
 
     async def resume(self, request: Target) -> list[Outcome]:
         """Undo freeze and hold."""
-        return await self._each(request, lambda agent: self._kernel.control.resume(agent, self._owner))
+        return await self._each(
+            request,
+            lambda agent: self._kernel.control.resume(agent, self._owner),
+            lambda agent: self._kernel.observed.resume(agent, self._owner),
+        )
 
     async def stop(self, request: StopRequest) -> list[Outcome]:
         """Stop or kill, with proof."""
         return await self._each(
-            request, lambda agent: self._kernel.control.stop(agent, request.how, request.grace, self._owner)
+            request,
+            lambda agent: self._kernel.control.stop(agent, request.how, request.grace, self._owner),
+            lambda agent: self._kernel.observed.stop(agent, request.how, request.grace, self._owner),
         )
 
     async def signal(self, request: SignalRequest) -> list[Outcome]:
         """Send one signal to the main programs."""
-        return await self._each(request, lambda agent: self._kernel.control.signal(agent, request.signal))
+        return await self._each(
+            request,
+            lambda agent: self._kernel.control.signal(agent, request.signal),
+            lambda agent: self._kernel.observed.signal(agent, request.signal, self._owner),
+        )
 
     async def restart(self, request: Target) -> list[Outcome]:
         """Stop what runs, then start new runs."""
-        return await self._each(request, lambda agent: self._kernel.control.restart(agent, self._owner))
+        return await self._each(
+            request,
+            lambda agent: self._kernel.control.restart(agent, self._owner),
+            lambda agent: self._kernel.observed.refuse(agent, "restarted"),
+        )
 
     async def nice(self, request: NiceRequest) -> list[Outcome]:
         """Set or move nice."""
         return await self._each(
-            request, lambda agent: self._kernel.control.nice(agent, request.nice, request.delta, self._owner)
+            request,
+            lambda agent: self._kernel.control.nice(agent, request.nice, request.delta, self._owner),
+            lambda agent: self._kernel.observed.nice(agent, request.nice, request.delta, self._owner),
         )
 
     async def remove(self, request: RemoveRequest) -> list[Outcome]:
@@ -194,6 +242,7 @@ class LocalClient(KernelClient):
             lambda agent: self._kernel.control.remove(
                 agent, self._owner, force=request.force, discard=request.discard
             ),
+            lambda agent: self._kernel.observed.refuse(agent, "removed"),
         )
 
     async def prune(self) -> list[Outcome]:
@@ -203,7 +252,7 @@ class LocalClient(KernelClient):
 
     async def write(self, ref: str, data: bytes | None) -> None:
         """Write to an agent's stdin; ``None`` closes it."""
-        agent = self._agent(ref)
+        agent = self._agent(ref, "written to")
         run = self._kernel.supervisor.runs.get(agent.id)
         if run is None:
             raise Conflict(f"cannot write to {agent.name}", f"It is {agent.shown}")
@@ -217,15 +266,15 @@ class LocalClient(KernelClient):
 
     async def attach(self, ref: str) -> AttachInfo:
         """How to get in front of an agent's terminal."""
-        return await self._kernel.terminals.attach(self._agent(ref), self._owner)
+        return await self._kernel.terminals.attach(self._agent(ref, "attached to"), self._owner)
 
     async def press(self, request: PressRequest) -> None:
         """Press keys in an agent's terminal."""
-        await self._kernel.terminals.press(self._agent(request.ref), request.keys, self._owner)
+        await self._kernel.terminals.press(self._agent(request.ref, "written to"), request.keys, self._owner)
 
     async def history(self, ref: str, lines: int = 1_000) -> HistoryInfo:
         """What an agent's terminal shows and showed."""
-        return await self._kernel.terminals.history(self._agent(ref), lines)
+        return await self._kernel.terminals.history(self._agent(ref, "followed"), lines)
 
     async def fork(self, request: ForkRequest) -> AgentInfo:
         """Begin a new agent in the conversation of another."""
@@ -259,6 +308,8 @@ class LocalClient(KernelClient):
 
     async def set_budget(self, request: BudgetRequest) -> BudgetInfo:
         """Make or replace a budget."""
+        if request.budget.scope == "agent":
+            self._kernel.observed.managed_only(request.budget.target, "given a budget")
         return await self._kernel.money.set(request.budget, self._owner)
 
     async def extend_budget(self, request: ExtendRequest) -> BudgetInfo:
@@ -303,7 +354,7 @@ class LocalClient(KernelClient):
 
     async def wait(self, refs: Sequence[str], timeout: float | None = None) -> list[AgentInfo]:
         """Return when all of these have ended for good."""
-        agents = {self._agent(ref).id for ref in refs}
+        agents = {self._agent(ref, "waited for").id for ref in refs}
         books = self._kernel.books
         last: dict[str, AgentInfo] = {}
         with anyio.fail_after(timeout):
@@ -332,7 +383,7 @@ class LocalClient(KernelClient):
         self, ref: str, *, follow: bool = False, run: int | None = None, tail: int | None = None
     ) -> AsyncIterator[Chunk]:
         """The raw output of a run; following goes on into the next runs."""
-        agent = self._agent(ref)
+        agent = self._agent(ref, "followed")
         number = run or (agent.run.number if agent.run else 0)
         kernel = self._kernel
         while number:
@@ -363,7 +414,7 @@ class LocalClient(KernelClient):
         self, *, since: int = 0, follow: bool = False, refs: Sequence[str] = (), kinds: Sequence[str] = ()
     ) -> AsyncIterator[EventInfo]:
         """Journal rows after ``since``, in order, without loss or repeat."""
-        wanted = {self._agent(ref).id for ref in refs}
+        wanted = {self._id(ref) for ref in refs}
         journal = self._kernel.journal
         while True:
             last = journal.last_seq
@@ -381,7 +432,7 @@ class LocalClient(KernelClient):
 
     async def last_events(self, count: int, refs: Sequence[str] = ()) -> list[EventInfo]:
         """The newest rows worth a person's look, oldest first."""
-        agents = [self._agent(ref).id for ref in refs] or None
+        agents = [self._id(ref) for ref in refs] or None
         kinds = [kind for kind in EVENTS if kind not in describe.QUIET]
         return [
             self._info(record)

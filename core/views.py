@@ -60,6 +60,12 @@ async def pids(supervisor: Supervisor, agents: Iterable[str]) -> dict[str, list[
     return found
 
 
+async def managed_pids(supervisor: Supervisor) -> set[int]:
+    """The live pids of all managed agents' trees."""
+    found = await pids(supervisor, list(supervisor.runs))
+    return {pid for tree in found.values() for pid in tree}
+
+
 def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
     """One agent as ``ps --json`` prints it. Tokens and money are of its whole life."""
     run, meter = agent.run, agent.total

@@ -117,7 +117,7 @@ def everything(proc: str = "/proc") -> dict[int, Stat]:
 def below(
     roots: Iterable[int], children: Mapping[int, Iterable[int]], without: Iterable[int] = ()
 ) -> list[int]:
-    """The roots and everything that descends from them, parents first; not ``without`` nor what is below it."""
+    """The roots and all that descends from them, parents first; not ``without`` nor what is below that."""
     seen = set(without)
     found: list[int] = []
     waiting = list(roots)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..agents.agent import ObservedFreeze
-from ..agents.sampler import Load
 from ..agents.states import NEEDS_PERSON, Pause, State
 from ..api import AgentInfo, Tokens
 from ..budget.prices import Quote

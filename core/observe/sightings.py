@@ -8,7 +8,7 @@ last look found: building a row costs the event loop nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
@@ -37,8 +37,9 @@ GLANCE = 0.25
 PATIENCE = 0.2
 #: Seconds between two looks at frozen agents while nobody watches.
 SELDOM = 10.0
-#: A look that is no older than this is as good as a new one.
-FRESH = 0.05
+#: Until it is so old, in seconds, a process is compared with the managed trees in each look: its run may be
+#: being written down just now.
+YOUNG = 5.0
 
 
 class Sums(NamedTuple):
@@ -63,6 +64,8 @@ class Look(NamedTuple):
     """By window, by id; subagents too."""
     sums: dict[str, Sums] = {}  # noqa: RUF012
     """By window."""
+    frozen: Mapping[str, ObservedFreeze] = {}
+    """What the books said when it began."""
 
 
 class Sightings:
@@ -71,8 +74,8 @@ class Sightings:
     Args:
         kernel: The name of our own state folder: what carries its mark is managed.
         looked_at: The windows of the open watches.
+        pids: Gives the live pids of all managed agents' trees.
         follows: Which managed agents' transcripts are wanted, by id; see ``managed``.
-        pids: The live pids of all managed agents' trees.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Sightings:
         boot: str,
         kernel: str,
         looked_at: Callable[[], set[str]],
+        pids: Callable[[], Awaitable[set[int]]],
         follows: Callable[[str], bool] = lambda agent: False,
     ) -> None:
         self._config = config
@@ -92,10 +96,13 @@ class Sightings:
         self._clock = clock
         self._boot, self._kernel, self._follows = boot, kernel, follows
         self._looked_at = looked_at
+        self._pids = pids
+        self._compared: set[str] = set()
+        self._titles: dict[str, str] = {}
         self._watch: Watch | None = None
         self._gauges: Gauges | None = None
         self._turn = anyio.Lock()
-        self._when = -1e9
+        self._began = -1e9
         self._asked: set[str] = set()
         """Windows that somebody looks at, or did in the last look."""
         self._wake = anyio.Event()
@@ -106,8 +113,8 @@ class Sightings:
         """The programs of managed agents that are followed: their transcripts may tell what they wait for."""
         self.touched: Callable[[Iterable[str]], None] = lambda ids: None
         """Called with the ids of rows that changed, came or went."""
-        self.looked: Callable[[], object] = lambda: None
-        """Called after each look."""
+        self.looked: list[Callable[[], Awaitable[None]]] = []
+        """Called after each look, one after the other."""
 
     @property
     def enabled(self) -> bool:
@@ -135,13 +142,13 @@ class Sightings:
         self._wake.set()
 
     async def look(self) -> None:
-        """Look at everything now; what others just found is shared."""
+        """Look at everything now."""
         if not self.enabled:
             return
         asked = self._clock.monotonic()
         async with self._turn:
-            if self._when > asked - FRESH and self._looked_at() <= self._asked:
-                return
+            if self._began >= asked and self._looked_at() <= self._asked:
+                return  # somebody else asked meanwhile, and this look is ours, too
             while True:
                 unread = await self._look()
                 if not unread:
@@ -155,10 +162,33 @@ class Sightings:
         found, managed, unread = await anyio.to_thread.run_sync(
             self._look_now, wall, monotonic, windows, frozen, abandon_on_cancel=True
         )
-        self._when, self._asked, self.managed = self._clock.monotonic(), windows, managed
-        self._show(found)
-        self.looked()
+        found = await self._without_managed(found, wall)
+        self._began, self._asked, self.managed = monotonic, windows, managed
+        await self._show(found)
         return unread
+
+    async def _without_managed(self, found: Look, now: float) -> Look:
+        """What belongs to a managed tree and carries no mark (taken away, or unreadable) is none."""
+        fresh = [agent for key, agent in found.agents.items() if key not in self._compared]
+        if not fresh:
+            return found
+        managed = await self._pids()
+        self._compared &= found.agents.keys()
+        self._compared |= {agent.id for agent in fresh if now - agent.main.started > YOUNG}
+        wrong = {agent.id: agent for agent in fresh if agent.main.pid in managed}
+        if not wrong or self._watch is None:
+            return found
+        for agent in wrong.values():
+            self._watch.disown(agent)
+        kept = {
+            window: {key: row for key, row in made.items() if key.partition(".")[0] not in wrong}
+            for window, made in found.rows.items()
+        }
+        return found._replace(
+            agents={key: agent for key, agent in found.agents.items() if key not in wrong},
+            rows=kept,
+            sums={window: _summed(made) for window, made in kept.items()},
+        )
 
     async def _glance(self) -> None:
         async with self._turn:
@@ -167,10 +197,9 @@ class Sightings:
                 self._glance_now, self._clock.time(), frozen, abandon_on_cancel=True
             )
             if found is not None:
-                self._show(found)
-                self.looked()
+                await self._show(found)
 
-    def _show(self, found: Look) -> None:
+    async def _show(self, found: Look) -> None:
         """Make it what is known, and tell whose rows changed."""
         before, self.last = self.last, found
         changed: set[str] = set()
@@ -182,6 +211,8 @@ class Sightings:
             changed |= old.keys() - shown.keys()
         if changed or found.sums != before.sums:
             self.touched(changed)
+        for told in self.looked:
+            await told()
 
     # --- in the thread ---------------------------------------------------------------------------
 
@@ -208,11 +239,13 @@ class Sightings:
         agents = {**last.agents, **grown}
         built = self._built(grown, last.trees, set(last.rows), wall, frozen)
         merged = {window: {**last.rows[window], **fresh} for window, fresh in built.rows.items()}
-        return Look(agents, last.trees, merged, {window: _summed(all_) for window, all_ in merged.items()})
+        sums = {window: _summed(made) for window, made in merged.items()}
+        return Look(agents, last.trees, merged, sums, last.frozen)
 
     def _readers(self) -> tuple[Watch, Gauges]:
         if self._watch is None or self._gauges is None:
             made, self.failed = observers(self._config.clis)
+            self._titles = {key: observer.title for key, observer in made.items()}
             self._watch = Watch(made, self._boot, kernel=self._kernel, follows=self._follows)
             self._gauges = Gauges(self._watch.census)
         return self._watch, self._gauges
@@ -233,7 +266,8 @@ class Sightings:
                 made[key] = rows.row(agent, self.quote, now, window=window, tree=tree, freeze=freeze)
                 for row in rows.child_rows(agent, self.quote, now, window):
                     made[row.id] = row
-        return Look(dict(agents), trees, built, {window: _summed(all_) for window, all_ in built.items()})
+        sums = {window: _summed(made) for window, made in built.items()}
+        return Look(dict(agents), trees, built, sums, frozen)
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -299,6 +333,10 @@ class Sightings:
             agents_cpu=round(header.agents_cpu + sums.cpu, 1),
             agents_memory=header.agents_memory + sums.memory,
         )
+
+    def title(self, observer: str) -> str:
+        """The name a CLI gives itself."""
+        return self._titles.get(observer, observer)
 
     def working_in(self, folder: str) -> list[str]:
         """The names of the observed agents that work in a folder, as last seen."""

@@ -1,4 +1,4 @@
-"""Tokens of one transcript's calls by model and time, kept up as calls come in, so that no look adds them all."""
+"""Tokens of one transcript's calls by model and time, kept up as calls come in: no look adds them all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Noted(dict[tuple[int, int], Call]):
         self.anew = True
         return super().pop(*arguments)
 
-    def setdefault(self, key: tuple[int, int], call: Call) -> Call:  # type: ignore[override]
+    def setdefault(self, key: tuple[int, int], call: Call) -> Call:
         """The one of this key; ``call`` if there is none."""
         if key not in self:
             self[key] = call

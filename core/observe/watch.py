@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from .processes import Processes, agents
 
 #: Every how many rounds all processes are joined to their sessions again (/clear, resumed sessions).
 REJOIN = 5
+
+_ID = re.compile(r"o[a-z2-7]{7}")
 
 #: States that only a new line changes: the same view holds until there is one.
 _STILL = frozenset({State.IDLE, State.PLANNING})
@@ -225,6 +228,11 @@ def _holds(view: View) -> bool:
 def tree(agent: Observed, children: Mapping[int, set[int]]) -> list[int]:
     """The pids of an agent's processes and of all that descends from them."""
     return below((process.pid for process in agent.processes), children)
+
+
+def is_id(text: str) -> bool:
+    """Whether this is the id of an observed agent, living or not."""
+    return _ID.fullmatch(text) is not None
 
 
 def name(agent: Observed) -> str:

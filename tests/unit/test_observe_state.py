@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agenttop.core.agents.agent import ObservedFreeze
+from agenttop.core.agents.sampler import Load
 from agenttop.core.agents.states import State, Waiting
+from agenttop.core.budget.prices import Quote
+from agenttop.core.journal.events import Usage
 from agenttop.core.observe.claude import ClaudeObserver
 from agenttop.core.observe.claude_slug import slug
 from agenttop.core.observe.codex import CodexObserver
 from agenttop.core.observe.contract import Activity, Found, Observer, Session, Tail, View, observers
+from agenttop.core.observe.gauges import Tree
+from agenttop.core.observe.proc import Stat
 from agenttop.core.observe.rows import info, row
 from agenttop.core.observe.tail import RECENT
 from agenttop.core.observe.watch import Observed
+from agenttop.core.table import WINDOWS
 
 from ..support.transcripts import Corpus, stamp
 
@@ -285,16 +293,49 @@ def test_a_view_becomes_a_row_of_the_live_table(claude: Scene) -> None:
     claude.say(user("do it"), reply(tool("AskUserQuestion"), time=T))
     main = Found(7, 8, 1, 0, "claude", ("claude",), None, "/w", {}, "/root", T - 5, True, 7, "")
     agent = Observed("a1b2c3", "claude", (main,), Session("s", "p", True), claude.view(T), None)
-    shown = row(agent, lambda model, usage: usage.output / 1000, T)
+    price = partial(_dollars, 0.001)
+    shown = row(agent, price, T)
     assert (shown.name, shown.state, shown.reason, shown.needs, shown.observed) == (
-        *("claude-w", "waiting", "input"),
+        *("claude@7", "waiting", "input"),
         *(True, True),
     )
     assert (shown.cost, shown.unpriced, shown.owner, shown.spark[-1]) == (4.0, False, "root", 4321)
-    told = info(agent, lambda model, usage: usage.output / 1000, T)
+    assert (shown.context_limit, shown.task) == (200_000, "/w  do it")
+    told = info(agent, price, T)
     assert (told.observed, told.pid, told.pids, told.tokens.output, told.cwd) == (True, 7, [7], 4000, "/w")
-    unpriced = row(agent, lambda model, usage: None, T)
+    unpriced = row(agent, lambda observer, model, usage: Quote(None, None), T)
     assert (unpriced.cost, unpriced.unpriced) == (None, True)
+
+
+def _dollars(each: float, observer: str, model: str, usage: Usage) -> Quote:
+    return Quote(usage.output * each, 200_000)
+
+
+def test_windows_hold_what_was_used_in_them_and_a_run_what_its_process_used(claude: Scene) -> None:
+    for back in (90_000, 4_000, 600):
+        claude.say(reply(time=T - back) | {"requestId": f"r{back}"})
+    main = Found(7, 8, 1, 0, "claude", ("claude",), None, "/w", {}, "/root", T - 5_000, True, 7, "")
+    agent = Observed("a", "claude", (main,), Session("s", "p", True), claude.view(T), None)
+    calls = {window: row(agent, partial(_dollars, 1), T, window=window).output for window in WINDOWS}
+    one = calls["hour"]
+    assert one
+    assert calls == {"hour": one, "run": 2 * one, "today": calls["today"], "total": 3 * one}
+    assert calls["today"] in (one, 2 * one)  # yesterday's is not in it, wherever midnight is
+
+
+def test_a_frozen_tree_is_shown_as_paused_and_what_somebody_else_stopped_too(claude: Scene) -> None:
+    main = Found(7, 8, 1, 0, "claude", ("claude",), None, "/w", {}, "/root", T, True, 7, "")
+    agent = Observed("a", "claude", (main,), None, None, None)
+    process = Stat(7, "claude", "T", 1, 7, 7, -1, 0, 0, 8, 1)
+    tree = Tree((process, process._replace(pid=8)), Load(0.0, 1, 2), 2, 0)
+    freeze = ObservedFreeze("claude@7", "claude", "boot", ((7, 8),), T - 5, 2, 2, "signal", "ana")
+    price = partial(_dollars, 1)
+    ours = row(agent, price, T, tree=tree, freeze=freeze)
+    assert (ours.pause, ours.detail, ours.since) == ("freeze", "frozen 2/2", T - 5)
+    theirs = row(agent, price, T, tree=tree)
+    assert (theirs.pause, theirs.detail) == ("freeze", "stopped 2/2")
+    assert row(agent, price, T, tree=tree._replace(stopped=1)).pause is None
+    assert row(agent, price, T, tree=tree._replace(stopped=0), freeze=freeze).pause is None
 
 
 def test_the_built_in_observers_can_be_made() -> None:

@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agenttop.core.agents.spec import NAME
 from agenttop.core.observe.claude import ClaudeObserver
 from agenttop.core.observe.claude_slug import slug
 from agenttop.core.observe.codex import CodexObserver
+from agenttop.core.observe.contract import Found
 from agenttop.core.observe.processes import Processes, agents, open_files, option
-from agenttop.core.observe.watch import Observed, Watch, title
+from agenttop.core.observe.watch import Observed, Watch, is_id, name
 
 SH = shutil.which("dash") or "/bin/sh"
 DEADLINE = 10.0
@@ -96,7 +100,7 @@ def test_a_claude_is_joined_by_its_pid_file(tmp_path: Path, start: Start) -> Non
     assert (agent.session.id, agent.session.exact) == ("s1", True)
     assert agent.view is not None
     assert (agent.view.prompt, agent.view.state.value) == ("hello", "planning")
-    assert title(agent) == "claude-w"
+    assert name(agent) == f"claude@{process.pid}"
 
 
 def test_a_pid_file_of_another_process_with_the_same_pid_is_not_believed(
@@ -198,9 +202,78 @@ def test_what_ended_is_gone_and_an_exec_is_seen(tmp_path: Path, start: Start) ->
     assert look(watched, process) == []
 
 
-def test_a_managed_agent_is_not_observed(tmp_path: Path, start: Start) -> None:
-    process = start("claude", tmp_path / "w", AGENTTOP_AGENT="a1b2c3")
-    assert look(watch(), process) == []
+def test_what_carries_our_mark_is_managed_and_what_carries_another_kernels_is_observed(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start("claude", tmp_path / "w", AGENTTOP_RUN="0123456789ab/a1b2.3")
+    observers = {"claude": ClaudeObserver()}
+    assert look(Watch(observers, "boot", kernel="0123456789ab"), process) == []
+    (other,) = look(Watch(observers, "boot", kernel="ba9876543210"), process)
+    assert other.managed == ""
+    followed: list[str] = []
+    watched = Watch(observers, "boot", kernel="0123456789ab", follows=lambda a: followed.append(a) is None)
+    (own,) = look(watched, process)
+    assert (own.managed, followed) == ("a1b2", ["a1b2"])
+
+
+def test_what_lost_our_mark_below_a_managed_process_is_managed_all_the_same(
+    tmp_path: Path, start: Start
+) -> None:
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    shutil.copy(SH, tmp_path / "bin" / "codex")
+    script = f"env -i {tmp_path}/bin/codex -c 'echo; read line; :'; :"
+    process = start("wrapper", tmp_path / "w", script, AGENTTOP_RUN="0123456789ab/a1b2.3")
+    assert process.stdout is not None
+    process.stdout.readline()
+    found = Watch({"codex": CodexObserver()}, "boot", kernel="0123456789ab").refresh(0, time.monotonic())
+    assert [agent for agent in found if str(tmp_path) in agent.main.argv[0]] == []
+
+
+def test_a_glance_finds_what_grew_and_a_look_does_not_take_a_view_anew_without_need(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "s1", tmp_path / "w")
+    path = transcript(tmp_path, tmp_path / "w", "s1")
+    watched = watch()
+    (before,) = look(watched, process)
+    assert [agent for agent in watched.glance(time.time()) if agent.id == before.id] == []
+    (same,) = look(watched, process)
+    assert same.view is before.view
+    with path.open("a") as file:
+        file.write(path.read_text().replace("hello", "again"))
+    (grown,) = [agent for agent in watched.glance(time.time()) if agent.id == before.id]
+    assert grown.view is not None
+    assert grown.view.prompt == "again"
+
+
+def test_a_look_without_patience_shows_agents_before_their_transcripts_are_read(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start("claude", tmp_path / "w")
+    pid_file(tmp_path, process.pid, "s1", tmp_path / "w")
+    transcript(tmp_path, tmp_path / "w", "s1")
+    watched = watch()
+    found = watched.refresh(time.time(), time.monotonic(), patience=0.0)
+    assert [agent.view for agent in found if agent.main.pid == process.pid] == [None]
+    assert watched.unread
+    (agent,) = look(watched, process)
+    assert agent.view is not None
+
+
+@given(st.lists(st.tuples(st.integers(1, 5_000_000), st.integers(1, 1 << 60)), unique_by=lambda key: key[0]))
+def test_names_and_ids_are_unique_and_no_managed_agents(keys: list[tuple[int, int]]) -> None:
+    watched = watch()
+    ids = [watched._id(key) for key in keys]
+    assert len(set(ids)) == len(keys)
+    assert all(is_id(one) and not set(one[:4]) <= set("0123456789abcdef") for one in ids)
+    main = Found(7, 8, 1, 0, "claude", ("claude",), None, "/w", {}, "/root", 0.0, True, 7, "")
+    names = [
+        name(Observed(one, "claude", (main._replace(pid=key[0], start_time=key[1]),), None, None, None))
+        for one, key in zip(ids, keys, strict=True)
+    ]
+    assert len(set(names)) == len(keys)
+    assert not any(NAME.fullmatch(one) for one in names)
 
 
 def test_a_shim_and_its_worker_are_one_agent_and_an_agent_started_by_another_is_its_child(

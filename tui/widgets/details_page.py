@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from agenttop.core.api import AgentInfo, BudgetInfo, EventInfo
+from agenttop.core.api import AgentDetail, AgentInfo, BudgetInfo, EventInfo
 
 from ..budgets import amounts, lasts, window
 from ..format import UNKNOWN, clean, clock, size, uptime
@@ -85,6 +85,8 @@ def event_rows(events: Sequence[EventInfo]) -> list[Row]:
 def spec_rows(live: Live, width: int) -> list[Row]:
     """What it was started from, with everything that is not a default, then its runs."""
     spec, detail = live.detail.spec, live.detail
+    if spec is None:
+        return observed_rows(detail, width)
     found: list[Row] = []
     command = shlex.join(detail.info.command or spec.command)
     found += _fact("command", command or "-", width)
@@ -96,6 +98,40 @@ def spec_rows(live: Live, width: int) -> list[Row]:
     if detail.runs:
         found.append(rule("Runs", width))
         found += [_run(run, live.now) for run in reversed(detail.runs)]
+    return found
+
+
+def observed_rows(detail: AgentDetail, width: int) -> list[Row]:
+    """What is known of an agent that somebody else started; estimates are marked ``~``."""
+    info, known = detail.info, detail.observed
+    found: list[Row] = [[(" observed: not started by agenttop; its transcript tells what is shown", "muted")]]
+    if known is None:
+        return found
+    likely = "" if known.session_exact else "~"
+    facts = {
+        "program": known.title,
+        "command": shlex.join(info.command),
+        "folder": info.cwd,
+        "branch": known.branch,
+        "session": f"{likely}{known.session}" if known.session else None,
+        "transcript": f"{likely}{known.transcript}" if known.transcript else None,
+        "context": f"{info.context_tokens:,} of {info.context_limit or UNKNOWN} tokens"
+        if info.context_tokens is not None
+        else None,
+        "state": info.state + (f" ({info.reason})" if info.reason else "")
+        + ("" if known.state_certain else ", inferred"),
+        "last tool": known.tool,
+        "last call": clock(known.last_call) if known.last_call is not None else None,
+        "asked": known.prompt,
+        "terminal": "yes" if known.terminal else "no",
+    }  # fmt: skip
+    for name, value in facts.items():
+        found += _fact(name, clean(str(value)) if value else UNKNOWN, width)
+    if known.not_permitted:
+        found += _fact("not permitted", "; ".join(known.not_permitted), width)
+    if known.subagents:
+        found.append(rule("Subagents", width))
+        found += [[(f" {clean(name)}", "fg")] for name in known.subagents]
     return found
 
 

@@ -135,7 +135,8 @@ def minute(calls: Sequence[CallInfo], now: float) -> dict[str, int]:
 
 def cpu_meter(live: Live) -> Meter:
     """CPU of the tree, and its memory against the limit if it has one."""
-    info, limit = live.detail.info, live.detail.spec.limits.memory
+    info, spec = live.detail.info, live.detail.spec
+    limit = spec.limits.memory if spec is not None else None
     known = [value for value in live.cpu.values() if value is not None]
     share = sum(known) if known else (live.row.cpu if live.row is not None else info.cpu_percent)
     used = info.memory if live.row is None or live.row.memory is None else live.row.memory
