@@ -190,6 +190,10 @@ class Observer(Protocol):
 BUILT_IN = {
     "claude": "agenttop.core.observe.claude:ClaudeObserver",
     "codex": "agenttop.core.observe.codex:CodexObserver",
+    "copilot": "agenttop.core.observe.copilot:CopilotObserver",
+    "gemini": "agenttop.core.observe.gemini:GeminiObserver",
+    "opencode": "agenttop.core.observe.opencode:OpenCodeObserver",
+    "qwen": "agenttop.core.observe.qwen:QwenObserver",
 }
 
 

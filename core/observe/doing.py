@@ -15,6 +15,8 @@ from .contract import Activity
 
 #: A tool that neither returned nor started a process for so long is waiting for a person's permission.
 PATIENCE = 3.0
+#: So much is told of a question or an error.
+LONGEST = 200
 
 
 class Doing(NamedTuple):
@@ -38,6 +40,7 @@ class Turn:
     def __init__(self, asking: Set[str], guarded: Set[str]) -> None:
         self._asking, self._guarded = asking, guarded
         self._pending: dict[str, tuple[str, float]] = {}
+        self._questions: dict[str, tuple[str, float]] = {}
         self._state = State.IDLE
         self._detail = ""
         self.since: float | None = None
@@ -48,6 +51,7 @@ class Turn:
     def prompted(self, time: float) -> None:
         """A person, or another agent, gave it something to do."""
         self._pending.clear()
+        self._questions.clear()
         self._to(State.PLANNING, time)
 
     def called(self, call: str, tool: str, time: float) -> None:
@@ -62,6 +66,15 @@ class Turn:
         if not self._pending:
             self._to(State.PLANNING, time)
 
+    def questioned(self, question: str, text: str, time: float) -> None:
+        """A person was asked; ``question`` is what the answer will be known by."""
+        self._questions.setdefault(question, (text, time))
+
+    def answered(self, question: str, time: float) -> None:
+        """The person answered; what was asked about goes on."""
+        if self._questions.pop(question, None) is not None and not self._questions:
+            self._to(State.EXECUTING if self._pending else State.PLANNING, time)
+
     def thought(self, time: float) -> None:
         """A part of a reply arrived and it goes on."""
         if not self._pending:
@@ -70,8 +83,9 @@ class Turn:
     def ended(self, time: float, detail: str = "") -> None:
         """The turn is over: done, interrupted, or failed (``detail``)."""
         self._pending.clear()
+        self._questions.clear()
         self._to(State.IDLE, time)
-        self._detail = detail
+        self._detail = detail[:LONGEST]
 
     def _to(self, state: State, time: float) -> None:
         if state is not self._state or self.since is None:
@@ -80,6 +94,8 @@ class Turn:
 
     def doing(self, now: float, process: Activity | None) -> Doing:
         """What it does now."""
+        for text, asked in self._questions.values():
+            return Doing(State.WAITING, Waiting.INPUT, text[:LONGEST], asked, True)
         if not self._pending:
             return Doing(self._state, None, self._detail, self.since, self.since is not None)
         tool, since = next(iter(self._pending.values()))

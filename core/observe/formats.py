@@ -16,6 +16,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 BUILT_IN = {
     "claude": "agenttop.core.observe.claude_calls:ClaudeCalls",
     "codex": "agenttop.core.observe.codex_calls:CodexCalls",
+    "copilot": "agenttop.core.observe.copilot_calls:CopilotCalls",
+    "gemini": "agenttop.core.observe.gemini_calls:GeminiCalls",
+    "opencode": "agenttop.core.observe.opencode_calls:OpenCodeCalls",
+    "qwen": "agenttop.core.observe.qwen_calls:QwenCalls",
 }
 
 

@@ -22,7 +22,7 @@ class JsonCalls:
         apart: Where subagents' calls go, by the subagent's id; ``None``: among all the others.
     """
 
-    suffix: ClassVar[str] = ".jsonl"
+    suffix = ".jsonl"
     #: A line with none of these is passed over unparsed.
     needles: ClassVar[tuple[bytes, ...]] = ()
 
