@@ -103,6 +103,7 @@ class AgentTopApp(App[int]):
         self.model = self._new_model()
         self.verbs = Verbs(self)
         self.attaching = Attaching(self)
+        self._awaited = ""
         self.toasts: list[Toast] = []
         self.trouble: Trouble | None = None
         self.began = self.clock.time()
@@ -239,9 +240,19 @@ class AgentTopApp(App[int]):
         self.model.apply(message.update)
         self.seen_at = self.clock.time()
         self.model.refresh()
+        self._go_to_awaited()
         self._pane.updated()
         self._painted = time.monotonic()
         self._notices.look()
+
+    def await_row(self, agent: str) -> None:
+        """Put the cursor on an agent as soon as it is in the table."""
+        self._awaited = agent
+        self._go_to_awaited()
+
+    def _go_to_awaited(self) -> None:
+        if self._awaited in self.model.rows:
+            self.model.cursor, self._awaited = self._awaited, ""
 
     def on_connected(self, message: Connected) -> None:
         """The kernel is back, or there for the first time."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from agenttop.core.errors import AgentTopError, Conflict, from_dict
 
 from .format import clean
+from .keys import shown
 from .model import ENDED
 from .verbs import sentences
 
@@ -81,6 +82,12 @@ class Attaching:
             return "its run has ended: l has its last screen" if row.state in ENDED else "it has no run now"
         return f"it has no terminal: it runs on {clean(row.backend)}"
 
+    @property
+    def key(self) -> str:
+        """The key for it, as people write it."""
+        keys = self._app.keys.by_id["agent.attach"].keys
+        return shown(keys[0]) if keys else ":attach"
+
     def attach(self, row: Row) -> None:
         """Get in front of it, at once; what is in the way is told."""
         if self.away:
@@ -88,7 +95,11 @@ class Attaching:
         if why := self.impossible(row):
             self._app.toast(f"Cannot attach to {clean(row.name)}", why, "warn")
             return
-        self._app.run_worker(self._enter(row.id), group="attach", exclusive=True)
+        self.enter(row.id)
+
+    def enter(self, ref: str) -> None:
+        """Get in front of what was started a moment ago, though it may not be on the table yet."""
+        self._app.run_worker(self._enter(ref), group="attach", exclusive=True)
 
     async def _enter(self, ref: str) -> None:
         import anyio

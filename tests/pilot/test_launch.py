@@ -127,7 +127,7 @@ async def test_containers_ask_for_an_image_and_a_network() -> None:
     client = StageClient()
     async with stage(client, press=("n", "left")) as (app, pilot):
         await shows(pilot, "Command")
-        await pilot.press("tab", *typed("sleep 5"), "tab", "tab", "tab", "right")
+        await pilot.press("tab", *typed("sleep 5"), "tab", "tab", "tab", "right", "right")
         await shows(pilot, "Image", "--backend docker")
         await pilot.press("tab", *typed("busybox"), "enter")
         await until(pilot, lambda: not isinstance(app.screen, LaunchScreen))
@@ -167,9 +167,9 @@ async def test_every_field_can_be_reached_on_a_small_terminal(size: tuple[int, i
 
 async def test_the_box_is_as_high_as_its_fields() -> None:
     async with stage(size=(80, 24), press=("n",)) as (_, pilot):
-        shown = await shows(pilot, "Will start now", "Cancel")
+        shown = await shows(pilot, "It needs a task", "Cancel")
         lines = shown.splitlines()
-        start = next(n for n, line in enumerate(lines) if "Will start now" in line)
+        start = next(n for n, line in enumerate(lines) if "It needs a task" in line)
         chips = next(n for n, line in enumerate(lines) if " Enter  Start" in line)
         assert chips - start <= 2
 

@@ -376,7 +376,9 @@ class SampleClient(SampleMoney, SampleTerminals, KernelClient):
                 ready=True,
                 found="2.1.329",
                 model="claude-sonnet-4-5",
-                backends=["subprocess", "docker"],
+                backends=["subprocess", "docker", "terminal"],
+                interactive=True,
+                needs_prompt=True,
             ),
             TemplateInfo(name="codex", title="Codex", ready=True, found="0.169.0", backends=["subprocess"]),
             TemplateInfo(

@@ -17,6 +17,7 @@ from agenttop.core.api import Row as FleetRow
 from agenttop.core.errors import AgentTopError, KernelUnreachable
 
 from .. import keys
+from ..attaching import TERMINAL
 from ..budgets import covering
 from ..verbs import sentences
 from ..widgets import details_page as page
@@ -146,7 +147,7 @@ class DetailsScreen(PaneScreen):
     def _listen(self, client: KernelClient) -> None:
         if client is not self._client:
             self._client = client
-            self.log_view.attach(client, self.ref)
+            self.log_view.attach(client, self.ref, terminal=self.in_terminal)
 
     def _learned(self, detail: AgentDetail) -> None:
         now = self.shell.clock.monotonic()
@@ -160,9 +161,18 @@ class DetailsScreen(PaneScreen):
         self._before = (now, used)
         self.detail, self.problem = detail, ""
         if self.log_view.ended and detail.info.state not in ENDED and self._client is not None:
-            self.log_view.attach(self._client, self.ref)  # a new run: it speaks again
+            # A new run: it speaks again.
+            self.log_view.attach(self._client, self.ref, terminal=self.in_terminal)
         if self.log_view.window.run is None:
             self.log_view.window.run = detail.info.run
+
+    @property
+    def in_terminal(self) -> bool:
+        """Whether it has a terminal, of which the text is shown."""
+        info = self.detail.info if self.detail is not None else None
+        rows = self.shell.model.rows
+        row = rows.get(self.ref) or next((row for row in rows.values() if row.name == self.ref), None)
+        return TERMINAL in (info.backend if info else "", row.backend if row else "")
 
     @property
     def live(self) -> Live | None:
@@ -241,6 +251,7 @@ class DetailsScreen(PaneScreen):
         heads.first().show(live, self.tabs, self.tab, self.problem, halted=halted)
         self._show_rule("output", self.log_view.status)
         self.query_one("#split", Paper).show([[("│", "rule")]] * self.app.size.height)
+        self.query_one(Footer).offer_attach(bool(live and live.row and live.row.attach))
         if live is not None:
             self._show_processes(live)
             self._show_calls(live)

@@ -13,6 +13,7 @@ from ..model import WINDOWS, asks
 from ..widgets.empty import Empty
 from ..widgets.events_strip import EventsStrip
 from ..widgets.fleet_table import FleetTable
+from ..widgets.footer import Footer
 from ..widgets.header import height as header_height
 from ..widgets.inspector import Inspector
 from ..widgets.notice import Notice
@@ -129,6 +130,8 @@ class FleetScreen(PaneScreen):
     def _follow_cursor(self) -> None:
         if self._panels.startswith("inspector"):
             self.query_one(Inspector).redraw()
+        current = self.shell.model.current
+        self.query_one(Footer).offer_attach(current is not None and current.attach)
         for split in self.query("#split"):
             split.follow()  # type: ignore[attr-defined]
         if self.shell.toasts:

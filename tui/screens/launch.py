@@ -18,6 +18,7 @@ from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import RunRequest, TemplateInfo
 from agenttop.core.errors import AgentTopError, UsageError
 
+from ..attaching import TERMINAL
 from ..format import clean
 from ..widgets.dialog import Chip, Dialog
 from ..widgets.fields import Choose, Field, Form, Option, Text
@@ -26,11 +27,16 @@ from ..widgets.paper import Row, rule, wrapped
 #: The template that is none: a command of one's own.
 CUSTOM = "custom"
 BREACHES = ("ask", "deny", "freeze", "kill")
+#: Which template is chosen first where several are ready; the others follow by name.
+PREFERRED = ("claude", "codex", "gemini", "opencode", "qwen", "copilot")
+BACKENDS = ("subprocess", TERMINAL, "docker")
 NETWORKS = ("gateway", "open", "none")
 
 
-def request(values: Mapping[str, str], environ: Mapping[str, str], taken: Iterable[str]) -> RunRequest:
-    """What the form asks for.
+def request(
+    values: Mapping[str, str], environ: Mapping[str, str], taken: Iterable[str], *, elsewhere: bool = False
+) -> RunRequest:
+    """What the form asks for; ``elsewhere``: of a kernel on another machine.
 
     Raises:
         UsageError: A value cannot be; the message names the field.
@@ -50,7 +56,7 @@ def request(values: Mapping[str, str], environ: Mapping[str, str], taken: Iterab
         "template": None if custom else template,
         "backend": values.get("backend") or "subprocess",
         "command": command,
-        "cwd": str(Path(values["cwd"]).expanduser()) if values.get("cwd", "").strip() else None,
+        "cwd": _folder(values.get("cwd", "").strip(), elsewhere),
         "prompt": None if custom else values.get("task", "").strip() or None,
         "model": None if custom else values.get("model", "").strip() or None,
         "parent": values.get("parent", "").strip() or None,
@@ -70,6 +76,13 @@ def request(values: Mapping[str, str], environ: Mapping[str, str], taken: Iterab
             f"{where.capitalize()} cannot be used", first["msg"].removeprefix("Value error, ")
         ) from error
     return RunRequest(spec=spec, name_given=bool(name), environ=dict(environ))
+
+
+def _folder(text: str, elsewhere: bool) -> str | None:
+    """Where it works; on another machine ``~`` is not our home, and is found there."""
+    if not text:
+        return None
+    return text if elsewhere else str(Path(text).expanduser())
 
 
 def _number(text: str) -> int:
@@ -116,7 +129,10 @@ def command_line(values: Mapping[str, str]) -> list[str]:
     option("cwd", values.get("cwd"))
     if not custom:
         option("model", values.get("model"))
-    option("backend", values.get("backend"), "subprocess")
+    if values.get("backend") == TERMINAL:
+        words.append("-t")
+    else:
+        option("backend", values.get("backend"), "subprocess")
     if values.get("backend") == "docker":
         option("image", values.get("image"))
         option("network", values.get("network"), "gateway")
@@ -159,6 +175,7 @@ class LaunchScreen(Dialog[str]):
     WIDTH = 100
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", show=False, priority=True),
+        Binding("ctrl+s", "start_and_attach", show=False, priority=True),
         Binding("tab", "field(1)", show=False, priority=True),
         Binding("shift+tab", "field(-1)", show=False, priority=True),
     ]
@@ -168,6 +185,8 @@ class LaunchScreen(Dialog[str]):
         self.templates: list[TemplateInfo] = []
         self.error = ""
         self.busy = False
+        self.host = ""
+        """On which of several hosts: that of the cursor's row when the dialog opened."""
         here = _at_home(str(Path.cwd()))
         self.inputs: dict[str, Field] = {
             "template": Choose("template", "Template", [Option(CUSTOM)], CUSTOM, chips=True),
@@ -202,10 +221,22 @@ class LaunchScreen(Dialog[str]):
 
     def on_mount(self) -> None:
         """Show the form at once, the templates when the kernel has told them."""
-        self.head("New agent", "n")
+        self._choose_host()
+        self.head(f"New agent on {clean(self.host)}" if self.host else "New agent", "n")
         self._lay_out()
         self.form.focus()
         self.run_worker(self._ask())
+
+    def _choose_host(self) -> None:
+        """The host of the cursor's row, else the first one; its folders are not this machine's."""
+        model = self.shell.model
+        hosts = model.header.hosts if model.header is not None else ()
+        if not hosts:
+            return
+        self.host = model.current.host if model.current is not None else hosts[0].name
+        folder = self.inputs["cwd"]
+        if self.host != "local" and isinstance(folder, Text):
+            folder.value, folder.at = "~", 1
 
     async def _ask(self) -> None:
         try:
@@ -216,7 +247,7 @@ class LaunchScreen(Dialog[str]):
         assert isinstance(template, Choose)
         offered = [Option(t.name, why="" if t.ready else t.hint or "not found") for t in self.templates]
         template.options = [*(option for option in offered if option.value != CUSTOM), Option(CUSTOM)]
-        ready = [t.name for t in self.templates if t.ready and t.name != CUSTOM]
+        ready = sorted((t.name for t in self.templates if t.ready and t.name != CUSTOM), key=_preference)
         if ready and not self.values["command"]:
             template.value = ready[0]
         self._changed()
@@ -269,14 +300,17 @@ class LaunchScreen(Dialog[str]):
         template.below = "; ".join(notes) if self.size.height > 24 else ""
         backend = self.inputs["backend"]
         assert isinstance(backend, Choose)
-        offered = chosen.backends if chosen and chosen.backends else ["subprocess", "docker"]
+        offered = chosen.backends if chosen and chosen.backends else list(BACKENDS)
+        if chosen and not chosen.interactive:
+            offered = [name for name in offered if name != TERMINAL]
         backend.options = [
-            Option("subprocess", why="" if "subprocess" in offered else "not with this template"),
-            Option("terminal", why="comes with a later version"),
-            Option("docker", why="" if "docker" in offered else "not with this template"),
+            Option(name, why="" if name in offered else "not with this template") for name in BACKENDS
         ]
         if backend.value not in offered:
             backend.value = offered[0]
+        self._note("backend", "you talk to it there" if backend.value == TERMINAL else "")
+        in_terminal = backend.value == TERMINAL
+        self._note("task", "may be empty: you tell it" if in_terminal else "what it is told first")
         docker = backend.value == "docker"
         self.inputs["network"].off = not docker
         self._note("network", "" if docker else "docker only: not used here")
@@ -295,7 +329,16 @@ class LaunchScreen(Dialog[str]):
             return [*rows, *wrapped(self.error, width - 2, "bad bold", 1)]
         if self.busy:
             return [*rows, [(" Starting", "warn bold")]]
+        chosen = self.chosen
+        if chosen and chosen.needs_prompt and not (self.in_terminal or self.values["task"].strip()):
+            hint = "   or take the backend terminal and talk to it" if chosen.interactive else ""
+            return [*rows, [(" It needs a task", "warn bold"), (hint, "muted")]]
         return [*rows, [(" Will start now", "good"), ("   its key stays in the kernel", "muted")]]
+
+    @property
+    def in_terminal(self) -> bool:
+        """Whether a person can get in front of what is started."""
+        return self.values["backend"] == TERMINAL
 
     def body_height(self, width: int) -> int:
         """All fields and the command."""
@@ -305,7 +348,7 @@ class LaunchScreen(Dialog[str]):
         """Start, or not."""
         return (
             Chip("Enter", "Start", "good bold"),
-            Chip("^S", "Start, and attach (later)", off=True),
+            Chip("^S", "Start, and attach", off=not self.in_terminal),
             Chip("Tab", "Next field"),
             Chip("Esc", "Cancel"),
         )
@@ -325,33 +368,51 @@ class LaunchScreen(Dialog[str]):
         """The next field."""
         self.form.go(step)
 
-    def action_start(self) -> None:
+    def action_start_and_attach(self) -> None:
+        """Start it and get in front of it; the detach key leads back to the fleet."""
+        if self.in_terminal:
+            self.action_start(attach=True)
+
+    def action_start(self, attach: bool = False) -> None:
         """Start it; what is wrong is said here, and nothing typed is lost."""
         if self.busy:
             return
         try:
             names = [row.name for row in self.shell.model.rows.values()]
-            asked = request(self.values, os.environ, names)
+            asked = request(self.values, os.environ, names, elsewhere=self.host not in ("", "local"))
         except AgentTopError as error:
             self._refused(error)
             return
         self.busy, self.error = True, ""
         self._lay_out()
-        self.run_worker(self._start(asked))
+        self.run_worker(self._start(asked, attach))
 
-    async def _start(self, asked: RunRequest) -> None:
+    async def _start(self, asked: RunRequest, attach: bool) -> None:
         try:
-            info = await self.client.run(asked)
+            info = await self.client.run(asked.model_copy(update={"host": self.host}))
         except AgentTopError as error:
             self._refused(error)
             return
-        self.shell.toast(f"{info.name} started", f"run {info.run or 1}, {info.backend}", "good")
+        shell = self.shell
+        said = f"run {info.run or 1}, {info.backend}"
+        if self.in_terminal and not attach:
+            said += f"; {shell.attaching.key} attaches"
+        if not attach:
+            shell.toast(f"{info.name} started", said, "good")
         self.dismiss(info.id)
+        if self.in_terminal:
+            shell.await_row(info.id)
+        if attach:
+            shell.attaching.enter(info.id)
 
     def _refused(self, error: AgentTopError) -> None:
         self.busy, self.error = False, str(error)
         self._lay_out()
         self.form.action_scroll_to_row(len(self.form.rows))
+
+
+def _preference(name: str) -> tuple[int, str]:
+    return (PREFERRED.index(name) if name in PREFERRED else len(PREFERRED), name)
 
 
 def _at_home(path: str) -> str:

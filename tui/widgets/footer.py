@@ -18,12 +18,23 @@ FIRST = ("app.help", "app.quit", "app.back", "agent.kill", "look.search", "agent
 LETTERS_FROM = 118
 
 
+#: What gives its place to the key that attaches where there is no room for both.
+NICE = ("agent.nice_down", "agent.nice_up")
+
+
 class Footer(Lines):
     """One line of keys for ``pane``."""
 
     def __init__(self, pane: str) -> None:
         super().__init__(id="footer")
         self.pane = pane
+        self._attachable = False
+
+    def offer_attach(self, attach: bool) -> None:
+        """Whether the agent here has a terminal: only then is a place taken by that key."""
+        if attach != self._attachable:
+            self._attachable = attach
+            self.redraw()
 
     def build(self, width: int, height: int) -> list[Strip]:
         """As many keys as there is room for; function keys get equal places."""
@@ -50,6 +61,9 @@ class Footer(Lines):
     def _keys(self, width: int) -> list[Key]:
         """What is offered: all that fits is seen to first, in the table's order where there is room."""
         keys = self.shell.keys.footer(self.pane, acting=not self.shell.lost)
+        narrow = NICE if self._attachable and self.pane == "details" and width < LETTERS_FROM else ()
+        away = (*narrow, *(() if self._attachable else ("agent.attach",)))
+        keys = [key for key in keys if key.id not in away]
         if width >= 80:
             return keys
         return sorted(keys, key=lambda key: FIRST.index(key.id) if key.id in FIRST else len(FIRST))

@@ -27,6 +27,7 @@ from .output_feed import BLOCK, OutputFeed
 from .output_lines import Line, Stream
 from .output_window import OutputWindow
 from .paper import Ink, Piece, ink_of, length
+from .screen_feed import ScreenFeed
 
 if TYPE_CHECKING:
     from agenttop.core.backend import Chunk
@@ -91,7 +92,9 @@ class LogView(ScrollView, can_focus=True):
         self.needle = ""
         self.problem = ""
         self.ended = False
-        self._feed = OutputFeed(client, ref) if client is not None else None
+        self._feed: OutputFeed | ScreenFeed | None = None
+        if client is not None:
+            self._feed = OutputFeed(client, ref)
         self._rows: list[Row] = []
         self._partial = 0
         self._column = 0
@@ -108,9 +111,12 @@ class LogView(ScrollView, can_focus=True):
         if self._feed is not None:
             self._start()
 
-    def attach(self, client: KernelClient, ref: str) -> None:
-        """Read from this client from now on: the first, or the one after a kernel was lost."""
-        self._feed = OutputFeed(client, ref)
+    def attach(self, client: KernelClient, ref: str, *, terminal: bool = False) -> None:
+        """Read from this client from now on: the first, or the one after a kernel was lost.
+
+        Of an agent in a ``terminal`` the text that can be read there is shown, not what it printed.
+        """
+        self._feed = ScreenFeed(client, ref, self._show_text) if terminal else OutputFeed(client, ref)
         self._feed.may_skip = self.following
         if self.window.lines and not self.following:
             return  # Somebody reads here; End or f goes on.
@@ -151,6 +157,24 @@ class LogView(ScrollView, can_focus=True):
         if window.skipped != skipped or not self.following:
             self._tell()
         return self.following or not window.full()
+
+    def _show_text(self, lines: list[str]) -> None:
+        """Show these and nothing else; what is on screen keeps its distance from the end."""
+        from agenttop.core.backend import Chunk
+
+        below = len(self._rows) - self.scroll_offset.y
+        self.window.clear()
+        text = "\n".join(lines[-self.window.max_lines :])
+        self.window.append([Chunk("out", 0, text.encode("utf-8", "replace"))])
+        self._layout()
+        self._resized()
+        if not self.following:
+            y = min(max(0, len(self._rows) - below), self._bottom())
+            self.scroll_to(y=y, animate=False, force=True, immediate=True)
+
+    @property
+    def _more_above(self) -> bool:
+        return self.window.more_above or (self._feed is not None and self._feed.more)
 
     @property
     def ascii(self) -> bool:
@@ -326,7 +350,7 @@ class LogView(ScrollView, can_focus=True):
 
     def _go(self, y: int) -> None:
         bottom = self._bottom()
-        if y < 0 and self.window.more_above:
+        if y < 0 and self._more_above:
             self._read_back()
         self._set_following(y >= bottom and not self._detached)
         if y > bottom:
@@ -405,6 +429,10 @@ class LogView(ScrollView, can_focus=True):
     async def _older(self) -> int:
         """Read the block before the oldest line; returns how many rows that gave."""
         assert self._feed is not None
+        if isinstance(self._feed, ScreenFeed):
+            before = len(self._rows)
+            await self._everything(self._feed)
+            return max(0, len(self._rows) - before)
         low: dict[Stream, int] = {stream: at for stream, at in self.window.low.items() if at > 0}
         if not low:
             return 0
@@ -434,6 +462,12 @@ class LogView(ScrollView, can_focus=True):
         self.scroll_to(y=min(stay, self._bottom()), animate=False, force=True, immediate=True)
         self._tell()
         return len(self._rows) if gained is None else gained
+
+    async def _everything(self, feed: ScreenFeed) -> None:
+        try:
+            await feed.everything()
+        except AgentTopError as error:
+            self.post_message(self.Failed(error))
 
     def _row_of(self, line: Line | None) -> int | None:
         return next((i for i, row in enumerate(self._rows) if row[0] is line), None)
@@ -467,7 +501,7 @@ class LogView(ScrollView, can_focus=True):
             return
         if self._jump(direction):
             self.problem = ""
-        elif direction < 0 and self.window.more_above:
+        elif direction < 0 and self._more_above:
             self.problem = "searching"
             self.run_worker(self._search_back(), group="search", exclusive=True)
         else:
@@ -503,7 +537,7 @@ class LogView(ScrollView, can_focus=True):
     async def _search_back(self) -> None:
         self._set_following(False)
         for _ in range(SEARCH_BLOCKS):
-            gained = await self._older() if self.window.more_above else 0
+            gained = await self._older() if self._more_above else 0
             if not gained:
                 self.problem = "nothing above"
                 break

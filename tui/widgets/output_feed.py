@@ -34,6 +34,9 @@ PACE = 0.1
 class OutputFeed:
     """The output of one agent, as ``KernelClient.output`` gives it."""
 
+    more = False
+    """What is older is found by its offset."""
+
     def __init__(self, client: KernelClient, ref: str) -> None:
         self.client = client
         self.ref = ref
