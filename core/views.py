@@ -83,6 +83,7 @@ def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
         labels=agent.spec.labels,
         nice=agent.nice,
         model=agent.model,
+        permissions=agent.spec.permissions,
         pid=pid if isinstance(pid, int) else None,
         pids=tree or [],
         tokens=Tokens(

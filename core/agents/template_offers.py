@@ -27,6 +27,8 @@ def _offer(name: str, source: Source, search: str | None, paths: Paths) -> Templ
         )
     found = find(template, search)
     wrong = needs.missing(template, search) if found.ready else found.hint
+    if found.ready and wrong:
+        wrong += f". Install Node.js {template.node} and put it first in PATH"
     return TemplateInfo(
         name=name,
         title=template.title,

@@ -164,7 +164,7 @@ def filled(text: str, values: Mapping[str, str | None]) -> str | None:
 
 
 def joined(texts: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """``texts`` and ``more``: of two under one name JSON objects become one, other texts follow each other."""
+    """``texts`` and ``more``: under one name JSON objects become one, other texts follow each other."""
     found = dict(texts)
     for name, text in more.items():
         old = found.get(name)

@@ -132,6 +132,8 @@ class AgentInfo(Model):
     cpu_percent: float | None = None
     memory: int | None = None
     task: str | None = None
+    permissions: str | None = None
+    """What a template's program may do unasked: ``ask``, ``auto``."""
     command: list[str] = Field(default_factory=list)
     cwd: str | None = None
     notes: list[str] = Field(default_factory=list)

@@ -234,7 +234,7 @@ def test_without_a_server_nothing_is_said_of_one(paths: Paths, name: str) -> Non
 
 def test_a_servers_secret_is_refused_in_a_command(paths: Paths) -> None:
     declare(paths, "bad", 'extends = "claude"\n[mcp]\narguments = ["--mcp-config={mcp}"]\n')
-    with pytest.raises(ConfigError, match="{mcp} cannot stand in a command"):
+    with pytest.raises(ConfigError, match="cannot stand in a command"):
         templates.get(paths, "bad")
 
 

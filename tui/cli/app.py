@@ -45,6 +45,7 @@ COMMANDS: dict[str, str] = {
     "halt": "halt",
     "unhalt": "halt",
     "events": "events",
+    "templates": "templates",
     "kernel": "kernel",
     "doctor": "doctor",
     "completion": "completion",

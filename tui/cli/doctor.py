@@ -19,6 +19,7 @@ from ..format import clean
 from . import printing
 from .kernel_call import ask, call
 from .options import Json
+from .programs import versions
 
 if TYPE_CHECKING:
     from agenttop.core.api import CheckInfo, TemplateInfo
@@ -192,6 +193,19 @@ def _kernel() -> Iterator[Finding]:
     for check in checks:
         needed = check.group == "subprocess" and check.level == "missing"
         yield Finding(check.group, check.name, check.level, check.found, check.hint, needed)
+    yield from _templates(templates)
+
+
+def _templates(templates: list[TemplateInfo]) -> Iterator[Finding]:
+    """Each program with what it says of itself, its Node.js, and the login that an agent could be lent."""
+    said = versions(template.found for template in templates if template.found)
     for template in templates:
         level: Level = "ok" if template.ready and not template.hint else "warn"
-        yield Finding("templates", template.name, level, template.found or template.title, template.hint)
+        parts = [template.title]
+        if template.found:
+            version = said[template.found] or "does not answer --version"
+            parts = [f"{version} at {template.found}"]
+            level = level if said[template.found] else "warn"
+        parts += [f"Node.js {template.node}"] if template.node else []
+        parts += [f"your login {template.login} can be lent with --share-login"] if template.login else []
+        yield Finding("templates", template.name, level, ", ".join(parts), template.hint)

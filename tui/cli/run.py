@@ -95,6 +95,15 @@ def run(
     pass_key: Annotated[
         list[str] | None, typer.Option("--pass-key", help="A provider key's variable to hand over.")
     ] = None,
+    permissions: Annotated[
+        Text,
+        typer.Option(
+            "--permissions", help="ask, or auto: all its tools, unasked. Default: auto, in a terminal ask."
+        ),
+    ] = None,
+    share_login: Annotated[
+        bool, typer.Option("--share-login", help="Lend it your own login of the template's program.")
+    ] = False,
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with its status.")] = False,
     attach: Annotated[
@@ -148,6 +157,8 @@ def run(
         "stdin": stdin or None,
         "sandbox": sandbox or None,
         "pass_keys": pass_key,
+        "permissions": permissions,
+        "share_login": share_login or None,
         "stop_grace": grace,
     }
     request = checked(RunRequest, spec=_given(**fields), name_given=name is not None, environ=environment())
@@ -172,6 +183,8 @@ async def _start(
     client: KernelClient, request: RunRequest, *, wait: bool, attach: bool, as_json: bool
 ) -> int:
     info = await client.run(request)
+    if info.permissions == "auto" and request.spec.permissions is None:
+        printing.note(f"{info.name} uses its tools without asking; --permissions ask allows it less")
     if attach:
         return await _attach(client, info, send=request.spec.stdin and not sys.stdin.isatty())
     if as_json:

@@ -123,7 +123,8 @@ def _program(template: Template, spec: AgentSpec, search: str | None) -> str:
             f"{template.title} is not installed", f"There is no {looked} in PATH", template.get
         )
     if wrong := needs.missing(template, search):
-        raise BackendError(f"{template.title} cannot be started", wrong)
+        hint = f"Install Node.js {template.node} and put it first in PATH"
+        raise BackendError(f"{template.title} cannot be started", wrong, hint)
     return found.program
 
 
