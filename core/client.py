@@ -74,6 +74,10 @@ class KernelClient(ABC):
     async def close(self) -> None:
         """Release the connection. The kernel and its agents run on."""
 
+    def try_now(self) -> None:
+        """Call hosts that are away without waiting; one kernel's own client has none."""
+        return
+
     @abstractmethod
     async def status(self) -> KernelStatus:
         """Who this kernel is and how it fares."""

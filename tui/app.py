@@ -272,7 +272,7 @@ class AgentTopApp(App[int]):
             self._pane.updated()
 
     def try_now(self) -> None:
-        """Try to reach the kernel at once."""
+        """Try to reach the kernel, or the hosts that are away, at once."""
         if self._session is not None:
             self._session.try_now()
 

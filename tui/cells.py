@@ -154,7 +154,8 @@ class RowPainter:
         return self._join(segments, text, style, " " * pad, self._style("fg")) if pad else (text, style)
 
     def _cell_id(self, row: Row, face: Face, cells: int) -> Cell:
-        return f.clean(row.id)[:cells], self._style("muted")
+        short = row.id.rpartition("/")[2] if row.host else row.id  # the heading names the host
+        return f.clean(short)[:cells], self._style("muted")
 
     def _cell_state(self, row: Row, face: Face, cells: int) -> Cell:
         name = "num-stale" if row.stale is not None else colour(row.state, row.pause, row.reason)

@@ -53,6 +53,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("sort", ("column",), "order the table by a column"),
     Command("window", ("window",), "what IN, OUT and $ cover"),
     Command("theme", ("theme",), "colours"),
+    Command("reconnect", (), "call hosts that are away now, not later"),
     Command("new", (), "launch an agent", True),
     Command("setup", (), "columns, order, colours"),
     Command("help", (), "keys, states, how to read a row"),
@@ -69,10 +70,14 @@ def find(app: AgentTopApp, ref: str) -> Row:
         AmbiguousAgent: There are several.
     """
     rows = list(app.model.rows.values())
-    exact = [row for row in rows if ref in (row.name, row.id)]
+    exact = [row for row in rows if ref in (row.id, f"{row.host}/{row.name}")]
+    exact = exact or [row for row in rows if ref == row.name]
+    if len({row.host for row in exact}) > 1:
+        said = " or ".join(sorted(clean(f"{row.host}/{row.name}") for row in exact))
+        raise AmbiguousAgent(f"{clean(ref)} is on several hosts", "", f"Say {said}")
     if exact:
         return exact[0]
-    begun = [row for row in rows if row.id.startswith(ref)]
+    begun = [row for row in rows if row.id.startswith(ref) or row.id.rpartition("/")[2].startswith(ref)]
     if len(begun) == 1:
         return begun[0]
     if begun:
@@ -225,7 +230,7 @@ def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence
             screens: dict[str, Callable[[], None]] = {
                 "budgets": app.do_pane_5, "providers": app.open_providers,
                 "halt": lambda: _halt(app, undo=False), "unhalt": lambda: _halt(app, undo=True),
-                "new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help,
+                "reconnect": app.try_now, "new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help,
             }  # fmt: skip
             screens.get(verb, app.do_app_quit)()
 
@@ -261,7 +266,8 @@ def candidates(app: AgentTopApp, line: str) -> list[str]:
     kind = command.takes[min(len(words) - 2, len(command.takes) - 1)]
     known: Sequence[str] = ()
     if kind in ("agents", "agent"):
-        known = sorted(row.name for row in app.model.rows.values())
+        several = app.model.header is not None and len(app.model.header.hosts) > 1
+        known = sorted(f"{row.host}/{row.name}" if several else row.name for row in app.model.rows.values())
     elif kind == "theme":
         known = NAMES
     elif kind == "window":

@@ -6,7 +6,7 @@ out: which agent stands on which line of the table, with which tree lines before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .columns import BY_ID
@@ -42,6 +42,8 @@ class FleetModel:
         """Agents that wait for a person: their input, approval or money."""
         self.observed_cost = 0.0
         self.stale: set[str] = set()
+        self.hosts: dict[str, int] = {}
+        """Host → how many of its agents are in the table, where several kernels are shown."""
 
         self.lines: list[Line] = []
         self._index: dict[str, int] = {}
@@ -128,6 +130,8 @@ class FleetModel:
         self.asking += sign * asks(row)
         if row.observed and row.cost:
             self.observed_cost += sign * row.cost
+        if row.host:
+            self.hosts[row.host] = self.hosts.get(row.host, 0) + sign
         if row.stale is not None:
             (self.stale.add if sign > 0 else self.stale.discard)(row.id)
 
@@ -236,21 +240,26 @@ class FleetModel:
         return changed
 
     def _held_lines(self) -> list[Line]:
-        there = [line for line in self.lines if line.id in self.rows or line.id in self._gone]
+        there = [line for line in self.lines if line.host or line.id in self.rows or line.id in self._gone]
         known = {line.id for line in there}
-        return there + [
-            Line(key) for key, row in self.rows.items() if key not in known and self._accepts(row)
-        ]
+        fresh = [row for key, row in self.rows.items() if key not in known and self._accepts(row)]
+        if not self.hosts:
+            return there + [Line(row.id) for row in fresh]
+        for row in fresh:  # below the last of its host
+            place = max((n for n, line in enumerate(there) if self._host_of(line) == row.host), default=-1)
+            there.insert(place + 1 if place >= 0 else len(there), Line(row.id))
+        return there
+
+    def _host_of(self, line: Line) -> str:
+        row = self.row(line.id)
+        return line.host if row is None else row.host
 
     def _place_cursor(self, lines: list[Line]) -> None:
         """The cursor follows its agent; if that is gone, it stays near its place."""
-        ids = {line.id for line in lines}
-        if self.cursor in ids or not lines:
-            if not lines:
-                self.cursor = None
+        if any(line.id == self.cursor for line in lines):
             return
         place = self._index.get(self.cursor, 0) if self.cursor is not None else 0
-        self.cursor = lines[min(place, len(lines) - 1)].id
+        self.cursor = _row_near(lines, place, 1)
 
     def _accepts(self, row: Row) -> bool:
         if self.needs_only and not row.needs:
@@ -267,7 +276,8 @@ class FleetModel:
         if self._order_dirty:
             self._placed = {key: row for key, row in self.rows.items() if self._accepts(row)}
             self._placed |= {key: row for key, (row, _) in self._gone.items() if self._accepts(row)}
-            self._forest.build(self._placed, value, largest=self.largest, tree=self.tree)
+            hosts = [host.name for host in self.header.hosts] if self.header is not None else []
+            self._forest.build(self._placed, value, largest=self.largest, tree=self.tree, hosts=hosts)
             return self._forest.lines()
         placed, rows = self._placed, self.rows
         changed = [key for key in self._moved if key in placed]
@@ -285,9 +295,8 @@ class FleetModel:
         return self._index.get(self.cursor, 0) if self.cursor is not None else 0
 
     def move(self, to: int) -> None:
-        """Put the cursor on a line (clamped)."""
-        if self.lines:
-            self.cursor = self.lines[max(0, min(to, len(self.lines) - 1))].id
+        """Put the cursor on an agent's line (clamped); a heading is passed in the direction of the move."""
+        self.cursor = _row_near(self.lines, to, -1 if to < self.place else 1) or self.cursor
 
     def find(self, text: str, *, step: int = 0) -> bool:
         """Move the cursor to the next row that matches, beginning ``step`` lines on. False if none does."""
@@ -332,6 +341,18 @@ class FleetModel:
         return [current] if current is not None else []
 
 
+def _row_near(lines: Sequence[Line], place: int, step: int) -> str | None:
+    """The agent's line at ``place`` (clamped), or the next that way, or the next the other way."""
+    place = max(0, min(place, len(lines) - 1))
+    for way in (step, -step):
+        at = place
+        while 0 <= at < len(lines):
+            if not lines[at].host:
+                return lines[at].id
+            at += way
+    return None
+
+
 def asks(row: Row) -> bool:
     """Whether it waits for a decision of a person about a call."""
     return row.needs and row.state == "waiting" and row.reason in ("budget", "approval")
@@ -345,7 +366,7 @@ def waits(row: Row) -> bool:
 def matches(row: Row, text: str) -> bool:
     """Whether every word of ``text`` occurs in what the row says, whatever the case."""
     there = " ".join(
-        (row.id, row.name, row.state, row.pause or "", row.reason or "", row.detail, row.backend,
+        (row.id, row.host, row.name, row.state, row.pause or "", row.reason or "", row.detail, row.backend,
          row.template or "", row.owner, row.labels, row.model or "", clean(row.task))
     ).lower()  # fmt: skip
     return all(word in there for word in text.lower().split())

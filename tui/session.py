@@ -79,6 +79,8 @@ class Session:
     def try_now(self) -> None:
         """A person asked: try again without waiting."""
         self._wanted.set()
+        if self.client is not None:
+            self.client.try_now()
 
     async def run(self) -> None:
         """Connect and watch until cancelled; every loss is reported, tries are paced and end."""

@@ -45,7 +45,7 @@ class Address(NamedTuple):
     text: str
     """What was typed."""
     label: str
-    """How it is called on screen and before ``/`` in references; without user and port where that is plain."""
+    """How it is called on screen and before ``/`` in references; the bare name where that is plain."""
     target: str
     """ssh's own destination: ``user@name`` or an alias."""
     port: int | None

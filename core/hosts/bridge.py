@@ -1,4 +1,4 @@
-"""``agenttop kernel bridge``: the end of a line that runs beside the kernel, at the far end of an ssh session.
+"""``agenttop kernel bridge``: the end of a line that runs beside the kernel, inside an ssh session.
 
 Standard input and output carry frames (``channels``). It is the user's own process on that machine: the
 kernel checks it like any other client, and the user's environment there, not the screen's, starts a
@@ -170,7 +170,7 @@ async def _run(paths: Paths, line: int) -> None:
         bridge = Bridge(paths, tasks)
         out, _ = await loop.connect_write_pipe(lambda: _Out(bridge), os.fdopen(line, "wb", buffering=0))
         bridge.begin(out)
-        reading, _ = await loop.connect_read_pipe(lambda: bridge, cast(Any, sys.stdin.buffer))
+        reading, _ = await loop.connect_read_pipe(lambda: bridge, cast("Any", sys.stdin.buffer))
         await bridge.listen()
         tasks.cancel_scope.cancel()
         reading.close()

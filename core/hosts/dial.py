@@ -24,7 +24,7 @@ from ..errors import AgentTopError, KernelUnreachable, from_dict
 from ..quick import OtherVersion
 from ..starting import START
 from .address import MISSING, Address, Reach, bridge_argv
-from .channels import MAGIC, PROTOCOL, FrameReader, Garbled, Kind, frame
+from .channels import MAGIC, PROTOCOL, FrameReader, Kind, frame
 
 GREETING = 20.0
 """Seconds until the bridge greets, where ssh does not ask: ssh's own ConnectTimeout, and a slow login."""
@@ -307,6 +307,6 @@ def _of_ssh(address: Address, text: str) -> AgentTopError:
     if _ASKED.search(text):
         return HostRefused(
             f"{address.label} did not let us in", text,
-            f"{by_hand}; a key in ssh-agent or a shared connection (ControlMaster) lets agenttop come back by itself",
+            f"{by_hand}; with a key in ssh-agent, or with ControlMaster, it comes back by itself",
         )  # fmt: skip
     return KernelUnreachable(f"{address.label} cannot be reached", text or "ssh did not say why", by_hand)

@@ -26,7 +26,7 @@ GIVE_UP = 24 * 3600.0
 """Seconds after which a host that is away is not called again before a person asks."""
 
 STEADY = 5.0
-"""Seconds after which a kernel that answers counts as back; one that keeps going away is asked ever more rarely."""
+"""Seconds after which a kernel that answers counts as back; until then it is asked ever more rarely."""
 
 _FINAL = (HostRefused, NotThere, OtherVersion)
 """What another try does not change; each try could even lock the user out."""
@@ -71,6 +71,8 @@ class Host:
         self._lives = 0
         self._attempt = 0
         self._doubted: AgentTopError | None = None
+        self._true_until: float | None = None
+        """When a line that was lost last said something."""
         self._news = anyio.Event()
         self._known = anyio.Event()
         self._doubt = anyio.Event()
@@ -179,6 +181,7 @@ class Host:
                     await line.hold(ready.set)
                 except AgentTopError as error:
                     lost.append(error)
+                    self._true_until = line.heard_at
                     line.hang_up(error)
                     tasks.cancel_scope.cancel()
 
@@ -256,7 +259,8 @@ class Host:
     async def _rest(self, error: AgentTopError) -> None:
         """Away: wait as long as its pauses say, or until a person asks."""
         now = time.time()
-        since = self.absence.since if self.absence is not None else now
+        since = self.absence.since if self.absence is not None else (self._true_until or now)
+        self._true_until = None
         self._attempt += 1
         pause: float | None = PAUSES[min(self._attempt, len(PAUSES)) - 1]
         if isinstance(error, _FINAL) or now - since > GIVE_UP:

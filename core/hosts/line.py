@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ class Line:
         self._channels: dict[int, Channel] = {}
         self._numbers = itertools.count(1)
         self._silent = 0
+        self.heard_at = time.time()
+        """When something came over it last (wall clock): until then what is known was true."""
         self._over = anyio.Event()
         self._dead = False
         self._fault: AgentTopError | None = None
@@ -125,11 +129,10 @@ class Line:
 
     async def _status(self) -> int:
         """ssh's exit status; one that closed its output and stays gets a moment, then an end."""
-        with anyio.move_on_after(2):
-            while (status := self._process.poll()) is None:
-                await anyio.sleep(0.02)
-            return status
-        return 255
+        try:
+            return await anyio.to_thread.run_sync(lambda: self._process.wait(2))
+        except subprocess.TimeoutExpired:
+            return 255
 
     def _send(self, kind: Kind, number: int = 0, payload: bytes = b"") -> None:
         if self._out is not None and not self._out.is_closing():
@@ -146,6 +149,7 @@ class Line:
 
     def _arrived(self, data: bytes) -> None:
         self._silent = 0
+        self.heard_at = time.time()
         try:
             for kind, number, payload in self._frames.feed(data):
                 self._take(kind, number, payload)

@@ -1,4 +1,4 @@
-"""What several kernels say, told apart: ids and names get their host before them, and lose it on the way back.
+"""What several kernels say, told apart: names get their host before them, and lose it on the way back.
 
 With one host nothing is changed. With several, ``host/id`` is an agent's id everywhere in the client, and
 ``host/name`` what people read where nothing else says which host is meant; a budget, whose name may not
@@ -71,7 +71,10 @@ class Names:
 
     def event(self, event: EventInfo, seq: int) -> EventInfo:
         """A row of the journal, with the number the merged client gives it."""
-        return event._replace(seq=seq, agent=self.maybe(event.agent), name=self.maybe(event.name))
+        name = self.maybe(event.name)
+        if self.several and event.agent is None:
+            name = self.label  # what its kernel did
+        return event._replace(seq=seq, agent=self.maybe(event.agent), name=name)
 
     def agent(self, info: AgentInfo) -> AgentInfo:
         """An agent; ``ps --json`` gets ``host``."""
@@ -209,4 +212,5 @@ class Names:
 
 def _with(model: M, **fields: Any) -> M:
     """``model`` with other values; they were valid, and a host's name before them keeps them so."""
-    return model.model_copy(update=fields)
+    copy: M = model.model_copy(update=fields)
+    return copy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
@@ -162,7 +162,7 @@ async def merged(
 ) -> AsyncIterator[tuple[Host, EventInfo]]:
     """What is in the journals now, by time; each journal's rows stay in their order."""
     async with AsyncExitStack() as stack:
-        heads: list[tuple[Host, EventInfo, AsyncIterator[EventInfo]]] = []
+        heads: list[tuple[Host, EventInfo, AsyncGenerator[EventInfo, None]]] = []
         for host in hosts:
             since = await _place(host.client, places.get(host.label, 0))
             source = host.client.events(since=since, refs=refs[host.label], kinds=kinds)
@@ -173,8 +173,8 @@ async def merged(
             host, event, rows = head = min(heads, key=lambda one: one[1].ts)
             heads.remove(head)
             yield host, event
-            if (following := await anext(rows, None)) is not None:
-                heads.append((host, following, rows))
+            if (after := await anext(rows, None)) is not None:
+                heads.append((host, after, rows))
 
 
 async def followed(

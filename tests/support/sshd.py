@@ -28,8 +28,9 @@ PROGRAM = Path(sys.executable).with_name("agenttop")
 class Sshd:
     """One server, and the hosts it stands for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.config = folder / "ssh_config"
@@ -48,14 +49,14 @@ class Sshd:
         self.port = free_port()
         self.keys.touch(mode=0o600)
         (self.folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host_key\n"
+            f"Port {self.port}\nListenAddress {self.address}\nHostKey {self.folder}/host_key\n"
             f"AuthorizedKeysFile {self.keys}\nPermitUserEnvironment yes\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
             f"PidFile {self.folder}/sshd.pid\nUseDNS no\nPrintMotd no\nMaxStartups 100\nLogLevel VERBOSE\n"
         )
         key = (self.folder / "host_key.pub").read_text().split()
         self.known = self.folder / "known_hosts"
-        self.known.write_text(f"[127.0.0.1]:{self.port} {key[0]} {key[1]}\n")
+        self.known.write_text(f"[{self.address}]:{self.port} {key[0]} {key[1]}\n")
         self.config.write_text("")
 
     def host(self, name: str, home: Path | None, *, extra: str = "") -> None:
@@ -72,7 +73,7 @@ class Sshd:
         (self.folder / "far").mkdir(exist_ok=True)
         with self.config.open("a") as file:
             file.write(
-                f"Host {name}\n  HostName 127.0.0.1\n  Port {self.port}\n  User {getpass.getuser()}\n"
+                f"Host {name}\n  HostName {self.address}\n  Port {self.port}\n  User {getpass.getuser()}\n"
                 f"  IdentityFile {self.folder}/{name}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
                 f"  UserKnownHostsFile {self.known}\n  GlobalKnownHostsFile /dev/null\n"
                 f"  StrictHostKeyChecking yes\n{extra}"
@@ -92,7 +93,7 @@ class Sshd:
                 start_new_session=True,
             )
         deadline = time.monotonic() + 30
-        while not accepts(self.port):
+        while not accepts(self.address, self.port):
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -127,9 +128,9 @@ class Sshd:
 
 
 @contextmanager
-def sshd(folder: Path, hosts: dict[str, Path | None]) -> Iterator[Sshd]:
+def sshd(folder: Path, hosts: dict[str, Path | None], address: str = "127.0.0.1") -> Iterator[Sshd]:
     """A running server with these hosts, gone afterwards."""
-    server = Sshd(folder)
+    server = Sshd(folder, address)
     server.prepare()
     for name, home in hosts.items():
         server.host(name, home)
@@ -156,10 +157,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def accepts(port: int) -> bool:
+def accepts(address: str, port: int) -> bool:
     """Whether somebody listens."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def children(pid: int) -> list[int]:
@@ -168,5 +169,3 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
         return []
-
-

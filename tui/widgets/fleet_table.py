@@ -13,6 +13,7 @@ from textual.strip import Strip
 from .. import format as f
 from ..cells import Face, RowPainter
 from ..columns import Place, layout
+from ..hostline import host_line
 from ..lines import dirty, ready
 from ..look import Look
 
@@ -134,6 +135,8 @@ class FleetTable(ScrollView):
         place = self._model.place
         top = min(self._top, max(0, total - rows))
         top = max(min(top, place), place - rows + 1, 0)
+        if rows > 1 and 0 < top == place and self._model.lines[top - 1].host:
+            top -= 1  # the heading of the first row's host
         if top != self._top:
             self._top = top
             self.post_message(self.Scrolled())
@@ -156,10 +159,14 @@ class FleetTable(ScrollView):
         now = shell.seen_at if model.standing or lost else shell.clock.time()
         on_cursor = "blur" if lost else "cursor"
         strips: list[Strip] = []
-        for key, tree in visible:
+        for line in visible:
+            key, tree = line
             row = model.row(key)
             if row is None:
-                strips.append(self._blank())
+                heading = line.host
+                strips.append(
+                    host_line(heading, model, shell.look, self.size.width, now) if heading else self._blank()
+                )
                 continue
             uptime = f.UNKNOWN
             if painter.wants_uptime and row.started is not None:

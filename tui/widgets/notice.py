@@ -50,6 +50,11 @@ class Notice(Lines):
         rows = [model.rows[key] for key in model.stale]
         since = min(row.stale for row in rows if row.stale is not None)
         backends = ", ".join(sorted({f.clean(row.backend) for row in rows}))
+        hosts = sorted({f.clean(row.host) for row in rows if row.host})
+        if hosts:
+            age = f.age(self.shell.clock.time() - since)
+            what = "Its agents run on and are shown as last seen; tokens and $ are those of then."
+            return f"{', '.join(hosts)} is away for {age}. {what}"
         names = ", ".join(sorted(f.clean(row.name) for row in rows)[:NAMED])
         if len(rows) > NAMED:
             names += f" and {len(rows) - NAMED} more"

@@ -69,7 +69,9 @@ class Tabs(Lines):
             ("tree " if model.tree else "by ", palette("label")), (BY_ID[model.sort].title, palette("fg")),
             ("  window ", palette("label")), (model.window, palette("fg")), ("  ", palette("fg")),
         ]  # fmt: skip
-        host: list[Part] = [(_host() + " ", palette("bright", bold=True))]
+        hosts = model.header.hosts if model.header is not None else ()
+        where = _host() if not hosts else f.clean(hosts[0].name) if len(hosts) == 1 else f"{len(hosts)} hosts"
+        host: list[Part] = [(where + " ", palette("bright", bold=True))]
         if self.active != 1:
             order = flags = []
         for parts in ([*flags, *order, *host, *clock], [*flags, *host, *clock], [*flags, *clock], flags):
