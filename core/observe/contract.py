@@ -188,10 +188,12 @@ class Observer(Protocol):
 
 #: Those that come with agenttop, by name → where they are.
 BUILT_IN = {
+    "aider": "agenttop.core.observe.aider:AiderObserver",
     "claude": "agenttop.core.observe.claude:ClaudeObserver",
     "codex": "agenttop.core.observe.codex:CodexObserver",
     "copilot": "agenttop.core.observe.copilot:CopilotObserver",
     "gemini": "agenttop.core.observe.gemini:GeminiObserver",
+    "goose": "agenttop.core.observe.goose:GooseObserver",
     "opencode": "agenttop.core.observe.opencode:OpenCodeObserver",
     "qwen": "agenttop.core.observe.qwen:QwenObserver",
 }

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 #: Formats that come with agenttop, by name → the reader's class. A ``Root`` may bring its own instead.
 BUILT_IN = {
+    "aider": "agenttop.core.observe.aider_calls:AiderCalls",
     "claude": "agenttop.core.observe.claude_calls:ClaudeCalls",
     "codex": "agenttop.core.observe.codex_calls:CodexCalls",
     "copilot": "agenttop.core.observe.copilot_calls:CopilotCalls",
     "gemini": "agenttop.core.observe.gemini_calls:GeminiCalls",
+    "goose": "agenttop.core.observe.goose_calls:GooseCalls",
     "opencode": "agenttop.core.observe.opencode_calls:OpenCodeCalls",
     "qwen": "agenttop.core.observe.qwen_calls:QwenCalls",
 }
@@ -105,7 +107,10 @@ def reader_class(kind: str, place: str = "") -> Reader:
     module, _, name = (place or BUILT_IN.get(kind, "")).partition(":")
     if not name:
         raise ImportError(f"no transcript format is called {kind!r}")
-    found = getattr(importlib.import_module(module), name, None)
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # somebody else's code must not hide the others' transcripts
+        raise ImportError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     if found is None:
         raise ImportError(f"{module} has no {name}")
     return found  # type: ignore[no-any-return]

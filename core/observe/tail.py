@@ -27,6 +27,7 @@ class TranscriptTail:
         line: Takes each recent line, parsed; raises ValueError, TypeError, KeyError or AttributeError
             for one that is not what it should be.
         reset: Forget what earlier lines said: the file began anew.
+        parse: Makes an object of a line; raises ValueError.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class TranscriptTail:
         path: str,
         line: Callable[[dict[str, Any]], None],
         reset: Callable[[], None],
+        parse: Callable[[memoryview], Any] = orjson.loads,
     ) -> None:
+        self._parser = parse
         self._reader, self._line, self._reset = reader, line, reset
         self.path = path
         self.oddities = Oddities()
@@ -119,7 +122,7 @@ class TranscriptTail:
 
     def _parse(self, line: memoryview) -> None:
         try:
-            data = orjson.loads(line)
+            data = self._parser(line)
             if not isinstance(data, dict):
                 raise TypeError("not an object")
             self._line(data)
