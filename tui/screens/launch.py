@@ -331,7 +331,7 @@ class LaunchScreen(Dialog[str]):
             return [*rows, [(" Starting", "warn bold")]]
         chosen = self.chosen
         if chosen and chosen.needs_prompt and not (self.in_terminal or self.values["task"].strip()):
-            hint = "   or take the backend terminal and talk to it" if chosen.interactive else ""
+            hint = "   or ^S, and you tell it in its terminal" if self.can_attach else ""
             return [*rows, [(" It needs a task", "warn bold"), (hint, "muted")]]
         return [*rows, [(" Will start now", "good"), ("   its key stays in the kernel", "muted")]]
 
@@ -339,6 +339,13 @@ class LaunchScreen(Dialog[str]):
     def in_terminal(self) -> bool:
         """Whether a person can get in front of what is started."""
         return self.values["backend"] == TERMINAL
+
+    @property
+    def can_attach(self) -> bool:
+        """Whether it could be started in a terminal."""
+        backend = self.inputs["backend"]
+        assert isinstance(backend, Choose)
+        return any(option.value == TERMINAL and not option.why for option in backend.options)
 
     def body_height(self, width: int) -> int:
         """All fields and the command."""
@@ -348,7 +355,7 @@ class LaunchScreen(Dialog[str]):
         """Start, or not."""
         return (
             Chip("Enter", "Start", "good bold"),
-            Chip("^S", "Start, and attach", off=not self.in_terminal),
+            Chip("^S", "Start, and attach", off=not self.can_attach),
             Chip("Tab", "Next field"),
             Chip("Esc", "Cancel"),
         )
@@ -369,8 +376,10 @@ class LaunchScreen(Dialog[str]):
         self.form.go(step)
 
     def action_start_and_attach(self) -> None:
-        """Start it and get in front of it; the detach key leads back to the fleet."""
-        if self.in_terminal:
+        """Start it in a terminal and get in front of it; the detach key leads back to the fleet."""
+        if self.can_attach and not self.busy:
+            self.inputs["backend"].value = TERMINAL
+            self._lay_out()
             self.action_start(attach=True)
 
     def action_start(self, attach: bool = False) -> None:
