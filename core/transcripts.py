@@ -9,12 +9,14 @@ wait for that: it is stopped, what it has read is kept, and the rest is read at 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -42,6 +44,8 @@ QUIET = 10.0
 EVERY = 6 * 3600.0
 #: At most so many processes read at once.
 _READERS = 4
+#: Of what a reading process complained, at most so many bytes.
+_SAID = 1 << 16
 
 
 class Transcripts:
@@ -67,20 +71,28 @@ class Transcripts:
         self._unasked: anyio.CancelScope | None = None
 
     async def run(self) -> None:
-        """Keep the index up to date unasked, once somebody has asked for it; a task of the kernel's."""
+        """Keep the index up to date unasked; a task of the kernel's."""
         pause = QUIET
         while True:
             await anyio.sleep(pause)
             pause = EVERY
-            if not await anyio.Path(self._paths.transcripts).exists():
-                continue
-            async with self._turn:
-                with anyio.CancelScope() as self._unasked:
-                    try:
-                        await self._ask(want="reading", low=True, processes=1)
-                    except AgentTopError as error:
-                        log.warning("%s", error)
-                self._unasked = None
+            await self.catch_up()
+
+    async def catch_up(self) -> bool:
+        """Read what is new unasked, if anybody ever asked; whether that came to its end."""
+        if not await anyio.Path(self._paths.transcripts).exists():
+            return False
+        async with self._turn:
+            with anyio.CancelScope() as self._unasked:
+                try:
+                    await self._ask(want="reading", low=True, processes=1)
+                except AgentTopError as error:
+                    log.warning("%s", error)
+                    return False
+                finally:
+                    self._unasked = None
+                return True
+        return False
 
     async def report(self, request: TranscriptRequest) -> TranscriptReport:
         """Sums over the calls in all transcripts, after what is new in them was read.
@@ -147,28 +159,33 @@ def _home(environ: Mapping[str, str]) -> str:
 
 
 class _Keeper:
-    """The process that reads; see ``observe.keeper``. All of this blocks."""
+    """The process that reads, and its own readers; see ``observe.keeper``. All of this blocks."""
 
     def __init__(self, paths: Paths) -> None:
-        self._asking = threading.Lock()
+        self._asking, self._ending = threading.Lock(), threading.Lock()
         # The file is made here, so that nobody else can ever read it, whatever the umask.
         os.close(os.open(paths.transcripts, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         # It ends when the other end of this pipe is closed: when we end it, and when we are killed.
         inner, self._life = os.pipe()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (no pipe: its readers hold it, too)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "agenttop.core.observe.keeper", str(inner)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=self._said,
                 pass_fds=[inner],
                 process_group=0,
             )
         except BaseException:
             os.close(self._life)
+            self._said.close()
             raise
         finally:
             os.close(inner)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Its answer.
@@ -177,23 +194,37 @@ class _Keeper:
             AgentTopError: The one it answered, or how it ended without an answer.
         """
         with self._asking:
-            out, err = self._process.communicate(orjson.dumps(question))
-        if self._process.returncode:
-            said = err.decode(errors="replace").strip().splitlines()
-            why = said[-1] if said else f"The reading process ended with status {self._process.returncode}"
-            raise AgentTopError("the transcripts cannot be read", why)
-        told: dict[str, Any] = orjson.loads(out)
+            try:
+                self._in.write(orjson.dumps(question))
+                self._in.close()
+                out = self._out.read()
+            except BrokenPipeError:
+                out = b""
+            self._end_group()
+            self._said.seek(0)
+            said = self._said.read(_SAID).decode(errors="replace").strip().splitlines()
+        try:
+            told: dict[str, Any] = orjson.loads(out)
+        except ValueError:
+            status = self._process.returncode
+            why = said[-1] if said else f"The reading process ended with status {status}"
+            raise AgentTopError("the transcripts cannot be read", why) from None
         if "error" in told:
             raise from_dict(told["error"])
         return told
 
     def end(self) -> None:
         """End it and its readers, if they have not ended, and wait for that."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # not waited for, so nobody else has this number
-        self._process.wait()
+        self._end_group()
         os.close(self._life)
         with self._asking:  # whoever was given up sees their ends now
-            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                assert stream is not None
-                stream.close()
+            with contextlib.suppress(BrokenPipeError):  # a question that it never took
+                self._in.close()
+            self._out.close()
+            self._said.close()
+
+    def _end_group(self) -> None:
+        with self._ending:
+            if self._process.returncode is None:  # not waited for, so the number is nobody else's
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()

@@ -124,7 +124,9 @@ class History:
         try:
             if (known := self._listers.get(root)) is None:
                 known = self._listers[root] = lister(root.kind, root.path, root.reader)
+            return list(known.sources(self.problems))
         except ImportError as error:
             self.problems[root.path] = str(error)
-            return ()
-        return known.sources(self.problems)
+        except Exception as error:  # noqa: BLE001 (a lister may be somebody else's; the others go on)
+            self.problems[root.path] = f"{type(error).__name__}: {error}"
+        return ()

@@ -71,11 +71,11 @@ def read(job: Job, longest: int | None = None) -> Reading:
             return _found(job, reader, (0, *source[1:]), (1, 0, 0, not job.offset), 0)
         # O_NONBLOCK: a FIFO among the transcripts must not hang the reading.
         descriptor = os.open(job.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001 (a reader may be somebody else's; the others go on)
         return _failed(job, error)
     try:
         return _read(job, reader, make, descriptor, lines.LONGEST if longest is None else longest)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001
         return _failed(job, error)
     finally:
         os.close(descriptor)
@@ -136,11 +136,12 @@ def _same(job: Job, descriptor: int, size: int) -> bool:
     return zlib.crc32(os.pread(descriptor, job.head_size, 0)) == job.head
 
 
-def _failed(job: Job, error: OSError | ImportError) -> Reading:
+def _failed(job: Job, error: Exception) -> Reading:
     # One that is gone since it was listed is no problem; and it is read when it is there again.
     gone = isinstance(error, FileNotFoundError)
-    why = "" if gone else getattr(error, "strerror", None) or str(error)
+    own = isinstance(error, OSError | ImportError)
+    why = getattr(error, "strerror", None) or (str(error) if own else f"{type(error).__name__}: {error}")
     return Reading(
-        *(job.file, 0, 0, 0, 0, job.offset, job.head, job.head_size, False, False, 0, 0, why),
+        *(job.file, 0, 0, 0, 0, job.offset, job.head, job.head_size, False, False, 0, 0, "" if gone else why),
         *(job.state or {}, {}, {}, b""),
     )
