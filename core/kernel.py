@@ -24,6 +24,7 @@ from .agents.control import Control
 from .agents.conversations import Conversations
 from .agents.creation import Creation
 from .agents.environ import PROVIDER_KEYS
+from .agents.forking import Forking
 from .agents.idling import Idling
 from .agents.lastwords import LastWords
 from .agents.launch import Launcher
@@ -119,6 +120,7 @@ class Kernel:
         self.launcher: Launcher
         self.control: Control
         self.creation: Creation
+        self.forking: Forking
         self.switch: KillSwitch
         self.idling: Idling
         self.last_words: LastWords
@@ -231,6 +233,7 @@ class Kernel:
             key_names=self._key_names,
             workspaces=self.workspaces,
         )
+        self.forking = Forking(self.books, self.creation, conversations, self.paths)
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
         self.supervisor.watched = self.switch.watched
         self.idling = Idling(self.books, self.supervisor, self.control, self.clock)

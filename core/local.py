@@ -278,7 +278,9 @@ class LocalClient(KernelClient):
 
     async def fork(self, request: ForkRequest) -> AgentInfo:
         """Begin a new agent in the conversation of another."""
-        raise _absent("fork")
+        kernel = self._kernel
+        agent = await kernel.unbroken(lambda: kernel.forking.fork(request, self._owner))
+        return views.info(agent, kernel, None)
 
     async def workspace(self, ref: str, detail: Detail = "") -> WorkspaceInfo:
         """Where an agent works and what it has changed there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,15 @@ class _Wanted:
     """The plan of its worktree."""
 
 
+@dataclass(slots=True)
+class Beginning:
+    """What a fork begins in."""
+
+    origin: ev.Origin
+    bring: Callable[[str], Awaitable[None]]
+    """Copies the conversation into the folder of the agent of this id."""
+
+
 class Creation:
     """Creates agents. What the journal gets has no environment values in it (``environ.veil``)."""
 
@@ -83,22 +92,30 @@ class Creation:
 
     # --- one -------------------------------------------------------------------------------------
 
-    async def run(self, request: RunRequest, owner: str) -> Agent:
+    async def run(self, request: RunRequest, owner: str, beginning: Beginning | None = None) -> Agent:
         """Create and start one agent; durable and running on return.
+
+        Args:
+            beginning: For a fork, whose spec is whole already.
 
         Raises:
             Conflict: The name is taken.
             UsageError: The spec cannot be started anywhere.
             BackendError: It could not be started; nothing of it is left.
         """
-        spec = await self._ready(request.spec, request.environ)
+        spec = request.spec if beginning else await self._ready(request.spec, request.environ)
+        origin = beginning.origin if beginning else None
         agent_id = registry.new_id(self._books.pending.agents)
         await self._keep_environments([(agent_id, spec)], request.environ)
         try:
+            if beginning:
+                await beginning.bring(agent_id)
             spec, place = await self._placed(agent_id, spec, request)
-            created = self._created(agent_id, spec, owner, None)
+            created = self._created(agent_id, spec, owner, None, origin)
             # No await between the look at the names and the post: nobody can take it in between.
-            ticket = self._books.post(created, *place, ev.RunStarting(agent=agent_id, run=1, by=owner))
+            resume = origin.session if origin else None
+            starting = ev.RunStarting(agent=agent_id, run=1, by=owner, resume=resume)
+            ticket = self._books.post(created, *place, starting)
             await ticket
         except AgentTopError:
             await self._sweep(agent_id)
@@ -162,8 +179,16 @@ class Creation:
             spec = spec.model_copy(update={"parent": parent.id})
         return spec
 
-    def _created(self, agent_id: str, spec: AgentSpec, owner: str, fleet: str | None) -> ev.AgentCreated:
-        return ev.AgentCreated(agent=agent_id, spec=environ.veil(spec, self._key), owner=owner, fleet=fleet)
+    def _created(
+        self,
+        agent_id: str,
+        spec: AgentSpec,
+        owner: str,
+        fleet: str | None,
+        origin: ev.Origin | None = None,
+    ) -> ev.AgentCreated:
+        veiled = environ.veil(spec, self._key)
+        return ev.AgentCreated(agent=agent_id, spec=veiled, owner=owner, fleet=fleet, origin=origin)
 
     async def _keep_environments(
         self, agents: Sequence[tuple[str, AgentSpec]], caller: Mapping[str, str]

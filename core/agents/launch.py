@@ -10,7 +10,7 @@ from ..backend import MARKER, Launch, mark
 from ..errors import AgentTopError
 from ..paths import Paths
 from ..workspaces.git import LOCAL
-from . import environ, templates
+from . import conversation_files, environ, templates
 from .agent import Agent
 
 
@@ -63,6 +63,10 @@ class Launcher:
             cwd=os.path.realpath(launch.cwd),
             home=launch.env.get("HOME", ""),
         )
+        if agent.origin is not None and agent.spec.worktree and agent.spec.template and _forks(agent):
+            template = templates.get(self._paths, agent.spec.template)
+            folder = self._paths.agent_dir(agent.id)
+            conversation_files.settle(template, agent.origin.session, folder, os.path.realpath(launch.cwd))
         return Prepared(launch, self.first_input(agent), self.waits(agent))
 
     def prepare_all(self, owed: Sequence[tuple[Agent, int]]) -> list[Prepared | AgentTopError | OSError]:
@@ -100,6 +104,8 @@ class Launcher:
 
     def _command(self, agent: Agent, run: int) -> Sequence[str]:
         if agent.run is not None and agent.run.number == run and agent.run.resume is not None:
+            if _forks(agent):
+                return templates.forked(agent.spec, self._paths, agent.run.resume) or agent.spec.command
             return templates.resumed(agent.spec, self._paths, agent.run.resume) or agent.spec.command
         return agent.spec.command
 
@@ -115,7 +121,7 @@ class Launcher:
 
     def waits(self, agent: Agent) -> bool:
         """Whether its present run begins with nothing to do, at a terminal."""
-        resumed = agent.run is not None and agent.run.resume is not None
+        resumed = agent.run is not None and agent.run.resume is not None and not _forks(agent)
         try:
             return templates.waits(agent.spec, self._paths, resumed=resumed)
         except AgentTopError:  # its template is gone, or wrong by now
@@ -148,3 +154,8 @@ class Launcher:
         proxies = [part for key in ("NO_PROXY", "no_proxy") if (part := base.get(key))]
         env["NO_PROXY"] = env["no_proxy"] = ",".join(dict.fromkeys([*proxies, "127.0.0.1", "localhost"]))
         return env
+
+
+def _forks(agent: Agent) -> bool:
+    """Whether it has yet to begin in the copy of another's conversation."""
+    return agent.origin is not None and agent.provider is None

@@ -19,6 +19,7 @@ from .template_parts import (
     check_environment,
     check_files,
     check_path,
+    check_placeholders,
     filled,
     joined,
 )
@@ -58,6 +59,13 @@ class Template(Part):
     """What makes the program go on with ``{session}``; empty where it cannot."""
     resume_prompt: str | None = "Go on where you were stopped."
     """What it is told then; ``None``: nothing, it waits for a person."""
+    fork_arguments: list[str] = Field(default_factory=list)
+    """What makes the program begin in a copy of ``{session}``; empty where it cannot."""
+    conversation: dict[str, str] = Field(default_factory=dict)
+    """Where conversations lie: pattern in the agent's folder (``{session}``; ``**`` for any depth) → where the
+    program looks for those of its working folder (``{project}``); empty where that does not matter."""
+    bound_to_folder: bool = False
+    """Whether it finds a conversation only in the working folder that was begun in."""
     interactive: Interactive | None = None
     """In a terminal; ``None``: it runs in none."""
     node: int | None = None
@@ -79,7 +87,7 @@ class Template(Part):
     spec: dict[str, Any] = Field(default_factory=dict)
     """Other fields of the spec: labels, limits, restart, …"""
 
-    @field_validator("command", "model_arguments", "prompt_arguments", "resume_arguments")
+    @field_validator("command", "model_arguments", "prompt_arguments", "resume_arguments", "fork_arguments")
     @classmethod
     def _no_secret_in_arguments(cls, arguments: list[str]) -> list[str]:
         check_arguments(arguments)
@@ -99,6 +107,17 @@ class Template(Part):
             if not source.startswith(("~/", "/")):
                 raise ValueError(f"{source} is neither an absolute path nor one that begins with ~/")
         return login
+
+    @field_validator("conversation")
+    @classmethod
+    def _conversations_are_its_own(cls, places: dict[str, str]) -> dict[str, str]:
+        for pattern, place in places.items():
+            check_path(pattern)
+            check_placeholders(pattern, frozenset({"session"}), "a pattern")
+            if place:
+                check_path(place)
+                check_placeholders(place, frozenset({"project"}), "a folder")
+        return places
 
     @field_validator("env", "own")
     @classmethod
@@ -123,7 +142,7 @@ class Template(Part):
             return self
         said = {
             name: value
-            for name in ("model_arguments", "prompt_arguments", "resume_arguments")
+            for name in ("model_arguments", "prompt_arguments", "resume_arguments", "fork_arguments")
             if (value := getattr(form, name)) is not None
         }
         if form.permissions is not None:
@@ -193,15 +212,30 @@ class Template(Part):
         """
         if not self.resume_arguments or self.prompt != "argument":
             return None
-        told = [filled(part, {"prompt": spec.prompt}) or "" for part in self.prompt_arguments]
-        head = list(spec.command)
-        if spec.prompt is not None and told and head[-len(told) :] == told:
-            head = head[: -len(told)]
         values = {"session": session, "prompt": self.resume_prompt}
         told = self.prompt_arguments if self.resume_prompt is not None else []
-        return head + [filled(part, values) or "" for part in [*self.resume_arguments, *told]]
+        return self.untold(spec) + [filled(part, values) or "" for part in [*self.resume_arguments, *told]]
 
-    def conversation(self, session: str | None, *, begun: bool) -> str | None:
+    def forked(self, spec: AgentSpec, session: str) -> list[str] | None:
+        """The command that begins in a copy of a conversation, with the agent's own prompt if it has one."""
+        if not self.fork_arguments or self.prompt != "argument":
+            return None
+        begun = [filled(part, {"session": session}) or "" for part in self.fork_arguments]
+        return self.untold(spec) + begun + self.told(spec.prompt)
+
+    def told(self, prompt: str | None) -> list[str]:
+        """The arguments that tell the program its prompt."""
+        if prompt is None or self.prompt != "argument":
+            return []
+        return [filled(part, {"prompt": prompt}) or "" for part in self.prompt_arguments]
+
+    def untold(self, spec: AgentSpec) -> list[str]:
+        """The agent's command without its prompt."""
+        told = self.told(spec.prompt)
+        ends = bool(told) and spec.command[-len(told) :] == told
+        return list(spec.command[: -len(told)] if ends else spec.command)
+
+    def goes_on_with(self, session: str | None, *, begun: bool) -> str | None:
         """What ``resumed`` is to be given; ``None`` where there is no conversation to go on with.
 
         Args:

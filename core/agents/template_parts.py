@@ -91,13 +91,15 @@ class Interactive(Part):
     model_arguments: list[str] | None = None
     prompt_arguments: list[str] | None = None
     resume_arguments: list[str] | None = None
+    fork_arguments: list[str] | None = None
     permissions: Permissions | None = None
     env: dict[str, str] = Field(default_factory=dict)
     """Besides the template's own."""
 
     @model_validator(mode="after")
     def _no_secret_in_arguments(self) -> Self:
-        for arguments in (self.command, self.model_arguments, self.prompt_arguments, self.resume_arguments):
+        going_on = (self.resume_arguments, self.fork_arguments)
+        for arguments in (self.command, self.model_arguments, self.prompt_arguments, *going_on):
             check_arguments(arguments or [])
         check_environment(self.env)
         return self

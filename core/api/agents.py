@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from ..agents.spec import AgentSpec, Text
+from ..agents.spec import AgentSpec, Name, Text
 from ..agents.states import Pause
 from ..budget.budget import Budget
 from .model import Model
@@ -48,9 +48,9 @@ class ForkRequest(Model):
     """Begin a new agent in the conversation of another, which goes on by itself."""
 
     ref: Text
-    name: str | None = None
+    name: Name | None = None
     """``None``: the other's name with a number."""
-    prompt: str | None = None
+    prompt: Text | None = Field(default=None, max_length=131_072)
     """What the new one is told first; in a terminal it may be nothing."""
 
 

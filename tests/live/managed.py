@@ -139,14 +139,16 @@ def is_sane(ended: Ended, *, waited: bool = False) -> None:
 
 
 @asynccontextmanager
-async def open_house(home: Path, speed: float = INSTANT) -> AsyncIterator[House]:
+async def open_house(
+    home: Path, speed: float = INSTANT, provider: type[MockProvider] = MockProvider
+) -> AsyncIterator[House]:
     """A kernel with the mock, ``speed`` times as fast as life, as every provider; gone afterwards, agents and
     all."""
     home.mkdir()
     key = home / "key"
     key.touch(mode=0o600)
     key.write_text(KEY)
-    async with MockProvider(speed=speed, key=KEY) as mock:
+    async with provider(speed=speed, key=KEY) as mock:
         (home / "config.toml").write_text(
             "".join(f'[providers.{name}]\nbase_url = "{mock.url}"\nkey_file = "key"\n' for name in PROTOCOLS)
         )

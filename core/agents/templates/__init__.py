@@ -23,6 +23,7 @@ __all__ = [
     "expand",
     "find",
     "first_input",
+    "forked",
     "get",
     "names",
     "prepare",
@@ -167,6 +168,13 @@ def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
     )
 
 
+def forked(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
+    """The command that begins in a copy of a conversation; ``None`` where there is no such thing."""
+    if spec.template is None:
+        return None
+    return get(paths, spec.template).on(spec.backend).forked(spec, session)
+
+
 def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: bool) -> str | None:
     """What ``resumed`` is to be given; ``None`` where there is nothing to go on with.
 
@@ -174,7 +182,7 @@ def conversation(spec: AgentSpec, paths: Paths, session: str | None, *, begun: b
     """
     if spec.template is None or spec.backend == "docker":
         return None
-    return get(paths, spec.template).on(spec.backend).conversation(session, begun=begun)
+    return get(paths, spec.template).on(spec.backend).goes_on_with(session, begun=begun)
 
 
 def waits(spec: AgentSpec, paths: Paths, *, resumed: bool) -> bool:
