@@ -1,9 +1,9 @@
 """Fleet files: ``agenttop up -f fleet.toml``.
 
 ``[agents.NAME]`` declares one agent each, or with ``count = 3`` three of them, ``NAME-1`` to
-``NAME-3``; ``[defaults]`` is a partial spec for all. A relative ``cwd`` and relative mount sources
-count from the file's folder, which is also where agents run that name none. ``[budgets.NAME]`` limits
-what its agents use.
+``NAME-3`` (a ``branch`` gets the number, too); ``[defaults]`` is a partial spec for all. A relative
+``cwd`` and relative mount sources count from the file's folder, which is also where agents run that name
+none. ``[budgets.NAME]`` limits what its agents use.
 """
 
 from __future__ import annotations
@@ -101,7 +101,15 @@ def _agents(file: TomlFile, key: str, value: Any, defaults: Mapping[str, Any]) -
     if count is not None:
         # The longest name decides whether all fit.
         file.validate(AgentSpec, {**merged, "name": names[-1]}, at, ["defaults"])
-    return [first.model_copy(update={"name": name}) for name in names]
+    return [_numbered(first, name, count is not None) for name in names]
+
+
+def _numbered(spec: AgentSpec, name: str, several: bool) -> AgentSpec:
+    """One of the agents of a table; a branch that several would have gets their numbers."""
+    if not several or spec.branch is None:
+        return spec.model_copy(update={"name": name})
+    number = name.rpartition("-")[2]
+    return spec.model_copy(update={"name": name, "branch": f"{spec.branch}-{number}"})
 
 
 def _normal(file: TomlFile, table: Mapping[str, Any], at: Location, folder: Path) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class LocalClient(KernelClient):
                 found.append(CheckInfo(group=name, name=name, level="missing", found=str(error)))
                 continue
             found += [CheckInfo(group=name, **check._asdict()) for check in checks]
-        return [*found, *kernel.checks()]
+        return [*found, *kernel.checks(), *await kernel.workspaces.checks()]
 
     # --- acting ----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import anyio.to_thread
 from ..agents.agent import Agent
 from ..agents.spec import AgentSpec
 from ..agents.worktree import Worktree
-from ..api import Outcome, WorkspaceInfo
+from ..api import CheckInfo, Outcome, WorkspaceInfo
 from ..api.workspaces import Detail
 from ..errors import AgentTopError
 from ..journal import events as ev
@@ -223,6 +223,17 @@ class Workspaces:
         known = set(self._books.pending.agents)
         folders = [f for f in self._paths.worktrees.iterdir() if f.name not in known and f.name[:1] != "."]
         return sorted(tree for folder in folders if folder.is_dir() for tree in folder.iterdir())
+
+    async def checks(self) -> list[CheckInfo]:
+        """The line of ``doctor`` about worktrees that outlived their agents; none where there are none."""
+        left = await anyio.to_thread.run_sync(self.abandoned)
+        if not left:
+            return []
+        listed = ", ".join(map(str, left[:NAMED])) + (
+            f" and {len(left) - NAMED} more" if left[NAMED:] else ""
+        )
+        hint = "They have work in no commit; git worktree remove --force PATH deletes one"
+        return [CheckInfo(group="kernel", name="left worktrees", level="warn", found=listed, hint=hint)]
 
     # --- looking ---------------------------------------------------------------------------------
 

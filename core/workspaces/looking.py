@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..api import WorkspaceInfo
 from .git import Git, GitError
-from .patch import changes, compared, patch
+from .patch import against, changes, compared, patch
 
 #: Seconds one look may take in all; a huge repository then says so.
 SECONDS = 5.0
@@ -61,18 +61,12 @@ def _look(folder: str, base: str | None, scratch: Path, diff: bool, git: Git, fo
     if base is not None and now.commit is not None:
         told = git.must("rev-list", "--count", f"{base}..HEAD", cwd=folder, what="commits cannot be counted")
         found["commits"] = int(told)
-    against = base or ("HEAD" if now.commit is not None else _no_files(folder, git))
+    since = against(folder, base, git)
     with compared(folder, now.new, scratch, git) as env:
-        sums = changes(folder, against, env, git)
+        sums = changes(folder, since, env, git)
         found |= sums._asdict()
         if diff:
-            found["diff"], found["diff_cut"] = patch(folder, against, env, PATCH, git)
-
-
-def _no_files(folder: str, git: Git) -> str:
-    """The tree that has no files, for a repository without a commit."""
-    told = git.must("hash-object", "-t", "tree", "/dev/null", cwd=folder, what="git hash-object failed")
-    return told.decode().strip()
+            found["diff"], found["diff_cut"] = patch(folder, since, env, PATCH, git)
 
 
 def status(folder: str, git: Git) -> Status:

@@ -17,7 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..agents.worktree import Worktree
-from ..errors import Conflict
 from .git import Git, GitError
 from .planning import checked_out, entries
 
@@ -61,8 +60,8 @@ def make(tree: Worktree, git: Git | None = None) -> None:
     """Have the worktree there, on its branch, with the folder its agent works in.
 
     Raises:
-        Conflict: Somebody else took the branch meanwhile.
-        GitError: git failed, or does not know a worktree any more that somebody may have worked in.
+        GitError: git failed, somebody else took the branch meanwhile, or git does not know a worktree any
+            more that somebody may have worked in.
     """
     if tree.made and os.path.lexists(os.path.join(tree.path, ".git")):
         _enter(tree)
@@ -152,11 +151,11 @@ def _add(tree: Worktree, git: Git, lock: int) -> None:
     what = f"cannot make the worktree {tree.path}"
     if tip is not None:
         if place := checked_out(tree.branch, tree.repository, git):
-            raise Conflict(
+            raise GitError(
                 what, f"Its branch {tree.branch} is checked out in {place}", "Switch that to another"
             )
         if not tree.made and tip != tree.base:
-            raise Conflict(what, f"A branch {tree.branch} was made meanwhile", "Run it again")
+            raise GitError(what, f"A branch {tree.branch} was made meanwhile", "Run it again")
         wanted = [tree.path, tree.branch]
     else:
         wanted = ["--no-track", "-b", tree.branch, tree.path, tree.base]

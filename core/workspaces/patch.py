@@ -90,6 +90,16 @@ def untracked(folder: str, git: Git) -> list[str]:
     return [os.fsdecode(name) for name in told.split(b"\0") if name and not name.endswith(b"/")]
 
 
+def against(folder: str, base: str | None, git: Git) -> str:
+    """What changes count from: ``base``, else what is checked out, else nothing at all."""
+    if base is not None:
+        return base
+    if found := git.ask("rev-parse", "--verify", "--quiet", "HEAD", cwd=folder):
+        return found
+    told = git.must("hash-object", "-t", "tree", "/dev/null", cwd=folder, what="git hash-object failed")
+    return told.decode().strip()
+
+
 def changes(folder: str, base: str, env: Mapping[str, str], git: Git) -> Changes:
     """The sums of what differs from ``base``."""
     told = git.must("diff", "--numstat", "-z", *PLAIN, base, cwd=folder, env=env, what="git diff failed")

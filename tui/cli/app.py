@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "nice": "control",
     "wait": "look",
     "inspect": "look",
+    "diff": "diff",
     "rm": "control",
     "prune": "control",
     "logs": "logs",

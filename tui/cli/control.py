@@ -158,16 +158,39 @@ def nice(
 def rm(
     refs: Refs,
     force: Annotated[bool, typer.Option("--force", "-f", help="Kill live ones first.")] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Delete also the work in their worktrees that is in no commit.")
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take ended agents off the table, and their output off the disk."""
+    """Take ended agents off the table, and their output off the disk.
+
+    A worktree goes only if nothing would be lost with it; else it stays, and where is said.
+    """
     from agenttop.core.api import RemoveRequest
 
-    request = checked(RemoveRequest, refs=refs, force=force)
-    if force:
-        printing.confirm(f"kill and remove {', '.join(refs)}?", yes)
+    request = checked(RemoveRequest, refs=refs, force=force, discard=discard)
+    if discard and not yes:
+        _say_losses(refs)
+    if force or discard:
+        verbs = "kill and remove" if force else "remove"
+        work = " with the work in their worktrees" if discard else ""
+        printing.confirm(f"{verbs} {', '.join(refs)}{work}?", yes)
     _do(lambda client: client.remove(request), as_json)
+
+
+def _say_losses(refs: list[str]) -> None:
+    """List on stderr what deleting the agents' worktrees would lose, before that is asked."""
+    from agenttop.core.api import WorkspaceInfo
+
+    async def look(client: KernelClient) -> list[WorkspaceInfo]:
+        return [await client.workspace(ref, "losses") for ref in refs]
+
+    for ref, found in zip(refs, call(look), strict=True):
+        if found.losses:
+            printing.notes([f"this would be lost with the worktree of {ref}, {found.folder}:"])
+            printing.notes(f"  {line}" for line in found.losses)
 
 
 def prune(yes: Yes = False, as_json: Json = False) -> None:

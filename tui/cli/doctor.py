@@ -71,6 +71,7 @@ def machine() -> Iterator[Finding]:
     yield _state(paths)
     yield _lingering()
     yield _tool("tmux", "attach to agents that need a terminal", "Install tmux")
+    yield _tool("git", "worktrees, and what agents changed", "Install git")
     yield _tool("bwrap", "--sandbox for subprocess agents", "Install bubblewrap")
     yield from _terminal()
 

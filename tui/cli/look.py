@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from .kernel_call import call
 from .options import Json, Refs
 
 if TYPE_CHECKING:
-    from agenttop.core.api import AgentDetail, AgentInfo
+    from agenttop.core.api import AgentInfo
     from agenttop.core.client import KernelClient
 
 
@@ -45,18 +45,20 @@ def exit_status(info: AgentInfo) -> int:
 def inspect(refs: Refs, as_json: Json = True) -> None:
     """Print everything about agents, as a JSON array."""
 
-    async def look(client: KernelClient) -> tuple[list[AgentDetail], list[AgentTopError]]:
-        found: list[AgentDetail] = []
+    async def look(client: KernelClient) -> tuple[list[dict[str, Any]], list[AgentTopError]]:
+        found: list[dict[str, Any]] = []
         errors: list[AgentTopError] = []
         for ref in refs:
             try:
-                found.append(await client.inspect(ref))
+                detail = (await client.inspect(ref)).model_dump()
+                workspace = (await client.workspace(ref)).model_dump(exclude={"diff", "diff_cut", "losses"})
+                found.append({**detail, "workspace": workspace})
             except AgentTopError as error:
                 errors.append(error)
         return found, errors
 
     found, errors = call(look)
-    printing.json([detail.model_dump() for detail in found])
+    printing.json(found)
     for error in errors:
         complain(error)
     if errors:

@@ -26,6 +26,12 @@ def note(text: str) -> None:
     sys.stderr.write(f"agenttop: {clean(text)}\n")
 
 
+def notes(sentences: Iterable[str]) -> None:
+    """What one should know beside what was done, a line each."""
+    for sentence in sentences:
+        note(sentence)
+
+
 def json(document: Any) -> None:
     """A JSON document, indented for a person where one reads."""
     import orjson
@@ -47,6 +53,7 @@ def outcomes(done: Sequence[Outcome], *, as_json: bool = False) -> int:
         elif not as_json:
             line(clean(f"{outcome.name or outcome.ref} {outcome.done}".rstrip()))
             _survivors(outcome)
+        notes(outcome.notes)
     return status(done)
 
 

@@ -42,6 +42,13 @@ def run(
         Text,
         typer.Option("--cwd", help="Its working folder; default: here, with --host the home folder there."),
     ] = None,
+    worktree: Annotated[
+        bool, typer.Option("--worktree", "-w", help="In a git worktree and branch of its own.")
+    ] = False,
+    branch: Annotated[Text, typer.Option("--branch", help="The worktree's; default: agenttop/NAME.")] = None,
+    base: Annotated[
+        Text, typer.Option("--base", help="What the branch begins at; default: what is checked out.")
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", help="K=V, or K to pass the value it has here.")
     ] = None,
@@ -138,6 +145,9 @@ def run(
         "image": image,
         "command": command or None,
         "cwd": _folder(cwd, backend),
+        "worktree": worktree or None,
+        "branch": branch,
+        "base": base,
         "env": {**_files(env_file), **_variables(env)},
         "labels": dict(_label(text) for text in label or ()),
         "parent": parent or around(),
@@ -165,7 +175,9 @@ def run(
     if person:
         from .terminals import enter
 
-        raise typer.Exit(enter(call(lambda client: client.run(request)).id))
+        info = call(lambda client: client.run(request))
+        printing.notes(info.notes)
+        raise typer.Exit(enter(info.id))
     raise typer.Exit(call(lambda client: _start(client, request, wait=wait, attach=attach, as_json=as_json)))
 
 
@@ -183,6 +195,7 @@ async def _start(
     client: KernelClient, request: RunRequest, *, wait: bool, attach: bool, as_json: bool
 ) -> int:
     info = await client.run(request)
+    printing.notes(info.notes)
     if info.permissions == "auto" and request.spec.permissions is None:
         printing.note(f"{info.name} uses its tools without asking; --permissions ask allows it less")
     if attach:
