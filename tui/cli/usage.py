@@ -21,7 +21,9 @@ from .kernel_call import ask
 from .options import Json
 
 KEYS = ("day", "week", "month", "project", "model", "agent", "session")
-_FIGURES = ("CALLS", "IN", "CACHE READ", "CACHE WRITE", "OUT", "COST")
+_FIGURES = ("CALLS", "IN", "CACHE R", "CACHE W", "OUT", "COST")
+#: Cells that a name keeps, however narrow the terminal.
+_LEAST = 8
 _ZONES = "/zoneinfo/"
 #: Variables by which the CLIs are told where to keep their transcripts.
 _PLACES = re.compile(r"HOME|\w+_(?:HOME|DIR|ROOT|FILE|DB|LOG)")
@@ -158,11 +160,11 @@ def _day(text: str, today: date) -> date:
     word = text.strip().lower()
     if word in ("today", "yesterday"):
         return today - timedelta(days=word == "yesterday")
-    if (ago := re.fullmatch(r"(\d{1,5})d", word)) is not None:
-        return today - timedelta(days=int(ago[1]))
     try:
+        if (ago := re.fullmatch(r"(\d{1,6})d", word)) is not None:
+            return today - timedelta(days=int(ago[1]))
         return date.fromisoformat(word)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a day", hint="Take 2026-11-01, today, yesterday or 7d") from None
 
 
@@ -235,7 +237,7 @@ def _narrow(rows: list[list[str]], keys: Sequence[str], edge: int) -> None:
     for place in sorted(range(len(keys)), key=lambda place: -widths[place]):
         if over <= 0 or keys[place] in ("day", "week", "month"):
             continue
-        cells = max(12, widths[place] - over)
+        cells = max(_LEAST, widths[place] - over)
         over -= widths[place] - cells
         for row in rows[1:]:
             row[place] = f.cut_middle(row[place], cells)
