@@ -17,6 +17,7 @@ from .claude_slug import LONGEST, slug
 from .claude_state import ClaudeTail
 from .contract import Found, Session, Tail
 from .history import Root
+from .joining import mains
 from .processes import option
 
 _COMMS = frozenset({"claude", "claude.exe"})
@@ -47,7 +48,7 @@ class ClaudeObserver:
 
     def join(self, processes: Sequence[Found]) -> dict[tuple[int, int], Session]:
         """By the pid file, else by the command line, else the newest transcript of its folder."""
-        folders = Counter((process.root, process.cwd) for process in processes if process.cwd)
+        folders = Counter((process.root, process.cwd) for process in mains(processes) if process.cwd)
         joined: dict[tuple[int, int], Session] = {}
         for process in processes:
             if process.cwd is None or (config := _config(process)) is None:
@@ -77,7 +78,7 @@ def _session(process: Found, config: str, alone: bool) -> Session | None:
         own = f"{folder}/{identity}.jsonl"
         # /clear goes on in a new transcript and leaves the pid file as it was.
         if newest is None or newest == own or _changed(newest) <= _changed(own) or not os.path.exists(own):
-            return Session(identity, own, True)
+            return Session(identity, own, True, _beside(process, config) if told else "")
     if newest is None:
         return None
     return Session(Path(newest).stem, newest, False)
@@ -97,10 +98,14 @@ def _project(config: str, cwd: str) -> str:
     return f"{config}/projects/{name}"
 
 
+def _beside(process: Found, config: str) -> str:
+    return f"{config}/sessions/{process.inner_pid}.json"
+
+
 def _pid_file(process: Found, config: str) -> dict[str, Any]:
     """What the CLI wrote about its process; empty if that was another process of the same pid."""
     try:
-        with open(f"{config}/sessions/{process.inner_pid}.json", "rb") as file:
+        with open(_beside(process, config), "rb") as file:
             told = orjson.loads(file.read(_MOST))
     except (OSError, ValueError):
         return {}

@@ -8,6 +8,7 @@ import orjson
 
 from .calls import milliseconds
 from .claude_calls import ClaudeCalls
+from .claude_status import Status
 from .contract import Activity, Child, Oddities, Session, View
 from .conversation import BEGINNING, Conversation
 from .subagents import Subagents
@@ -19,6 +20,7 @@ _SILENT = frozenset(
     [
         "agent-name",
         "ai-title",
+        "atis-latch",
         "attachment",
         "cost-state",
         "custom-title",
@@ -32,6 +34,7 @@ _SILENT = frozenset(
         "summary",
         "system",
         "tag",
+        "tools-used",
         "worktree-state",
     ]
 )
@@ -43,6 +46,7 @@ class ClaudeTail:
 
     def __init__(self, session: Session) -> None:
         self._main = _Thread(session.path, sidechain=False)
+        self._status = Status(session.beside)
         self._folder = f"{session.path.removesuffix('.jsonl')}/subagents"
         self._children = Subagents(self._folder, "agent-", self._child)
         self._names: dict[str, str] = {}
@@ -58,8 +62,9 @@ class ClaudeTail:
     def refresh(self) -> bool:
         """Read what is new; whether anything was."""
         self._children.refresh()
+        told = self._status.refresh()
         changed = [thread.tail.refresh() for thread in (self._main, *self._children.found.values())]
-        return any(changed)
+        return any(changed) or told
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""
@@ -67,7 +72,8 @@ class ClaudeTail:
             Child(agent, self._names.get(agent) or agent, thread.view(now, None))
             for agent, thread in self._children.found.items()
         )
-        return self._main.view(now, process)._replace(children=children)
+        view = self._main.view(now, process)._replace(children=children)
+        return view if process is None else self._status.corrected(view)
 
     def _child(self, agent: str, path: str) -> _Thread:
         self._names[agent] = _name(f"{self._folder}/agent-{agent}.meta.json")

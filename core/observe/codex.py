@@ -7,15 +7,13 @@ that is exact, whatever the folder and however many of them run in it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
+from .codex_spawned import ROLLOUT
 from .codex_state import CodexTail
 from .contract import Found, Session, Tail
 from .history import Root
 from .processes import open_files
-
-_ROLLOUT = re.compile(r"/rollout-[0-9T-]+?-([0-9a-f]{8}-[0-9a-f-]{27})\.jsonl$")
 
 
 class CodexObserver:
@@ -42,7 +40,7 @@ class CodexObserver:
         joined: dict[tuple[int, int], Session] = {}
         for process in processes:
             rollouts = [
-                (path, match[1]) for path in open_files(process.pid) if (match := _ROLLOUT.search(path))
+                (path, match[1]) for path in open_files(process.pid) if (match := ROLLOUT.search(path))
             ]
             if rollouts:
                 # Names begin with the time, so that the first is the oldest.

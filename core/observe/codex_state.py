@@ -6,7 +6,8 @@ from typing import Any
 
 from .calls import milliseconds
 from .codex_calls import CodexCalls
-from .contract import Activity, Oddities, Session, View
+from .codex_spawned import ROLLOUT, Spawned
+from .contract import Activity, Child, Oddities, Session, View
 from .conversation import BEGINNING, Conversation
 from .tail import TranscriptTail
 
@@ -30,17 +31,61 @@ _SILENT_EVENTS = frozenset(
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call")
 _RESULTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
 _SILENT_ITEMS = frozenset(
-    ["additional_tools", "compaction", "ghost_snapshot", "message", "reasoning", "web_search_call"]
+    [
+        "additional_tools",
+        "agent_message",
+        "compaction",
+        "ghost_snapshot",
+        "message",
+        "reasoning",
+        "web_search_call",
+    ]
 )
-_SILENT = frozenset(["compacted", "token_usage_record", "world_state"])
+_SILENT = frozenset(["compacted", "inter_agent_communication_metadata", "token_usage_record", "world_state"])
 
 
 class CodexTail:
-    """Follows one rollout."""
+    """Follows one rollout and those of its subagents."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self._tail = TranscriptTail(CodexCalls, session.path, self._line, self._reset)
+        named = ROLLOUT.search(session.path)
+        identity = named[1] if named else session.id
+        self._main = _Thread(identity, session.path)
+        self._spawned = Spawned(identity, session.path)
+        self._children: dict[str, _Thread] = {}
+
+    @property
+    def oddities(self) -> Oddities:
+        """What was not understood, in subagents' rollouts too."""
+        oddities = Oddities()
+        for thread in (self._main, *self._children.values()):
+            oddities.add(thread.oddities)
+        return oddities
+
+    def refresh(self) -> bool:
+        """Read what is new; whether anything was."""
+        self._spawned.refresh()
+        for identity, (path, _) in self._spawned.found.items():
+            if identity not in self._children:
+                self._children[identity] = _Thread(identity, path)
+        changed = [thread.refresh() for thread in (self._main, *self._children.values())]
+        return any(changed)
+
+    def view(self, now: float, process: Activity | None = None) -> View:
+        """What is known now."""
+        children = tuple(
+            Child(identity, self._spawned.found[identity][1], thread.view(now, None))
+            for identity, thread in self._children.items()
+        )
+        return self._main.view(now, process)._replace(children=children)
+
+
+class _Thread:
+    """Follows one rollout."""
+
+    def __init__(self, identity: str, path: str) -> None:
+        self._id = identity
+        self._tail = TranscriptTail(CodexCalls, path, self._line, self._reset)
         self._reset()
 
     def _reset(self) -> None:
@@ -58,7 +103,7 @@ class CodexTail:
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""
         facts, talk = self._tail.calls.facts, self._talk
-        talk.session = facts.get("session") or self._session.id
+        talk.session = facts.get("session") or self._id
         talk.model, talk.cwd, talk.branch = facts.get("model"), facts.get("cwd"), facts.get("branch")
         return talk.view(now, process, self._tail.sums())
 

@@ -65,6 +65,8 @@ class Session(NamedTuple):
     """Its transcript; need not exist yet."""
     exact: bool
     """False: the likeliest one, by folder and time; shown as an estimate."""
+    beside: str = ""
+    """A file in which the CLI itself says what its process does; empty: it has none."""
 
 
 class Child(NamedTuple):
