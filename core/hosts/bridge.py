@@ -174,7 +174,8 @@ async def _run(paths: Paths, line: int) -> None:
         await bridge.listen()
         tasks.cancel_scope.cancel()
         reading.close()
-        out.abort()
+        if not out.is_closing():
+            out.abort()
 
 
 class _Out(asyncio.BaseProtocol):

@@ -68,6 +68,7 @@ class Host:
         self._paths = paths
         self._first = first
         self._client: SocketClient | None = None
+        self._line: Line | None = None
         self._lives = 0
         self._attempt = 0
         self._doubted: AgentTopError | None = None
@@ -101,6 +102,11 @@ class Host:
     def life(self) -> int:
         """Which life of it this is: how often it came back."""
         return self._lives
+
+    @property
+    def line_pid(self) -> int | None:
+        """The process that is its line, while there is one."""
+        return self._line.pid if self._line is not None else None
 
     def away(self) -> HostAway:
         """The error of everything that is asked of it while it is away."""
@@ -172,6 +178,7 @@ class Host:
             raise first
         line = Line(self.address, first if first is not None else await self._call())
         self.there = line.there
+        self._line = line
         lost: list[AgentTopError] = []
         async with anyio.create_task_group() as tasks:
             ready = anyio.Event()
@@ -182,6 +189,7 @@ class Host:
                 except AgentTopError as error:
                     lost.append(error)
                     self._true_until = line.heard_at
+                    self._line = None
                     line.hang_up(error)
                     tasks.cancel_scope.cancel()
 

@@ -43,6 +43,11 @@ class Line:
         self._fault: AgentTopError | None = None
         self._awake: asyncio.Future[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The ssh process."""
+        return self._process.pid
+
     async def hold(self, up: Callable[[], None]) -> None:
         """Carry connections until the line is lost; ``up`` is called when it can.
 
@@ -72,7 +77,8 @@ class Line:
             self._out = None
             for transport in (reading, errors):
                 transport.close()
-            out.abort()
+            if not out.is_closing():
+                out.abort()
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(end, self._process)
 

@@ -1,4 +1,4 @@
-"""One contract, three ways to the kernel: in its loop, over the control socket, from another thread."""
+"""One contract, four ways to the kernel: in its loop, over its socket, from another thread, as a host."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ from agenttop.core.api import (
     Target,
 )
 from agenttop.core.client import KernelClient
-from agenttop.core.embedded import EmbeddedClient
 from agenttop.core.errors import AmbiguousAgent, BackendError, Conflict, KernelUnreachable, NoSuchAgent
-from agenttop.core.http.serve import ControlServer
 from agenttop.core.paths import Paths
 from agenttop.core.remote import SocketClient
 
-from .conftest import ENVIRON, KernelMaker, sh, until, until_state
+from .conftest import ENVIRON, KernelMaker, reached, sh, until, until_state
 
 pytestmark = pytest.mark.anyio
 
@@ -38,25 +36,13 @@ T = TypeVar("T")
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 
 
-@pytest.fixture(params=["local", "socket", "embedded"])
+@pytest.fixture(params=["local", "socket", "embedded", "host"])
 async def client(
     request: pytest.FixtureRequest, kernels: KernelMaker, paths: Paths
 ) -> AsyncIterator[KernelClient]:
     """The same kernel, reached in each way."""
-    if request.param == "embedded":
-        async with await EmbeddedClient.start(paths) as embedded:
-            yield embedded
-            await embedded.stop(StopRequest(all=True, how="kill"))
-        return
-    async with kernels() as kernel:
-        if request.param == "local":
-            yield kernel.client("ana")
-            return
-        async with (
-            ControlServer(kernel.client("ana"), paths.socket).running(),
-            SocketClient(paths.socket) as remote,
-        ):
-            yield remote
+    async with reached(request.param, kernels, paths) as client:
+        yield client
 
 
 def closing(stream: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:

@@ -1,0 +1,353 @@
+"""Several hosts as one kernel: real kernels, bridges and lines, and what becomes of them when one is cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from agenttop.core import lock, quick
+from agenttop.core.agents.spec import AgentSpec
+from agenttop.core.api import (
+    Delta,
+    EventInfo,
+    PauseRequest,
+    Row,
+    RunRequest,
+    Snapshot,
+    StopRequest,
+    Target,
+    UsageRequest,
+)
+from agenttop.core.errors import AmbiguousAgent, KernelUnreachable, NoSuchAgent, UsageError
+from agenttop.core.hosts.address import Reach, parse
+from agenttop.core.hosts.client import HostsClient
+from agenttop.core.hosts.host import Host, HostAway
+from agenttop.core.paths import Paths
+from agenttop.core.remote import SocketClient
+
+from ..support.lines import SHELL_FOR_SSH, cut, hosts
+from .conftest import until
+
+pytestmark = pytest.mark.anyio
+
+FOREVER = ["/bin/sh", "-c", "while :; do sleep 0.1; done"]
+TICKS = ["/bin/sh", "-c", "n=0; while [ $n -lt 400 ]; do n=$((n+1)); echo line $n; sleep 0.01; done"]
+
+
+class Machine:
+    """A folder that stands for another machine: its own state, kernel and agents."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.paths = Paths.from_environ({"AGENTTOP_HOME": str(home)})
+
+    def kernel(self) -> int:
+        """The pid of its kernel."""
+        return int(quick.ask(self.paths.socket, "/v1/status")["pid"])
+
+    async def run(self, name: str) -> str:
+        """Start an agent as somebody on that machine would; its id among several hosts."""
+        async with SocketClient(self.paths.socket) as client:
+            return f"{self.home.name}/{(await client.run(agent(name))).id}"
+
+    async def kill(self, name: str) -> None:
+        """End an agent as somebody on that machine would."""
+        async with SocketClient(self.paths.socket) as client:
+            await client.stop(StopRequest(refs=[name], how="kill"))
+
+    async def events(self) -> int:
+        """How many rows its journal has."""
+        async with SocketClient(self.paths.socket) as client:
+            return len([event async for event in client.events()])
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Nobody gets through to it."""
+        file = cut(self.home)
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    def leave(self) -> None:
+        """End its agents and its kernel."""
+        try:
+            quick.ask(self.paths.socket, "/v1/stop", {"all": True, "how": "kill"})
+            quick.ask(self.paths.socket, "/v1/shutdown", {"restart": False})
+        except KernelUnreachable:
+            return
+
+
+@pytest.fixture
+async def machines(home: Path, tmp_path: Path) -> AsyncIterator[dict[str, Machine]]:
+    """Two of them; nothing of them is left."""
+    found = {name: Machine(tmp_path / name) for name in ("box", "shed")}
+    yield found
+    for machine in found.values():
+        await anyio.to_thread.run_sync(machine.leave)
+
+        async def gone(path: Path = machine.paths.lock) -> bool:
+            return lock.holder_of(path) is None
+
+        await until(gone, "the kernel having left", 30)
+        shutil.rmtree(machine.home, ignore_errors=True)
+
+
+@asynccontextmanager
+async def client_of(machines: dict[str, Machine], *names: str) -> AsyncIterator[HostsClient]:
+    homes = {name: machines[name].home for name in names or machines}
+    async with HostsClient(hosts(Paths.from_environ(), homes)) as client:
+        yield client
+
+
+def agent(name: str, host: str = "", command: list[str] = FOREVER, **spec: Any) -> RunRequest:
+    return RunRequest(spec=AgentSpec(name=name, command=command, cwd="/tmp", **spec), host=host)
+
+
+def ssh_of(client: HostsClient, label: str) -> int:
+    """The process that is the line to a host."""
+    pid = next(host for host in client.hosts if host.label == label).line_pid
+    assert pid is not None
+    return pid
+
+
+def sever(client: HostsClient, label: str) -> None:
+    """Cut the line: its process, which leads a session, and with it the bridge at its other end."""
+    os.killpg(ssh_of(client, label), signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """Everything below a process."""
+    try:
+        below = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*below, *(further for child in below for further in descendants(child))]
+
+
+class Table:
+    """What a screen would show."""
+
+    def __init__(self, client: HostsClient) -> None:
+        self.rows: dict[str, Row] = {}
+        self.gauges: dict[str, float | None] = {}
+        self.snapshots = 0
+        self._client = client
+        self._news = anyio.Event()
+
+    async def follow(self) -> None:
+        changes = cast("Any", self._client.watch())
+        async with aclosing(changes) as stream:
+            async for change in stream:
+                self._apply(change)
+
+    def _apply(self, change: Snapshot | Delta) -> None:
+        if isinstance(change, Snapshot):
+            self.snapshots += 1
+            self.rows.clear()
+        else:
+            for key in change.gone:
+                assert self.rows.pop(key, None) is not None, "gone, but never shown"
+        self.rows |= {row.id: row for row in change.rows}
+        if change.header is not None:
+            self.gauges = {gauge.name: gauge.away for gauge in change.header.hosts}
+        self._news.set()
+
+    async def shows(self, condition: Callable[[Table], bool], what: str) -> None:
+        with anyio.move_on_after(40):
+            while not condition(self):
+                self._news = anyio.Event()
+                await self._news.wait()
+            return
+        pytest.fail(f"{what}; shown are {self.rows} and {self.gauges}")
+
+
+async def test_verbs_go_where_their_references_say(machines: dict[str, Machine]) -> None:
+    async with client_of(machines) as client:
+        here = await client.run(agent("api", "box"))
+        there = await client.run(agent("api", "shed"))
+        lone = await client.run(agent("lone", "shed"))
+        assert (here.id.split("/")[0], there.id.split("/")[0]) == ("box", "shed")
+        assert {info.id for info in await client.agents()} == {here.id, there.id, lone.id}
+        outcomes = await client.pause(PauseRequest(refs=["shed/api", "nobody", here.id, "lone", "api"]))
+        assert [outcome.name for outcome in outcomes] == ["shed/api", None, "box/api", "shed/lone", None]
+        assert [outcome.exit_code for outcome in outcomes] == [0, 3, 0, 0, 3]
+        assert (await client.inspect("lone")).info.id == lone.id
+        with pytest.raises(AmbiguousAgent, match="box/api or shed/api"):
+            await client.inspect("api")
+        with pytest.raises(NoSuchAgent):
+            await client.inspect("attic/api")
+        with pytest.raises(UsageError, match="box, shed"):
+            await client.run(agent("other"))
+        plan = await client.kill_plan(Target(all=True))
+        assert {info.id for info in plan.agents} == set(plan.processes) == {here.id, there.id, lone.id}
+        done = await client.stop(StopRequest(refs=[there.id, "box/api"], how="kill"))
+        assert [outcome.id for outcome in done] == [there.id, here.id]
+        assert all(outcome.proof and not outcome.proof["survivors"] for outcome in done)
+        assert await client.usage(UsageRequest(by=["agent"])) == []
+
+
+async def test_children_are_started_beside_their_parent(machines: dict[str, Machine]) -> None:
+    async with client_of(machines) as client:
+        above = await client.run(agent("above", "shed"))
+        below = await client.run(agent("below", parent=above.id))
+        assert below.parent == above.id
+        assert below.id.startswith("shed/")
+        outcomes = await client.stop(StopRequest(refs=[above.id], how="kill", children=True))
+        assert {outcome.id for outcome in outcomes} == {above.id, below.id}
+
+
+async def test_an_agent_gets_the_far_side_s_environment(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client_of(machines, "box") as client:
+        monkeypatch.setenv("ONLY_HERE", "1")
+        show = ["/bin/sh", "-c", "echo ${ONLY_HERE-no} $PWD"]
+        request = RunRequest(spec=AgentSpec(name="env", command=show), environ={"ONLY_HERE": "1"})
+        await client.run(request)
+        await client.wait(["env"])
+        said = b"".join([chunk.data async for chunk in client.output("env")])
+        assert said.decode().split() == ["no", str(Path.home())]
+
+
+async def test_a_cut_line_shows_stale_rows_and_loses_nothing(machines: dict[str, Machine]) -> None:
+    async with client_of(machines) as client, anyio.create_task_group() as tasks:
+        box = await client.run(agent("here", "box"))
+        shed = await client.run(agent("there", "shed"))
+        table = Table(client)
+        tasks.start_soon(table.follow)
+        await table.shows(lambda t: {box.id, shed.id} <= t.rows.keys(), "both agents")
+        far = await machines["shed"].run("before")
+        await table.shows(lambda t: far in t.rows, "an agent that somebody else started there")
+        with machines["shed"].cut_off():
+            sever(client, "shed")
+            await table.shows(lambda t: t.gauges.get("shed") is not None, "shed being away")
+            assert all((row.stale is not None) == (row.host == "shed") for row in table.rows.values())
+            with pytest.raises(HostAway, match="shed is away"):
+                await client.inspect("shed/there")
+            (refused,) = await client.pause(PauseRequest(refs=["shed/there"]))
+            assert refused.error is not None
+            assert refused.error["code"] == "host_away"
+            (done,) = await client.pause(PauseRequest(refs=["box/here"]))
+            assert done.error is None
+            await table.shows(lambda t: t.rows[box.id].pause == "freeze", "the other host going on")
+            fresh = await machines["shed"].run("meanwhile")
+            await machines["shed"].kill("before")
+        client.try_now()
+        await table.shows(lambda t: t.gauges.get("shed") is None, "shed being back")
+        await table.shows(
+            lambda t: fresh in t.rows and t.rows[far].state == "terminated", "what happened there"
+        )
+        assert not [row for row in table.rows.values() if row.stale is not None]
+        assert table.snapshots == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_events_and_output_go_on_where_they_were(machines: dict[str, Machine]) -> None:
+    async with client_of(machines) as client:
+        made = await client.run(agent("ticks", "box", TICKS))
+        await client.run(agent("other", "shed"))
+        seen: list[tuple[str, int]] = []
+        printed = bytearray()
+        enough = anyio.Event()
+
+        def note(event: EventInfo) -> None:
+            seen.append((event.name or "", event.seq))
+
+        async def follow_events() -> None:
+            async with aclosing(cast("Any", client.events(follow=True))) as events:
+                async for event in events:
+                    note(event)
+
+        async def follow_output() -> None:
+            async with aclosing(cast("Any", client.output(made.id, follow=True))) as chunks:
+                async for chunk in chunks:
+                    printed.extend(chunk.data)
+                    if printed.count(b"\n") > 20:
+                        enough.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow_events)
+            async with anyio.create_task_group() as outputs:
+                outputs.start_soon(follow_output)
+                for _ in range(3):  # each cut falls somewhere else
+                    await enough.wait()
+                    enough = anyio.Event()
+                    sever(client, "box")
+            assert printed == b"".join(b"line %d\n" % n for n in range(1, 401))
+            (ended,) = await client.wait([made.id])
+            assert ended.exit_code == 0
+
+            async def told() -> bool:
+                return (
+                    len([name for name, _ in seen if name.startswith("box")])
+                    == await machines["box"].events()
+                )
+
+            await until(told, "every event of box, once", 30)
+            tasks.cancel_scope.cancel()
+        order = [seq for _, seq in seen]
+        assert order == sorted(set(order))
+        # Any of the numbers is a place to go on from, in both journals.
+        half = order[len(order) // 2]
+        rest = [event async for event in client.events(since=half)]
+        assert len(rest) == len(order) - len(order) // 2 - 1
+
+
+async def test_a_kernel_killed_there_is_started_again_over_the_same_line(
+    machines: dict[str, Machine],
+) -> None:
+    async with client_of(machines, "box") as client, anyio.create_task_group() as tasks:
+        made = await client.run(agent("survivor"))
+        table = Table(client)
+        tasks.start_soon(table.follow)
+        await table.shows(lambda t: made.id in t.rows, "the agent")
+        line = ssh_of(client, "box")
+        before = machines["box"].kernel()
+        os.kill(before, signal.SIGKILL)
+
+        async def another() -> bool:
+            try:
+                return (await client.status()).pid != before
+            except KernelUnreachable:
+                return False
+
+        await until(another, "another kernel", 40)
+        await table.shows(lambda t: t.gauges == {"box": None} and t.rows[made.id].stale is None, "the host")
+        assert ssh_of(client, "box") == line
+        assert (await client.inspect("survivor")).info.state == "executing"
+        tasks.cancel_scope.cancel()
+
+
+async def test_leaving_ends_the_lines_and_their_bridges(machines: dict[str, Machine]) -> None:
+    async with client_of(machines) as client:
+        lines = [ssh_of(client, label) for label in machines]
+        below = [child for line in lines for child in descendants(line)]
+        assert below
+
+    async def gone() -> bool:
+        return not [pid for pid in [*lines, *below] if Path(f"/proc/{pid}").exists()]
+
+    await until(gone, "the end of the lines and bridges", 30)
+
+
+async def test_a_host_without_agenttop_says_so_and_is_not_called_again(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    way = Reach(("/bin/sh", "-c", f"PATH={tmp_path}; HOME={tmp_path}; {SHELL_FOR_SSH[2]}", "ssh"))
+    async with HostsClient([Host(parse(["bare"])[0], Paths.from_environ(), way)]) as client:
+        absence = client.hosts[0].absence
+        assert absence is not None
+        assert "there is no agenttop on bare" in str(absence.error)
+        assert absence.next_try is None
+        with pytest.raises(HostAway, match="There is no agenttop"):
+            await client.agents()
