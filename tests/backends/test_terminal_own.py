@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -22,7 +19,7 @@ from agenttop.core.backend import BackendContext, Launch
 from agenttop.core.clock import SystemClock
 from agenttop.core.errors import BackendError, BackendUnavailable
 
-from ..conftest import missing
+from ..support.outer import outer_tmux
 from .evidence import alive, text
 from .rig import DEADLINE, KeptDoors, until
 from .terminal_rig import TerminalRig, servers
@@ -51,32 +48,6 @@ async def shown(rig: TerminalRig, launch: Launch, ref: dict[str, object], text: 
         while text not in (screen := await rig.terminals.history(ref)):
             await anyio.sleep(0.02)
     return screen
-
-
-class Outer:
-    """A tmux of a person's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._socket = str(folder / "outer")
-
-    def __call__(self, *arguments: str) -> str:
-        command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
-
-    def shows(self, text: str) -> bool:
-        return text in self("capture-pane", "-p")
-
-
-@contextmanager
-def outer_tmux(folder: Path, command: str) -> Iterator[Outer]:
-    if shutil.which("tmux") is None:
-        missing("tmux", "it is not on the PATH")
-    outer = Outer(folder)
-    outer("new-session", "-d", "-x", "100", "-y", "30", command)
-    try:
-        yield outer
-    finally:
-        outer("kill-server")
 
 
 # -- what a program sees

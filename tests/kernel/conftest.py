@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,8 +15,12 @@ from agenttop.core import config
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import AgentInfo, RunRequest, StopRequest
 from agenttop.core.client import KernelClient
+from agenttop.core.embedded import EmbeddedClient
+from agenttop.core.hosts.client import HostsClient
+from agenttop.core.http.serve import ControlServer
 from agenttop.core.kernel import Kernel
 from agenttop.core.paths import Paths
+from agenttop.core.remote import SocketClient
 
 ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
 
@@ -86,6 +91,29 @@ def kernels(paths: Paths) -> KernelMaker:
                         await kernel.doors.dismiss()
 
     return make
+
+
+@asynccontextmanager
+async def reached(way: str, kernels: KernelMaker, paths: Paths) -> AsyncIterator[KernelClient]:
+    """A kernel of the test's own: in its loop, over the control socket, from another thread, as a host."""
+    if way == "embedded":
+        async with await EmbeddedClient.start(paths) as embedded:
+            yield embedded
+            await embedded.stop(StopRequest(all=True, how="kill"))
+        return
+    async with kernels() as kernel:
+        if way == "local":
+            yield kernel.client("ana")
+            return
+        async with ControlServer(kernel.client("ana"), paths.socket).running():
+            if way == "host":
+                from ..support.lines import hosts
+
+                async with HostsClient(hosts(paths, {"box": Path(os.environ["AGENTTOP_HOME"])})) as one:
+                    yield one
+                return
+            async with SocketClient(paths.socket) as remote:
+                yield remote
 
 
 @pytest.fixture
