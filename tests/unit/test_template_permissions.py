@@ -129,7 +129,7 @@ def test_a_prompt_that_would_get_lost_is_refused(paths: Paths, search: str) -> N
 def test_the_form_is_that_of_the_backend_the_template_itself_names(paths: Paths, search: str) -> None:
     declare(paths, "seat", 'extends = "claude"\n[spec]\nbackend = "terminal"\n')
     found = templates.expand(spec(template="seat", prompt=None), paths, search)
-    assert (found.backend, found.command) == ("terminal", ["claude"])
+    assert (found.backend, found.command) == ("terminal", ["claude", "--permission-mode", "default"])
 
 
 # -- logins, keys, homes

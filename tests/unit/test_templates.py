@@ -15,6 +15,7 @@ from agenttop.core.paths import Paths
 
 URL = "http://127.0.0.1:7171/a/SECRET"
 ALLOWED = "--dangerously-skip-permissions"
+ASKING = ("--permission-mode", "default")
 
 
 @pytest.fixture
@@ -254,11 +255,13 @@ def test_in_a_terminal_a_template_takes_its_interactive_form_and_no_prompt_is_ne
     paths: Paths, search: str
 ) -> None:
     asked = spec(template="claude", backend="terminal")
-    assert templates.expand(asked, paths, search).command == ["claude"]
+    assert templates.expand(asked, paths, search).command == ["claude", *ASKING]
     told = spec(template="claude", backend="terminal", prompt="-p", model="opus")
     expanded = templates.expand(told, paths, search)
-    assert expanded.command == ["claude", "--model", "opus", "--", "-p"]
-    assert templates.resumed(expanded, paths, "S") == ["claude", "--model", "opus", "--resume", "S"]
+    assert expanded.command == ["claude", "--model", "opus", *ASKING, "--", "-p"]
+    assert templates.resumed(expanded, paths, "S") == [
+        "claude", "--model", "opus", *ASKING, "--resume", "S",
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="needs a prompt"):
         templates.expand(spec(template="claude"), paths, search)
 
