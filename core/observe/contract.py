@@ -172,7 +172,10 @@ class Observer(Protocol):
     title: str
 
     def recognise(self, process: Found) -> bool:
-        """Whether this process is the CLI, shims and workers included; looks at nothing else."""
+        """Whether this process is the CLI, shims and workers included.
+
+        Asked of every new process of the machine: only ``pid``, ``comm`` and ``argv`` have been read.
+        """
 
     def roots(self, environ: Mapping[str, str], home: str) -> list[Root]:
         """Where this user's transcripts lie."""

@@ -6,7 +6,7 @@ One file is read per process and look; nothing is opened for those that are no o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from ..agents.sampler import Load, round_bytes
@@ -38,30 +38,48 @@ class Tree(NamedTuple):
 NO_TREE = Tree((), Load(), 0, 0)
 
 
+class _Known(NamedTuple):
+    when: float
+    members: dict[Key, Stat]
+    tree: Tree
+
+
 class Gauges:
     """Keeps what it needs between looks; call from one thread at a time."""
 
     def __init__(self, census: Census, proc: str = "/proc") -> None:
         self._census = census
         self._proc = proc
-        self._members: dict[str, dict[Key, Stat]] = {}
-        self._when: float | None = None
+        self._known: dict[str, _Known] = {}
 
-    def look(self, agents: Iterable[Observed], now: float) -> dict[str, Tree]:
+    def look(
+        self,
+        agents: Iterable[Observed],
+        now: float,
+        most: int | None = None,
+        always: Collection[str] = (),
+    ) -> dict[str, Tree]:
         """The trees of these agents, by id. Those that are not asked for any more are forgotten.
 
         Args:
             now: Monotonic seconds.
+            most: So many at most are looked at again, those first that were not for the longest time; the
+                others are as they were.
+            always: Ids of those that are looked at again in any case.
         """
-        seconds = now - self._when if self._when is not None else 0.0
-        self._when = now
-        before, self._members = self._members, {}
-        trees = {}
+        agents = list(agents)
+        before, self._known = self._known, {}
+        turn = sorted(agents, key=lambda agent: before[agent.id].when if agent.id in before else -1.0)
+        fresh = [agent for agent in agents if agent.id not in before]
+        again = {agent.id for agent in (turn if most is None else turn[: max(most, len(fresh))])} | {*always}
         for agent in agents:
-            old = before.get(agent.id, {})
-            members = self._members[agent.id] = self._tree(agent, old)
-            trees[agent.id] = self._measured(members, old, seconds)
-        return trees
+            old = before.get(agent.id)
+            if old is not None and agent.id not in again:
+                self._known[agent.id] = old
+                continue
+            members = self._tree(agent, old.members if old else {})
+            self._known[agent.id] = _Known(now, members, self._measured(members, old, now))
+        return {key: known.tree for key, known in self._known.items()}
 
     def _tree(self, agent: Observed, old: dict[Key, Stat]) -> dict[Key, Stat]:
         """What descends from the CLI's processes, and what did and lost its parent.
@@ -88,11 +106,12 @@ class Gauges:
             return children
         return {**children, parent: children[parent] - {own}}
 
-    def _measured(self, members: dict[Key, Stat], old: dict[Key, Stat], seconds: float) -> Tree:
+    def _measured(self, members: dict[Key, Stat], old: _Known | None, now: float) -> Tree:
         cpu = None
-        if old and seconds > 0:
-            ticks = sum(p.ticks - (old[key].ticks if key in old else 0) for key, p in members.items())
-            cpu = round(100 * ticks / TICKS / seconds, 1)
+        if old is not None and now > old.when:
+            before = old.members
+            ticks = sum(p.ticks - (before[key].ticks if key in before else 0) for key, p in members.items())
+            cpu = round(100 * ticks / TICKS / (now - old.when), 1)
         processes = tuple(members.values())
         memory = round_bytes(PAGE * sum(process.pages for process in processes))
         return Tree(

@@ -107,15 +107,15 @@ class Processes:
             known.found = None
             return
         known.comm = comm
-        process = describe(pid, argv, self._boot, self._proc)
         known.found, known.name = None, ""
-        if process is None:
-            return
+        glimpse = _glimpse(pid, comm, argv)
         for name, observer in self._observers.items():
-            if observer.recognise(process):
-                known.name, known.agent = name, self._manager(process)
-                if not known.agent or self._follows(known.agent):
-                    known.found = process
+            if observer.recognise(glimpse):
+                process = describe(pid, argv, self._boot, self._proc)
+                if process is not None:
+                    known.name, known.agent = name, self._manager(process)
+                    if not known.agent or self._follows(known.agent):
+                        known.found = process
                 return
 
     def _manager(self, process: Found) -> str:
@@ -131,6 +131,30 @@ class Processes:
     def _marked(self, mark: str) -> str:
         kernel, _, run = mark.partition("/")
         return run.rpartition(".")[0] if kernel == self._kernel else ""
+
+
+def _glimpse(pid: int, comm: bytes, argv: bytes) -> Found:
+    """A process of which only name and command line have been read."""
+    return Found(
+        pid=pid,
+        start_time=0,
+        ppid=0,
+        uid=-1,
+        comm=comm.rstrip(b"\n").decode("utf-8", "replace"),
+        argv=_words(argv),
+        exe=None,
+        cwd=None,
+        environ=None,
+        home=None,
+        started=0.0,
+        terminal=False,
+        inner_pid=pid,
+        root="",
+    )
+
+
+def _words(argv: bytes) -> tuple[str, ...]:
+    return tuple(part.decode("utf-8", "replace") for part in argv.rstrip(b"\0").split(b"\0"))
 
 
 def describe(pid: int, argv: bytes, boot: float, proc: str = "/proc") -> Found | None:
@@ -154,7 +178,7 @@ def describe(pid: int, argv: bytes, boot: float, proc: str = "/proc") -> Found |
         ppid=int(fields[1]),
         uid=uid,
         comm=head.partition(b" (")[2].decode("utf-8", "replace"),
-        argv=tuple(part.decode("utf-8", "replace") for part in argv.rstrip(b"\0").split(b"\0")),
+        argv=_words(argv),
         exe=_link(f"{proc}/{pid}/exe"),
         cwd=_link(f"{proc}/{pid}/cwd"),
         environ=environ,

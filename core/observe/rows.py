@@ -27,7 +27,7 @@ Price = Callable[[str, str, Usage], Quote]
 
 BACKEND = "observed"
 SPARK = 20
-_HOUR = 3600.0
+_NO_SPARK = (0,) * SPARK
 
 
 class Sums(NamedTuple):
@@ -140,7 +140,7 @@ def _row(agent: Observed, view: View | None, price: Price, now: float, window: s
     limit = view.context_limit if view else None
     if view and view.model and limit is None:
         limit = price(agent.observer, view.model, Usage()).context_limit
-    minute, minutes = int(now // 60), view.minutes if view else {}
+    rate, spark = _pace(view, now) if view else (0, _NO_SPARK)
     return Row(
         id=agent.id,
         name="",
@@ -159,10 +159,9 @@ def _row(agent: Observed, view: View | None, price: Price, now: float, window: s
         model=view.model if view else None,
         context=view.context if view else None,
         context_limit=limit,
-        # The last sixty seconds, as if the minute before this one had been even.
-        rate=minutes.get(minute, 0) + round(minutes.get(minute - 1, 0) * (1 - now % 60 / 60)),
+        rate=rate,
         rate_exact=False,
-        spark=tuple(minutes.get(minute - back, 0) for back in range(SPARK - 1, -1, -1)),
+        spark=spark,
         input=counted.usage.input,
         cache_read=counted.usage.cache_read,
         cache_write=counted.usage.cache_write,
@@ -185,6 +184,24 @@ def _row(agent: Observed, view: View | None, price: Price, now: float, window: s
         stale=None,
         tiers=None,
     )
+
+
+def _pace(view: View, now: float) -> tuple[int, tuple[int, ...]]:
+    """Tokens of the last sixty seconds, and of each minute."""
+    minute, minutes = int(now // 60), view.minutes
+    return _rate(view, now), tuple(minutes.get(minute - back, 0) for back in range(SPARK - 1, -1, -1))
+
+
+def _rate(view: View, now: float) -> int:
+    """Tokens of the last sixty seconds, as if the minute before this one had been even."""
+    minute, minutes = int(now // 60), view.minutes
+    return minutes.get(minute, 0) + round(minutes.get(minute - 1, 0) * (1 - now % 60 / 60))
+
+
+def aged(row: Row, view: View, now: float) -> Row:
+    """A row of the same minute, of which only the rate may have fallen."""
+    rate = _rate(view, now)
+    return row if rate == row.rate else row._replace(rate=rate)
 
 
 def _detail(agent: Observed, view: View | None) -> str:

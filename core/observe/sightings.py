@@ -21,38 +21,32 @@ from ..clock import Clock
 from ..config import ObserveTable
 from ..errors import AmbiguousAgent, NoSuchAgent
 from ..journal.books import Books
-from ..journal.events import Usage
 from ..table import Row
+from ..workspaces.sharing import Place
 from . import rows
+from .board import Board, Sums, summed
 from .contract import Child, Oddities, observers
-from .gauges import NO_TREE, Gauges, Tree
+from .gauges import Gauges, Tree
 from .pricing import Pricing
 from .watch import Observed, Watch, name
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two glances at transcripts that are followed.
-GLANCE = 0.25
+GLANCE = 0.4
+#: Agents that are looked at in a second; of more the processes are looked at more seldom.
+MANY = 100
+#: Trees that are measured in one look of many; the others' turn comes in the next ones.
+TREES = 50
 #: Seconds for which a look begins to read transcripts: after them the rows are shown without what they say.
 PATIENCE = 0.2
+#: The same of the first look.
+FIRST = 0.05
 #: Seconds between two looks at frozen agents while nobody watches.
 SELDOM = 10.0
 #: Until it is so old, in seconds, a process is compared with the managed trees in each look: its run may be
 #: being written down just now.
 YOUNG = 5.0
-
-
-class Sums(NamedTuple):
-    """What all observed agents add to the header in one window."""
-
-    usage: Usage = Usage()
-    cost: float = 0.0
-    exact: bool = True
-    unpriced: int = 0
-    context: int = 0
-    context_limit: int = 0
-    cpu: float = 0.0
-    memory: int = 0
 
 
 class Look(NamedTuple):
@@ -99,6 +93,7 @@ class Sightings:
         self._pids = pids
         self._compared: set[str] = set()
         self._titles: dict[str, str] = {}
+        self._board = Board(self.quote)
         self._watch: Watch | None = None
         self._gauges: Gauges | None = None
         self._turn = anyio.Lock()
@@ -130,8 +125,10 @@ class Sightings:
             if not self._looked_at():
                 with anyio.move_on_after(SELDOM if self._books.pending.observed else None):
                     await self._wake.wait()
-            await self.look()
-            due = self._clock.monotonic() + self._config.interval
+            await self.look(whole=False)
+            # What many agents write is still read at each glance; who comes and goes is seen a little later.
+            interval = max(self._config.interval, len(self.last.agents) / MANY)
+            due = self._clock.monotonic() + interval
             while self._looked_at() and (rest := due - self._clock.monotonic()) > 0:
                 await anyio.sleep(min(rest, GLANCE))
                 if rest > GLANCE:
@@ -141,8 +138,8 @@ class Sightings:
         """Somebody begins to watch: look now."""
         self._wake.set()
 
-    async def look(self) -> None:
-        """Look at everything now."""
+    async def look(self, *, whole: bool = True) -> None:
+        """Look at everything now; unless ``whole``, at the trees of a part of many."""
         if not self.enabled:
             return
         asked = self._clock.monotonic()
@@ -150,17 +147,17 @@ class Sightings:
             if self._began >= asked and self._looked_at() <= self._asked:
                 return  # somebody else asked meanwhile, and this look is ours, too
             while True:
-                unread = await self._look()
+                unread = await self._look(whole)
                 if not unread:
                     return
 
-    async def _look(self) -> bool:
+    async def _look(self, whole: bool) -> bool:
         """One look; whether a transcript is still to be read."""
         frozen = dict(self._books.committed.observed)
         wall, monotonic = self._clock.time(), self._clock.monotonic()
         windows = self._looked_at() or self._asked
         found, managed, unread = await anyio.to_thread.run_sync(
-            self._look_now, wall, monotonic, windows, frozen, abandon_on_cancel=True
+            self._look_now, wall, monotonic, windows, frozen, whole, abandon_on_cancel=True
         )
         found = await self._without_managed(found, wall)
         self._began, self._asked, self.managed = monotonic, windows, managed
@@ -187,7 +184,7 @@ class Sightings:
         return found._replace(
             agents={key: agent for key, agent in found.agents.items() if key not in wrong},
             rows=kept,
-            sums={window: _summed(made) for window, made in kept.items()},
+            sums={window: summed(made) for window, made in kept.items()},
         )
 
     async def _glance(self) -> None:
@@ -217,13 +214,19 @@ class Sightings:
     # --- in the thread ---------------------------------------------------------------------------
 
     def _look_now(
-        self, wall: float, monotonic: float, windows: set[str], frozen: Mapping[str, ObservedFreeze]
+        self,
+        wall: float,
+        monotonic: float,
+        windows: set[str],
+        frozen: Mapping[str, ObservedFreeze],
+        whole: bool,
     ) -> tuple[Look, list[Observed], bool]:
         watch, gauges = self._readers()
-        seen = watch.refresh(wall, monotonic, PATIENCE)
+        seen = watch.refresh(wall, monotonic, PATIENCE if self.last.agents else FIRST)
         agents = {agent.id: agent for agent in seen if not agent.managed}
-        trees = gauges.look(agents.values(), monotonic)
+        trees = gauges.look(agents.values(), monotonic, None if whole else TREES, frozen)
         found = self._built(agents, trees, windows, wall, frozen)
+        self._board.keep(windows, agents)
         return found, [agent for agent in seen if agent.managed], watch.unread
 
     def _glance_now(self, wall: float, frozen: Mapping[str, ObservedFreeze]) -> Look | None:
@@ -239,7 +242,7 @@ class Sightings:
         agents = {**last.agents, **grown}
         built = self._built(grown, last.trees, set(last.rows), wall, frozen)
         merged = {window: {**last.rows[window], **fresh} for window, fresh in built.rows.items()}
-        sums = {window: _summed(made) for window, made in merged.items()}
+        sums = {window: summed(made) for window, made in merged.items()}
         return Look(agents, last.trees, merged, sums, last.frozen)
 
     def _readers(self) -> tuple[Watch, Gauges]:
@@ -258,15 +261,8 @@ class Sightings:
         now: float,
         frozen: Mapping[str, ObservedFreeze],
     ) -> Look:
-        built: dict[str, dict[str, Row]] = {}
-        for window in windows:
-            made = built[window] = {}
-            for key, agent in agents.items():
-                tree, freeze = trees.get(key, NO_TREE), frozen.get(key)
-                made[key] = rows.row(agent, self.quote, now, window=window, tree=tree, freeze=freeze)
-                for row in rows.child_rows(agent, self.quote, now, window):
-                    made[row.id] = row
-        sums = {window: _summed(made) for window, made in built.items()}
+        built = {window: self._board.rows(agents.values(), trees, frozen, window, now) for window in windows}
+        sums = {window: summed(made) for window, made in built.items()}
         return Look(dict(agents), trees, built, sums, frozen)
 
     # --- asking ----------------------------------------------------------------------------------
@@ -338,6 +334,14 @@ class Sightings:
         """The name a CLI gives itself."""
         return self._titles.get(observer, observer)
 
+    def places(self) -> list[Place]:
+        """The folders that the observed agents work in, as last seen."""
+        return [
+            Place(agent.id, name(agent), folder)
+            for agent in self.last.agents.values()
+            if (folder := (agent.view.cwd if agent.view else None) or agent.main.cwd)
+        ]
+
     def working_in(self, folder: str) -> list[str]:
         """The names of the observed agents that work in a folder, as last seen."""
         return [
@@ -349,19 +353,3 @@ class Sightings:
     def oddities(self) -> Oddities:
         """What the readers of live sessions did not understand."""
         return self._watch.oddities() if self._watch is not None else Oddities()
-
-
-def _summed(made: Mapping[str, Row]) -> Sums:
-    """What rows add up to; of trees within trees only the outer one counts."""
-    usage, cost, memory, cpu, exact = Usage(), 0.0, 0, 0.0, True
-    unpriced = context = limit = 0
-    for row in made.values():
-        usage = usage.plus(Usage(row.input, row.cache_read, row.cache_write, 0, row.output))
-        cost += row.cost or 0.0
-        exact = exact and (row.cost_exact or not row.cost)
-        unpriced += row.unpriced
-        if row.context and row.context_limit:
-            context, limit = context + row.context, limit + row.context_limit
-        if row.parent is None:
-            cpu, memory = cpu + (row.cpu or 0.0), memory + (row.memory or 0)
-    return Sums(usage, cost, exact, unpriced, context, limit, cpu, memory)

@@ -11,12 +11,13 @@ import orjson
 
 from .contract import Oddities
 from .formats import LineReader, Placed
-from .lines import Lines
+from .lines import PIECE, Lines
 from .scan import HEAD
 from .tally import Sums, Tally
 
 #: So much of a transcript's end is parsed line by line for the state when it is first read.
 RECENT = 512 << 10
+_PIECE = 64 << 10
 
 
 class TranscriptTail:
@@ -100,7 +101,8 @@ class TranscriptTail:
         )
 
     def _read(self, descriptor: int, recent: int) -> None:
-        lines = Lines(descriptor, self._offset)
+        # The first time it may be all of a long conversation, afterwards it is a line or two.
+        lines = Lines(descriptor, self._offset, piece=_PIECE if self._offset else PIECE)
         for buffer, end in lines.pieces():
             self.calls.feed(buffer, end)
             if lines.offset + end > recent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from .contract import Activity, Found, Observer, Oddities, Session, Tail, View
 from .proc import below
 from .processes import Processes, agents
 
-#: Every how many rounds all processes are joined to their sessions again (/clear, resumed sessions).
-REJOIN = 5
+#: Every how many rounds all processes are joined to their sessions again (/clear, resumed sessions); of more
+#: than so many agents in each round, that often more seldom.
+REJOIN, AT_ONCE = 5, 20
 
 _ID = re.compile(r"o[a-z2-7]{7}")
 
@@ -55,6 +57,17 @@ class _Agent:
         self.activity: Activity | None = None
         self.moved = False
         """Its transcript grew since the view was taken."""
+        self._stamp: tuple[int, int] | None = None
+
+    def grown(self) -> bool:
+        """Whether the transcript's file is another than at the last look; what is no file may be."""
+        assert self.session is not None
+        try:
+            status = os.stat(self.session.path)
+        except OSError:
+            return True
+        before, self._stamp = self._stamp, (status.st_size, status.st_mtime_ns)
+        return before != self._stamp
 
 
 class Watch:
@@ -99,7 +112,7 @@ class Watch:
             self._ids.discard(self._agents.pop(key).id)
         for key in fresh:
             self._agents[key] = _Agent(self._id(key))
-        if fresh or self._round % REJOIN == 0:
+        if fresh or self._round % max(REJOIN, len(alive) // AT_ONCE) == 0:
             for name, groups in found.items():
                 self._join(self._observers[name], groups)
         self._round += 1
@@ -122,7 +135,9 @@ class Watch:
         moved = []
         for key, seen in self._seen.items():
             agent = self._agents[key]
-            if agent.view is not None and agent.tail is not None and agent.tail.refresh():
+            if agent.view is None or agent.tail is None or agent.session is None:
+                continue
+            if agent.grown() and agent.tail.refresh():
                 agent.moved = True
                 self._read(agent, agent.tail, list(seen.processes), now)
                 self._seen[key] = seen._replace(view=agent.view)

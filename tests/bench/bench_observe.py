@@ -2,6 +2,7 @@
 
 Run: python tests/bench/bench_observe.py [MEGABYTES]. Needs npm for the rival (installed into the temporary
 folder's ``ccusage``), or ``AGENTTOP_CCUSAGE`` with the path of its binary; without, that part is left out.
+``watch [SESSIONS]`` instead measures the watching of live sessions, see ``watching.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import watching
 
 ROUNDS = 3
 REFRESHES = 20
@@ -175,5 +178,9 @@ def show(name: str, runs: list[Run], truth: tuple[int, ...]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--read"]:
         read(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["--watch"]:
+        watching.watch(Path(sys.argv[2]), sys.argv[3] == "True")
+    elif sys.argv[1:2] == ["watch"]:
+        watching.main(int(sys.argv[2]) if len(sys.argv) > 2 else 200)
     else:
         main()
