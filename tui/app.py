@@ -452,6 +452,20 @@ class AgentTopApp(App[int]):
 
         self.push_screen(ApprovalScreen(agent=agent, budget=budget, otherwise_details=otherwise_details))
 
+    def do_agent_fork(self) -> None:
+        """A new agent in the conversation of the cursor's."""
+        if row := self.model.current:
+            self.fork(row, "")
+
+    def fork(self, row: Row, prompt: str) -> None:
+        """Fork at once with this prompt; without one ask for it first."""
+        if prompt:
+            self.verbs.fork(row, prompt)
+            return
+        from .screens.fork import ForkScreen
+
+        self.push_screen(ForkScreen(row))
+
     def do_agent_budget(self) -> None:
         """The budget of the cursor's agent: its own is changed, or a new one made."""
         if row := self.model.current:

@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("restart", ("agents",), "a new run", True),
     Command("attach", ("agent",), "get in front of its terminal; the detach key comes back", True),
     Command("send", ("agent", "text"), "type a line for it, as: send api go on", True),
+    Command("fork", ("agent", "text"), "a new agent in its conversation, as: fork api try it without", True),
     Command("nice", ("number", "agents"), "set the priority: -20 first … 19 last", True),
     Command("approve", ("agents",), "let one held call through", True),
     Command("deny", ("agents",), "refuse its held calls", True),
@@ -96,14 +97,16 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return "it has no process"
     if verb == "hold" and row.observed:
         return "observed: its calls do not pass the gateway"
-    if verb == "nice" and row.observed:
-        return "observed: agenttop does not schedule it"
+    if verb == "logs" and row.observed:
+        return "observed: its output is not kept here"
     if verb == "attach":
         return app.attaching.impossible(row)
     if verb == "send" and row.observed:
         return "observed: agenttop did not start it"
     if verb == "send" and row.state in ENDED:
         return "it has no process"
+    if verb == "fork" and row.observed:
+        return "observed: agenttop did not start it"
     if verb == "restart" and row.observed:
         return "observed: agenttop did not start it"
     if verb == "pause" and row.pause:
@@ -148,6 +151,8 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str], line: str) -> 
         if len(words) < 2:
             raise UsageError("nothing to send", "", "As: send api go on")
         words, text = words[:1], line.strip().split(None, 2)[2]
+    if verb == "fork":
+        words, text = words[:1], " ".join(line.strip().split(None, 2)[2:])
     rows = [find(app, word) for word in words] or _targets(app, verb)
     if not rows:
         raise UsageError(f"{verb} was not done", "No agent was named, and none is under the cursor")
@@ -160,6 +165,7 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str], line: str) -> 
         "restart": lambda: app.verbs.restart(rows),
         "attach": lambda: app.attaching.attach(rows[0]),
         "send": lambda: app.verbs.send(rows[0], text),
+        "fork": lambda: app.fork(rows[0], text),
         "approve": lambda: app.verbs.answer(rows, "once"),
         "deny": lambda: app.verbs.answer(rows, "deny"),
         "budget": lambda: app.open_budget(rows[0], given),

@@ -79,6 +79,8 @@ TABLE: tuple[Key, ...] = (
     Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK),
     Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, EVERYWHERE),
     Key("agent.restart", ("r",), "Restart", "restart as a new run", ACT, (FLEET, DETAILS), acts=True),
+    Key("agent.fork", ("F",), "Fork", "fork its conversation into a new agent", ACT,
+        (FLEET, DETAILS), acts=True),
     Key("agent.answer", ("A",), "Answer", "answer what waits for you: held calls", ACT,
         (FLEET, EVENTS, DETAILS), footer=21, acts=True),
     Key("agent.budget", ("b",), "Budget", "budget of this agent: make one or change it", ACT,

@@ -96,6 +96,19 @@ class Verbs:
 
         self._do("was told", [row], act)
 
+    def fork(self, row: Row, prompt: str) -> None:
+        """Begin a new agent in the conversation of another."""
+
+        async def act(client: KernelClient) -> list[Outcome]:
+            from agenttop.core.api import Outcome
+
+            from .screens.fork import asked
+
+            info = await client.fork(asked(row, prompt))
+            return [Outcome(ref=row.id, id=info.id, name=info.name, done=f"forked from {row.name}")]
+
+        self._do("forked", [row], act)
+
     def _do(self, done: str, rows: Sequence[Row], call: Call) -> None:
         self._app.run_worker(self._perform(done, call), group="verbs", exit_on_error=True)
 

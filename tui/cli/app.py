@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "stop": "control",
     "kill": "control",
     "restart": "control",
+    "fork": "fork",
     "nice": "control",
     "wait": "look",
     "inspect": "look",

@@ -112,6 +112,9 @@ def run(
         bool, typer.Option("--share-login", help="Lend it your own login of the template's program.")
     ] = False,
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
+    freeze_after: Annotated[
+        Text, typer.Option("--freeze-after", help="Freeze it when idle for so long, such as 30m; never.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with its status.")] = False,
     attach: Annotated[
         bool,
@@ -170,6 +173,7 @@ def run(
         "permissions": permissions,
         "share_login": share_login or None,
         "stop_grace": grace,
+        "idle": _given(freeze_after=freeze_after),
     }
     request = checked(RunRequest, spec=_given(**fields), name_given=name is not None, environ=environment())
     if person:

@@ -445,6 +445,11 @@ class DetailsScreen(PaneScreen):
         if rows := self._rows():
             self.shell.verbs.restart(rows)
 
+    def do_agent_fork(self) -> None:
+        """A new agent in its conversation."""
+        for row in self._rows():
+            self.shell.fork(row, "")
+
     def do_agent_attach(self) -> None:
         """Get in front of it; the detach key comes back here."""
         for row in self._rows():

@@ -438,7 +438,8 @@ class PaletteScreen(Dialog[None]):
         """What can be known to be wrong before the palette closes."""
         verb, *words = line.split()
         if "agents" in BY_NAME[verb].takes or "agent" in BY_NAME[verb].takes:
-            named = {"nice": words[1:], "budget": words[:1], "send": words[:1]}.get(verb, words)
+            first = dict.fromkeys(("budget", "send", "fork"), words[:1])
+            named = {"nice": words[1:], **first}.get(verb, words)
             for word in named:
                 commands.find(self.shell, word)
 
