@@ -178,7 +178,8 @@ async def test_verbs_go_where_their_references_say(machines: dict[str, Machine])
         there = await client.run(agent("api", "shed"))
         lone = await client.run(agent("lone", "shed"))
         assert (here.id.split("/")[0], there.id.split("/")[0]) == ("box", "shed")
-        assert {info.id for info in await client.agents()} == {here.id, there.id, lone.id}
+        listed = {info.id for info in await client.agents() if not info.observed}
+        assert listed == {here.id, there.id, lone.id}
         outcomes = await client.pause(PauseRequest(refs=["shed/api", "nobody", here.id, "lone", "api"]))
         assert [outcome.name for outcome in outcomes] == ["shed/api", None, "box/api", "shed/lone", None]
         assert [outcome.exit_code for outcome in outcomes] == [0, 3, 0, 0, 3]
@@ -190,7 +191,7 @@ async def test_verbs_go_where_their_references_say(machines: dict[str, Machine])
         with pytest.raises(UsageError, match="box, shed"):
             await client.run(agent("other"))
         plan = await client.kill_plan(Target(all=True))
-        assert {info.id for info in plan.agents} == set(plan.processes) == {here.id, there.id, lone.id}
+        assert {here.id, there.id, lone.id} <= {info.id for info in plan.agents} == set(plan.processes)
         done = await client.stop(StopRequest(refs=[there.id, "box/api"], how="kill"))
         assert [outcome.id for outcome in done] == [there.id, here.id]
         assert all(outcome.proof and not outcome.proof["survivors"] for outcome in done)
@@ -325,7 +326,7 @@ async def test_a_kernel_killed_there_is_started_again_over_the_same_line(
         await until(another, "another kernel", 40)
         await table.shows(lambda t: t.gauges == {"box": None} and t.rows[made.id].stale is None, "the host")
         assert ssh_of(client, "box") == line
-        assert (await client.inspect("survivor")).info.state == "executing"
+        assert (await client.inspect("survivor")).info.ended_at is None
         tasks.cancel_scope.cancel()
 
 
