@@ -264,7 +264,9 @@ class RowPainter:
         quiet = row.pause is not None or row.state in ("idle", "terminated")
         if row.stale is not None:
             return f.clean(row.task), self._style("num-stale", italic=True)
-        return f.clean(row.task), self._style("muted" if quiet else "fg")
+        # What a failed one said last tells more than what it was to do.
+        last = row.detail.partition(": ")[2] if row.state == "error" else ""
+        return f.clean(last or row.task), self._style("muted" if quiet else "fg")
 
 
 def why(row: Row, age: str, cells: int, look: Look) -> str:
@@ -276,6 +278,8 @@ def why(row: Row, age: str, cells: int, look: Look) -> str:
     )
     if words.startswith("frozen ") and len(words) > cells:
         words = "frz " + words[7:]
+    if row.state == "error" and f.width(words) > cells:
+        words = words.partition(": ")[0]  # the rest stands in TASK
     both = f"{words} {age}" if words else age
     return both if f.width(both) <= cells else look.cut(words, cells)
 

@@ -372,3 +372,13 @@ async def test_a_socket_that_opens_but_says_nothing_is_not_taken_for_a_kernel() 
         await until(pilot, lambda: app.trouble is not None and app.trouble.attempt >= 3)
         assert not [toast for toast in app.toasts if "answers" in toast.title]
         assert len([screen for screen in app.screen_stack if screen is not app.fleet]) == 1
+
+
+async def test_a_failed_agent_says_in_its_row_how_it_ended_and_what_it_said_last() -> None:
+    client = StageClient()
+    (scrape,) = [row for row in client.rows.values() if row.name == "scrape"]
+    async with stage(client) as (_, pilot):
+        client.push(scrape._replace(detail="exit 3: ValueError: the bucket is gone"))
+        shown = await shows(pilot, "ValueError: the bucket is")
+        (line,) = [line for line in shown.splitlines() if "scrape" in line and "E exit 3" in line]
+        assert "E exit 3 1m" in line

@@ -23,7 +23,12 @@ LATER = {
 
 
 def ending(info: AgentInfo) -> str:
-    """Why there is no process."""
+    """Why there is no process, and what it said last if it failed."""
+    last = f": {clean(info.last_line)}" if info.last_line else ""
+    return f"{_end(info)}{last}"
+
+
+def _end(info: AgentInfo) -> str:
     if info.exit_signal is not None:
         return f"ended by signal {info.exit_signal}"
     if info.exit_code is not None:
