@@ -72,6 +72,7 @@ def machine() -> Iterator[Finding]:
     yield _lingering()
     yield _tool("tmux", "attach to agents that need a terminal", "Install tmux")
     yield _tool("git", "worktrees, and what agents changed", "Install git")
+    yield _tool("ssh", "--host", "Install OpenSSH's client (openssh-client)")
     yield _tool("bwrap", "--sandbox for subprocess agents", "Install bubblewrap")
     yield from _terminal()
 
