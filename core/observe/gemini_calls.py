@@ -27,14 +27,14 @@ class GeminiCalls(JsonCalls):
     def begin(self, path: str) -> None:
         """Take the working folder from the file that Gemini keeps beside its chats."""
         project, _, chat = path.rpartition("/chats/")
+        if os.sep in chat:
+            self.facts |= {"subagent": True, "parent": chat.partition(os.sep)[0]}
         if project and "cwd" not in self.facts:
             try:
                 with open(f"{project}/.project_root", encoding="utf-8", errors="replace") as file:
                     self.facts["cwd"] = file.read(_MOST).strip() or None
             except OSError:
                 return  # older versions have none
-        if os.sep in chat:
-            self.facts |= {"subagent": True, "parent": chat.partition(os.sep)[0]}
 
     def entry(self, data: dict[str, Any]) -> None:
         """Read one line; see ``JsonCalls``."""
