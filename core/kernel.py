@@ -201,7 +201,7 @@ class Kernel:
             lambda: views.managed_pids(self.supervisor),
             self._in_terminal,
         )
-        self.transcripts = Transcripts(self.paths, self._environ, prices)
+        self.transcripts = Transcripts(self.paths, self._environ, prices, self.sightings.oddities_of_each)
         limits = Limits(body_bytes=self.config.gateway.max_body)
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
         self.gateway = Gateway(

@@ -225,6 +225,8 @@ class Sightings:
         seen = watch.refresh(wall, monotonic, PATIENCE if self.last.agents else FIRST)
         agents = {agent.id: agent for agent in seen if not agent.managed}
         trees = gauges.look(agents.values(), monotonic, None if whole else TREES, frozen)
+        # A zombie is in /proc until its parent asks how it ended, and is nobody any more.
+        agents = {key: agent for key, agent in agents.items() if trees[key].processes}
         found = self._built(agents, trees, windows, wall, frozen)
         self._board.keep(windows, agents)
         return found, [agent for agent in seen if agent.managed], watch.unread
@@ -353,3 +355,7 @@ class Sightings:
     def oddities(self) -> Oddities:
         """What the readers of live sessions did not understand."""
         return self._watch.oddities() if self._watch is not None else Oddities()
+
+    def oddities_of_each(self) -> dict[str, Oddities]:
+        """The same by observer."""
+        return self._watch.oddities_of_each() if self._watch is not None else {}

@@ -163,6 +163,14 @@ class Watch:
                 oddities.add(agent.tail.oddities)
         return oddities
 
+    def oddities_of_each(self) -> dict[str, Oddities]:
+        """The same by observer; those without any are left out."""
+        found: dict[str, Oddities] = {}
+        for key, agent in list(self._agents.items()):
+            if agent.tail is not None and (seen := self._seen.get(key)) is not None:
+                found.setdefault(seen.observer, Oddities()).add(agent.tail.oddities)
+        return found
+
     def _join(self, observer: Observer, groups: dict[tuple[int, int], list[Found]]) -> None:
         # The worker holds the rollout or has the pid file, the shim above it does not, or the other way.
         members = [process for group in groups.values() for process in group]
