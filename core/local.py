@@ -284,7 +284,10 @@ class LocalClient(KernelClient):
 
     async def workspace(self, ref: str, detail: Detail = "") -> WorkspaceInfo:
         """Where an agent works and what it has changed there."""
-        return await self._kernel.workspaces.look(self._agent(ref), detail)
+        workspaces = self._kernel.workspaces
+        if (found := await self._kernel.observed.detail(ref)) is not None:
+            return await workspaces.look_at(found.info.id, found.info.cwd, detail)
+        return await workspaces.look(self._agent(ref), detail)
 
     async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
         """Sums over the calls in transcripts."""

@@ -495,6 +495,28 @@ class AgentTopApp(App[int]):
 
         self.push_screen(LaunchScreen())
 
+    def do_agent_diff(self) -> None:
+        """What the cursor's agent changed."""
+        if row := self.model.current:
+            self.open_diff(row)
+
+    def open_diff(self, row: Row) -> None:
+        """What an agent changed since it began, as a patch."""
+        from .screens.diff import DiffScreen
+
+        self.push_screen(DiffScreen(row.id, row.name))
+
+    def do_agent_remove(self) -> None:
+        """Take ended agents off the table; asks first, and lists what would be lost."""
+        if rows := self._targets():
+            self.open_remove(rows)
+
+    def open_remove(self, rows: Sequence[Row]) -> None:
+        """The dialog that lists what would be lost with ended agents' worktrees."""
+        from .screens.remove import RemoveScreen
+
+        self.push_screen(RemoveScreen(rows))
+
     def do_agent_details(self) -> None:
         """Everything about the cursor's row."""
         if row := self.model.current:

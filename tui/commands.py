@@ -49,6 +49,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("unhalt", (), "undo the kill switch", True),
     Command("details", ("agent",), "everything about an agent"),
     Command("logs", ("agent",), "its whole output"),
+    Command("diff", ("agent",), "what it changed since it began"),
+    Command("rm", ("agents",), "remove ended agents; asks, and uncommitted work stays", True),
     Command("filter", ("text",), "show only rows with these words"),
     Command("search", ("text",), "go to the next row with these words"),
     Command("sort", ("column",), "order the table by a column"),
@@ -95,6 +97,10 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return ""
     if verb in ("pause", "hold", "nice", "kill") and row.state in ENDED:
         return "it has no process"
+    if verb == "rm" and row.observed:
+        return "observed: it goes when it ends"
+    if verb == "rm" and row.state not in ENDED:
+        return "it has not ended"
     if verb == "hold" and row.observed:
         return "observed: its calls do not pass the gateway"
     if verb == "logs" and row.observed:
@@ -174,6 +180,8 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str], line: str) -> 
         "nice": lambda: app.verbs.set_nice(rows, number),
         "details": lambda: app.open_details(rows[0].id),
         "logs": lambda: app.open_details(rows[0].id, zoom=True),
+        "diff": lambda: app.open_diff(rows[0]),
+        "rm": lambda: app.open_remove(rows),
     }
     verbs[verb]()
 

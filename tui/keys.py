@@ -62,6 +62,7 @@ TABLE: tuple[Key, ...] = (
     Key("agent.attach", ("a",), "Attach", "attach: get in front of its terminal", ACT,
         (FLEET, DETAILS), footer=15, acts=True),
     Key("agent.logs", ("l",), "Logs", "full log", GO, (FLEET, DETAILS), footer=15),
+    Key("agent.diff", ("d",), "Diff", "diff: what it changed since it began", GO, (FLEET, DETAILS)),
     Key("tag.toggle", ("space",), "Tag", "tag, next row", TAG, footer=16),
     Key("look.needs", ("exclamation_mark",), "Need you", "only what needs you", LOOK, footer=14),
     Key("look.split", ("v",), "Split", "split pane", LOOK, footer=17),
@@ -78,6 +79,8 @@ TABLE: tuple[Key, ...] = (
     Key("look.inspector", ("i",), "Inspector", "the row's dropped columns below the table", LOOK),
     Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK),
     Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, EVERYWHERE),
+    Key("agent.remove", ("delete",), "Remove", "remove ended agents; uncommitted work stays", ACT,
+        (FLEET, DETAILS), acts=True),
     Key("agent.restart", ("r",), "Restart", "restart as a new run", ACT, (FLEET, DETAILS), acts=True),
     Key("agent.fork", ("F",), "Fork", "fork its conversation into a new agent", ACT,
         (FLEET, DETAILS), acts=True),
@@ -121,7 +124,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
     DETAILS: (
         "app.back", "agent.attach", "agent.pause", "agent.hold", "agent.restart", "look.search",
         "events.follow", "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs",
-        "agent.budget", "agent.answer",
+        "agent.diff", "agent.budget", "agent.answer",
     ),
     BUDGETS: (
         "app.back", "budget.answer", "budget.extend", "budget.cut", "budget.edit", "budget.new",

@@ -238,27 +238,46 @@ class Workspaces:
     # --- looking ---------------------------------------------------------------------------------
 
     async def look(self, agent: Agent, detail: Detail = "") -> WorkspaceInfo:
-        """An agent's folder as git sees it now."""
+        """An agent's folder as git sees it now; for ``losses``, its worktree, wherever it works by now."""
         places = self._places()
 
         def look(git: Git) -> WorkspaceInfo:
-            folder = self._folder_of(agent)
-            others = sharing.sharers(folder, places, but=agent.id)
-            own = agent.worktree if agent.spec.worktree else None
-            base = own.base if own is not None else self._began(agent)
-            told = {"worktree": own is not None, "shared_with": [place.name for place in others]}
+            own = agent.worktree if agent.spec.worktree or detail == "losses" else None
+            folder = own.path if own is not None and detail == "losses" else self._folder_of(agent)
             if _contained(agent.spec):
                 # What it can write, settings of git among it, must not make a git out here run its programs.
                 why = "it works in a sandbox, and git is not run on what it may have arranged there"
-                return WorkspaceInfo(folder=folder, problem=why, shared_with=told["shared_with"])
-            found = looking.look(
-                folder, base=base, scratch=self._paths.worktrees, diff=detail == "diff", git=git
-            )
-            if detail == "losses" and agent.worktree is not None:
-                told["losses"] = losses(agent.worktree, caches=self._caches).lines()
-            return found.model_copy(update=told)
+                return WorkspaceInfo(
+                    folder=folder, problem=why, shared_with=self._with(folder, agent.id, places)
+                )
+            base = own.base if own is not None else self._began(agent)
+            found = self._look(folder, base, detail, git)
+            found.worktree = own is not None
+            found.shared_with = self._with(folder, agent.id, places)
+            if detail == "losses" and own is not None:
+                found.losses = losses(own, caches=self._caches).lines()
+            return found
 
         return await self._with_git(look, looking.SECONDS, self._looking, reading=True)
+
+    async def look_at(self, agent: str, folder: str | None, detail: Detail = "") -> WorkspaceInfo:
+        """The same for an agent of nobody's: where it began is not known."""
+        if folder is None:
+            return WorkspaceInfo(folder="", problem="where it works is not known")
+        places = self._places()
+
+        def look(git: Git) -> WorkspaceInfo:
+            found = self._look(folder, None, detail, git)
+            found.shared_with = self._with(folder, agent, places)
+            return found
+
+        return await self._with_git(look, looking.SECONDS, self._looking, reading=True)
+
+    def _look(self, folder: str, base: str | None, detail: Detail, git: Git) -> WorkspaceInfo:
+        return looking.look(folder, base=base, scratch=self._paths.worktrees, diff=detail == "diff", git=git)
+
+    def _with(self, folder: str, agent: str, places: Sequence[Place]) -> list[str]:
+        return [place.name for place in sharing.sharers(folder, places, but=agent)]
 
     def _began(self, agent: Agent) -> str | None:
         try:

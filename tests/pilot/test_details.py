@@ -27,7 +27,8 @@ async def test_a_large_screen_shows_everything_about_one_agent() -> None:
         "api b20c   X executing Bash 41s", "claude subprocess", "sonnet-4.5", "parent lead",
         "child api-tests", "up 2:58:10", "CTX [", "152k/200k in context", "BUD [", "TOK [", "108k tok/min",
         "CPU [", "1 Output", "9 processes, freeze by cgroup2", "└─python -m pytest", "104k", "12 tok/min",
-        "Mail and files",
+        "Workspace", "agenttop/api, own worktree", "+214 -38 in 9 files", "2 commits", "3 not committed",
+        "docs works here, too",
     ):  # fmt: skip
         assert part in shown, part
 

@@ -396,9 +396,31 @@ class SampleClient(SampleMoney, SampleTerminals, KernelClient):
         self.calls.append(("fork", request))
         return self._info(self._row(request.ref))
 
-    async def workspace(self, ref: str) -> WorkspaceInfo:
+    # What git would print of the folder, cut short.
+    PATCH = """diff --git a/src/cart.py b/src/cart.py
+index 3b18e51..a94fd12 100644
+--- a/src/cart.py
++++ b/src/cart.py
+@@ -1,3 +1,3 @@
+ def total(items):
+-    return sum(items)
++    return sum(item.price for item in items)
+diff --git a/notes.md b/notes.md
+new file mode 100644
+--- /dev/null
++++ b/notes.md
+@@ -0,0 +1 @@
++ask ana about the tax
+"""
+
+    async def workspace(self, ref: str, detail: str = "") -> WorkspaceInfo:
         self._row(ref)
-        return WorkspaceInfo(folder="/home/ana/src/shop")
+        return WorkspaceInfo(
+            folder="/home/ana/src/shop", worktree=True, repository="/home/ana/src/shop",
+            branch="agenttop/api", base="1f3b5d7", commits=2, files=9, insertions=214, deletions=38,
+            uncommitted=3, shared_with=["docs"], diff=self.PATCH if detail == "diff" else "",
+            losses=["changed  src/cart.py", "new  notes.md"] if detail == "losses" else [],
+        )  # fmt: skip
 
     async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
         return TranscriptReport(rows=[], total=TranscriptUsage(keys=[]), files=0, bytes=0, problems=0)

@@ -19,6 +19,7 @@ from agenttop.core.errors import AgentTopError, KernelUnreachable
 from .. import keys
 from ..attaching import TERMINAL
 from ..budgets import covering
+from ..folder import FolderWatch
 from ..verbs import sentences
 from ..widgets import details_page as page
 from ..widgets.call_table import HEADING as CALLS_HEADING
@@ -31,6 +32,8 @@ from ..widgets.paper import Paper, Row, rule
 from ..widgets.process_tree import HEADING as PROCESS_HEADING
 from ..widgets.process_tree import table
 from ..widgets.toast import Toasts
+from ..widgets.workspace_page import page as folder_page
+from ..widgets.workspace_page import section
 from .pane import PaneScreen
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class DetailsScreen(PaneScreen):
         self.calls: list[CallInfo] | None = None
         """As many as the calls' own tab shows; the overview has the last ones."""
         self.problem = ""
+        self.folder = FolderWatch(lambda: self.shell.client, ref, self.updated)
         self._cpu: dict[int, float | None] = {}
         self._before: tuple[float, dict[int, float]] | None = None
         self._client: KernelClient | None = None
@@ -113,6 +117,7 @@ class DetailsScreen(PaneScreen):
             self.query_one(f"#{name}-rule").add_class("rule")
         self._arrange()
         self.run_worker(self._look(), group="inspect")
+        self.run_worker(self.folder.run(), group="folder")
 
     # --- what is known ------------------------------------------------------------------------
 
@@ -303,7 +308,9 @@ class DetailsScreen(PaneScreen):
         paper.styles.height = "1fr"
         if self.overview:
             rest = self.query_one("#rest", Paper)
-            rest.show([*page.budget_rows(self.budgets, rest.size.width), *page.later(rest.size.width)])
+            wide = rest.size.width
+            budgets, folder = page.budget_rows(self.budgets, wide), section(self.folder.info, wide)
+            rest.show([*budgets, *folder, *page.later(wide)])
             rest.styles.height = len(rest.rows)
             paper.styles.height = max(
                 4, min(len(rows) + 1, self.query_one("#main").size.height - len(rest.rows) - 1)
@@ -311,7 +318,11 @@ class DetailsScreen(PaneScreen):
 
     def _show_page(self, live: Live) -> None:
         paper = self.query_one("#page", Paper)
-        if paper.display:
+        if not paper.display:
+            return
+        if self.tab == "Files":
+            paper.show(folder_page(self.folder.info, paper.size.width))
+        else:
             paper.show(page.rows(self.tab, live, self.events, paper.size.width))
 
     def ticked(self) -> None:
@@ -463,6 +474,16 @@ class DetailsScreen(PaneScreen):
         """Its own budget: changed, or a new one made."""
         for row in self._rows():
             self.shell.open_budget(row)
+
+    def do_agent_diff(self) -> None:
+        """What it changed since it began."""
+        for row in self._rows():
+            self.shell.open_diff(row)
+
+    def do_agent_remove(self) -> None:
+        """Take it off the table, if it has ended; asks first."""
+        if rows := self._rows():
+            self.shell.open_remove(rows)
 
     def do_agent_kill(self) -> None:
         """Signals and kill, with a preview."""

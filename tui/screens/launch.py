@@ -57,6 +57,7 @@ def request(
         "backend": values.get("backend") or "subprocess",
         "command": command,
         "cwd": _folder(values.get("cwd", "").strip(), elsewhere),
+        "worktree": values.get("worktree") == "yes",
         "prompt": None if custom else values.get("task", "").strip() or None,
         "model": None if custom else values.get("model", "").strip() or None,
         "parent": values.get("parent", "").strip() or None,
@@ -127,6 +128,8 @@ def command_line(values: Mapping[str, str]) -> list[str]:
         option("template", template)
     option("name", values.get("name"))
     option("cwd", values.get("cwd"))
+    if values.get("worktree") == "yes":
+        words.append("--worktree")
     if not custom:
         option("model", values.get("model"))
     if values.get("backend") == TERMINAL:
@@ -194,6 +197,8 @@ class LaunchScreen(Dialog[str]):
             "command": Text("command", "Command", cells=56, tall=2, note="program and arguments"),
             "name": Text("name", "Name", cells=22),
             "cwd": Text("cwd", "Folder", here, cells=34, note="where it works"),
+            "worktree": Choose("worktree", "Worktree", [Option("no"), Option("yes")], "no",
+                               note="yes: its own copy of the folder, on its own git branch"),
             "model": Text("model", "Model", cells=34),
             "backend": Choose("backend", "Backend", value="subprocess"),
             "image": Text("image", "Image", cells=34, note="a local image; nothing is pulled"),
@@ -265,12 +270,15 @@ class LaunchScreen(Dialog[str]):
         self._notes()
         custom = self.chosen is None
         docker = self.values["backend"] == "docker"
+        self.inputs["worktree"].off = docker
+        if docker:
+            self.inputs["worktree"].value = "no"
         roomy = self.size.height >= 32
         names = ["template", "", "command" if custom else "task", "", "name", "cwd"]
         names += [] if custom else ["model"]
         names += [
             "backend",
-            *(["image"] if docker else []),
+            *(["image"] if docker else ["worktree"]),
             "",
             "budget",
             "breach",
@@ -408,6 +416,8 @@ class LaunchScreen(Dialog[str]):
             said += f"; {shell.attaching.key} attaches"
         if not attach:
             shell.toast(f"{info.name} started", said, "good")
+        for note in info.notes:
+            shell.toast(clean(info.name), clean(note), "warn")
         self.dismiss(info.id)
         if self.in_terminal:
             shell.await_row(info.id)

@@ -18,7 +18,6 @@ from .paper import Row, column, rule, wrapped
 LATER = {
     "Mail": ("mailbox", "Mail comes with the bus, in a later version."),
     "Memory": ("memory", "Memory tiers come in a later version."),
-    "Files": ("files", "Changed files come in a later version."),
 }
 
 
@@ -39,7 +38,7 @@ def _end(info: AgentInfo) -> str:
 def later(width: int) -> list[Row]:
     """What the overview has no data for yet: a ``-`` is honest, an empty gauge is not."""
     rows: list[Row] = []
-    for title in ("Memory", "Mail and files"):
+    for title in ("Memory", "Mail"):
         rows += [rule(title, width), [(" -", "muted")]]
     return rows
 
