@@ -58,9 +58,12 @@ def test_every_command_and_flag_in_the_readme_exists() -> None:
     assert len(found) > 30
     for mention in found:
         command: Any = typer.main.get_command(build())
-        for word in mention.split():
+        words = iter(mention.split())
+        for word in words:
             if word.startswith("-"):
                 assert word.partition("=")[0] in flags(command), mention
+                if word == "--host":
+                    next(words)
             elif isinstance(command, TyperGroup) and word != "COMMAND":
                 assert word in command.commands, mention
                 command = command.commands[word]
