@@ -63,11 +63,14 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
     if not os.path.isfile(path):  # SQLite would wait for a FIFO
         os.stat(path)
         raise OSError(f"{path} is not a regular file")
-    # A program that opens it in this moment makes a log; then the next look sees that.
-    calm = not os.path.exists(f"{path}-wal")
-    way = f"file:{quote(path)}?mode=ro&{'immutable' if calm else 'readonly_shm'}=1"
     try:
-        db = sqlite3.connect(way, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            f"file:{quote(path)}?{_way(path)}",
+            uri=True,
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             end = time.monotonic() + _LONGEST
             db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
@@ -81,6 +84,18 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
             db.close()
     except sqlite3.Error as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _way(path: str) -> str:
+    """How it is opened so that nothing of it is changed."""
+    with open(path, "rb") as file:
+        logged = file.read(20)[18:20] == b"\x02\x02"
+    if not logged:  # locks keep readers and writers apart, and SQLite makes no files for readers
+        return "mode=ro"
+    if os.path.exists(f"{path}-wal"):
+        return "mode=ro&readonly_shm=1"
+    # A program that opens it in this moment makes a log; then the next look sees that.
+    return "mode=ro&immutable=1"
 
 
 def columns(db: sqlite3.Connection, table: str) -> frozenset[str]:
