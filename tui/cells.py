@@ -167,7 +167,8 @@ class RowPainter:
         return why(row, face.age, cells, self.look), self._style(colour(row.state, row.pause, row.reason))
 
     def _cell_nice(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._number(f.UNKNOWN if row.observed else str(row.nice), zero=row.nice == 0)
+        unknown = row.observed and row.pids is None  # a subagent
+        return self._number(f.UNKNOWN if unknown else str(row.nice), zero=row.nice == 0)
 
     def _cell_backend(self, row: Row, face: Face, cells: int) -> Cell:
         return f.clean(row.backend), self._style("muted")
@@ -196,20 +197,25 @@ class RowPainter:
     def _cell_spark(self, row: Row, face: Face, cells: int) -> Cell:
         return (f.sparkline(row.spark, cells) if self.look.unicode else ""), self._style("tok-cache-read")
 
+    def _used(self, row: Row, tokens: int) -> Cell:
+        """Tokens in the window; of an observed agent whose transcript was not found nothing is known."""
+        untold = row.observed and row.cost is None and not row.unpriced
+        return self._number(f.UNKNOWN) if untold else self._count(tokens)
+
     def _cell_input(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._count(row.input)
+        return self._used(row, row.input)
 
     def _cell_cache(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._count(row.cache_read + row.cache_write)
+        return self._used(row, row.cache_read + row.cache_write)
 
     def _cell_cache_read(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._count(row.cache_read)
+        return self._used(row, row.cache_read)
 
     def _cell_cache_write(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._count(row.cache_write)
+        return self._used(row, row.cache_write)
 
     def _cell_output(self, row: Row, face: Face, cells: int) -> Cell:
-        return self._count(row.output)
+        return self._used(row, row.output)
 
     def _cell_cost(self, row: Row, face: Face, cells: int) -> Cell:
         if row.unpriced and not row.cost:

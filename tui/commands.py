@@ -97,6 +97,8 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return ""
     if verb in ("pause", "hold", "nice", "kill") and row.state in ENDED:
         return "it has no process"
+    if verb in ("pause", "resume", "nice", "kill") and row.observed and row.pids is None:
+        return "a subagent: it has no process of its own"
     if verb == "rm" and row.observed:
         return "observed: it goes when it ends"
     if verb == "rm" and row.state not in ENDED:

@@ -115,6 +115,8 @@ class DetailsScreen(PaneScreen):
         """Begin to look."""
         for name in PANES:
             self.query_one(f"#{name}-rule").add_class("rule")
+        if self.observed and self.tab == "Output" and not self.zoomed:
+            self.tab = "Spec"  # what is known of it; its output is not ours
         self._arrange()
         self.run_worker(self._look(), group="inspect")
         self.run_worker(self.folder.run(), group="folder")
@@ -149,8 +151,14 @@ class DetailsScreen(PaneScreen):
         if self.tab == "Calls":
             self.calls = await client.model_calls(CallsRequest(refs=[info.id], limit=CALLS))
 
+    @property
+    def observed(self) -> bool:
+        """Whether somebody else started it."""
+        row = self.shell.model.rows.get(self.ref)
+        return row is not None and row.observed
+
     def _listen(self, client: KernelClient) -> None:
-        if client is not self._client:
+        if client is not self._client and not self.observed:
             self._client = client
             self.log_view.attach(client, self.ref, terminal=self.in_terminal)
 
@@ -303,13 +311,15 @@ class DetailsScreen(PaneScreen):
             calls = self.calls if self.calls is not None else detail.calls
             rows += [wide_heading(paper.size.width), *wide_rows(calls, live.now, paper.size.width)]
         if not calls:
-            rows.append([(" no model call yet", "muted")])
+            none = "observed: its calls do not pass the gateway" if self.observed else "no model call yet"
+            rows.append([(f" {none}", "muted")])
         paper.show(rows)
         paper.styles.height = "1fr"
         if self.overview:
             rest = self.query_one("#rest", Paper)
             wide = rest.size.width
-            budgets, folder = page.budget_rows(self.budgets, wide), section(self.folder.info, wide)
+            budgets = page.budget_rows(self.budgets, wide, observed=self.observed)
+            folder = section(self.folder.info, wide)
             rest.show([*budgets, *folder, *page.later(wide)])
             rest.styles.height = len(rest.rows)
             paper.styles.height = max(

@@ -43,10 +43,14 @@ def later(width: int) -> list[Row]:
     return rows
 
 
-def budget_rows(infos: Sequence[BudgetInfo], width: int, most: int = 4) -> list[Row]:
+def budget_rows(
+    infos: Sequence[BudgetInfo], width: int, most: int = 4, *, observed: bool = False
+) -> list[Row]:
     """``api  ━━━━───  3.54/8.00  lasts 1h14  ask``: the budgets that cover an agent, the tightest first."""
     side = f"{len(infos)} cover it, 5 for all" if len(infos) > 1 else "5 for all"
     found: list[Row] = [rule("Budgets", width, side)]
+    if observed:
+        return [*found, [(" observed: its calls do not pass the gateway", "muted")]]
     if not infos:
         return [*found, [(" no budget covers it: b makes one", "muted")]]
     cells = max(6, width - 55)

@@ -98,7 +98,7 @@ def budget_meter(live: Live) -> Meter:
     """The tightest budget, where there are budgets."""
     used = live.row.budget if live.row is not None else None
     if used is None:
-        return Meter("BUD", (), 1, "no budget covers it", True)
+        return Meter("BUD", (), 1, "observed" if live.detail.info.observed else "no budget covers it", True)
     return Meter(
         "BUD", (("good" if used < 70 else "warn" if used < 90 else "bad", float(used)),), 100, f"{used}%"
     )
