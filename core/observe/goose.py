@@ -22,6 +22,7 @@ from .processes import option
 from .scripts import is_called
 from .tally import Tally
 
+_COMMANDS = frozenset({"acp", "r", "recipe", "run", "s", "session", "web"})
 _GUARDED = frozenset({"developer__shell", "developer__text_editor"})
 #: So many of the last messages tell the state.
 _RECENT = 20
@@ -34,8 +35,8 @@ class GooseObserver:
     title = "goose"
 
     def recognise(self, process: Found) -> bool:
-        """``goose`` by its name."""
-        return is_called(process, "goose")
+        """``goose`` by its name and what it was told to do: another ``goose`` changes databases' schemas."""
+        return is_called(process, "goose") and (len(process.argv) < 2 or process.argv[1] in _COMMANDS)
 
     def roots(self, environ: Mapping[str, str], home: str) -> list[Root]:
         """Its database, below ``GOOSE_PATH_ROOT``, ``XDG_DATA_HOME`` or ``~/.local/share``."""
