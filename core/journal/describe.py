@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..agents.agent import IDLE
 from ..agents.states import Pause
 from ..api import EventInfo
 from ..budget.amount import said
@@ -132,10 +133,11 @@ def _exited(event: ev.RunExited) -> str:
 def _paused(event: ev.AgentPaused) -> str:
     if event.how is Pause.HOLD:
         return f"held{_by(event.by)}: its next model call waits"
+    who = ", it is idle" if event.by == IDLE else _by(event.by)
     if not event.total:
-        return f"freezing{_by(event.by)}"
+        return f"freezing{who}"
     proof = f"{event.frozen}/{event.total} processes, {event.mechanism}, {event.seconds * 1000:.0f} ms"
-    return f"frozen{_by(event.by)}: {proof}"
+    return f"frozen{who}: {proof}"
 
 
 def _call(event: Event) -> str:

@@ -103,8 +103,10 @@ def row(agent: Agent, now: float) -> list[str]:
 
 
 def state(agent: Agent) -> str:
-    """``waiting (approval)``, ``paused (freeze)``, ``terminated (0)``, ``error (1)``."""
+    """``waiting (approval)``, ``paused (freeze)``, ``paused (idle)``, ``terminated (0)``, ``error (1)``."""
     reason = agent["reason"]
+    if agent.get("paused_by") == "idle":
+        reason = "idle"
     if agent["state"] in ("terminated", "error"):
         code, signal = agent["exit_code"], agent["exit_signal"]
         reason = f"signal {signal}" if signal is not None else code
