@@ -31,6 +31,11 @@ pack = _PACKED.pack
 unpack_all = _PACKED.iter_unpack
 
 
+def messages(packed: bytes) -> list[int]:
+    """The ``message`` of each of many packed calls, at a tenth of the cost of unpacking them."""
+    return memoryview(packed).cast("q")[:: SIZE // 8].tolist()
+
+
 class Call(NamedTuple):
     """One copy of one call; tokens in disjoint buckets. All fields are integers, so that it packs."""
 

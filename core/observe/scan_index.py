@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .calls import Copy, band, better, counted, pack, unpack_all
+from .calls import Copy, band, better, counted, messages, pack, unpack_all
 from .scan import Reading
 
 _VERSION = 1
@@ -217,7 +217,7 @@ class ScanIndex:
         seen: set[int] = set()
         again: dict[int, list[Copy]] = {}
         for _, blob in self._parts():
-            found = [call[0] for call in unpack_all(blob)]
+            found = messages(blob)
             again.update((message, []) for message in seen.intersection(found))
             if len(set(found)) < len(found):
                 again.update((message, []) for message, times in Counter(found).items() if times > 1)

@@ -127,18 +127,20 @@ class _Moments:
         self._zone = zone(wish.timezone)
         self._first = None if wish.since is None else int(wish.since // _SECONDS)
         self._end = None if wish.until is None else int(wish.until // _SECONDS)
-        self._days: dict[int, datetime] = {}
+        self._shown: dict[tuple[str, int], str] = {}
 
     def wanted(self, quarter: int) -> bool:
         return (self._first is None or quarter >= self._first) and (self._end is None or quarter < self._end)
 
     def shown(self, key: str, quarter: int) -> str:
         """``2026-11-21``; of a week its Monday; ``2026-11``."""
-        if (day := self._days.get(quarter)) is None:
-            day = self._days[quarter] = datetime.fromtimestamp(quarter * _SECONDS, self._zone)
-        if key == "week":
-            day -= timedelta(days=day.weekday())
-        return day.strftime("%Y-%m" if key == "month" else "%Y-%m-%d")
+        if (shown := self._shown.get((key, quarter))) is None:
+            day = datetime.fromtimestamp(quarter * _SECONDS, self._zone)
+            if key == "week":
+                day -= timedelta(days=day.weekday())
+            shown = day.strftime("%Y-%m" if key == "month" else "%Y-%m-%d")
+            self._shown[key, quarter] = shown
+        return shown
 
 
 class _Files:

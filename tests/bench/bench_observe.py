@@ -94,9 +94,10 @@ def ours(home: Path, index: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def read(home: Path, path: Path) -> None:
-    """What the measured process does: bring the index up to date and sum everything."""
+    """What the measured process does: bring the index up to date and sum everything by day."""
     from agenttop.core.observe.history import History, Root
     from agenttop.core.observe.scan_index import ScanIndex
+    from agenttop.core.observe.summing import Wish, groups
 
     index = ScanIndex(path)
     processes = min(os.cpu_count() or 1, 4)
@@ -106,7 +107,9 @@ def read(home: Path, path: Path) -> None:
         processes,
     )
     done = history.refresh()
-    sums = index.sums()
+    files = index.files()
+    kinds, paths = {known.file: known.kind for known in files}, {known.file: known.path for known in files}
+    sums = groups(index.sums(), kinds, index.facts(), paths, Wish(by=("day",), timezone="UTC"))
     spent = []
     for _ in range(REFRESHES):
         begun = time.perf_counter()
