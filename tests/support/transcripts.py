@@ -228,7 +228,7 @@ class Corpus:
         lines = []
         for line in parents[:3]:  # replayed with new request ids
             data = _loads(line)
-            if data and data.get("type") == "assistant":
+            if isinstance(data, dict) and data.get("type") == "assistant":
                 data |= {"isSidechain": True, "requestId": self.name("req_"), "agentId": agent}
                 lines.append(compact(data))
         for _ in range(self.random.randrange(1, 12)):
