@@ -147,7 +147,9 @@ def terminal_argv(address: Address, reach: Reach, argv: Sequence[str]) -> list[s
     """The command that runs ``argv`` of the host full-screen in this terminal; it ends within some ten
     seconds when the line is cut."""
     command = f"exec {shlex.join(argv)}"
-    return [*reach.ssh, *COMMON[1:], "-t", *_destination(address), _in_sh(command)]
+    # At "info" ssh says good-bye in what is the screen again.
+    options = [*COMMON[1:], "-o", "LogLevel=ERROR", "-t"]
+    return [*reach.ssh, *options, *_destination(address), _in_sh(command)]
 
 
 def _destination(address: Address) -> list[str]:

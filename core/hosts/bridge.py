@@ -1,8 +1,10 @@
 """``agenttop kernel bridge``: the end of a line that runs beside the kernel, inside an ssh session.
 
 Standard input and output carry frames (``channels``). It is the user's own process on that machine: the
-kernel checks it like any other client, and the user's environment there, not the screen's, starts a
-kernel that does not run. It ends with its input, or when the other end has been silent for long.
+kernel checks it like any other client (``http/callers``: by its user, its ancestors up to sshd's and its
+control group), and the user's environment there, not the screen's, starts a kernel that does not run. So
+whoever ssh let in is the owner, and a bridge started inside an agent's tree has that agent's rights. It
+ends with its input, or when the other end has been silent for long.
 """
 
 from __future__ import annotations

@@ -27,14 +27,15 @@ from agenttop.core.api import (
     Target,
     UsageRequest,
 )
-from agenttop.core.errors import AmbiguousAgent, KernelUnreachable, NoSuchAgent, UsageError
+from agenttop.core.backend import MARKER, state_name
+from agenttop.core.errors import AmbiguousAgent, Forbidden, KernelUnreachable, NoSuchAgent, UsageError
 from agenttop.core.hosts.address import Reach, parse
 from agenttop.core.hosts.client import HostsClient
 from agenttop.core.hosts.host import Host, HostAway
 from agenttop.core.paths import Paths
 from agenttop.core.remote import SocketClient
 
-from ..support.lines import SHELL_FOR_SSH, cut, hosts
+from ..support.lines import SHELL_FOR_SSH, agenttop, cut, hosts
 from .conftest import until
 
 pytestmark = pytest.mark.anyio
@@ -328,6 +329,20 @@ async def test_a_kernel_killed_there_is_started_again_over_the_same_line(
         assert ssh_of(client, "box") == line
         assert (await client.inspect("survivor")).info.ended_at is None
         tasks.cancel_scope.cancel()
+
+
+async def test_a_bridge_is_its_own_process_s_and_no_more(machines: dict[str, Machine]) -> None:
+    """Whoever ssh let in is the owner; a bridge inside an agent's tree has that agent's rights."""
+    async with client_of(machines, "box") as client:
+        made = await client.run(agent("insider"))
+        mark = f"{state_name(machines['box'].paths.state)}/{made.id}.1"
+        way = Reach(SHELL_FOR_SSH, {"box": f"{MARKER}={mark} {agenttop(machines['box'].home, check=False)}"})
+        async with HostsClient([Host(parse(["box"])[0], Paths.from_environ(), way)]) as insider:
+            with pytest.raises(Forbidden):
+                await insider.pause(PauseRequest(all=True))
+            assert (await insider.inspect("insider")).info.id == made.id
+        (done,) = await client.pause(PauseRequest(refs=["insider"]))
+        assert done.error is None
 
 
 async def test_leaving_ends_the_lines_and_their_bridges(machines: dict[str, Machine]) -> None:

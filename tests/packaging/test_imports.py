@@ -120,6 +120,12 @@ def loaded(code: str) -> set[str]:
         ("import agenttop.core.quick", ("pydantic", "asyncio", "anyio", "rich", "textual")),
         ("import agenttop.tui.main", ("pydantic", "asyncio", "typer", "rich", "textual")),
         ("import agenttop.tui.cli.app as a; a.build()", ("pydantic", "asyncio", "rich", "textual")),
+        # Nothing of other machines where no host is named.
+        (
+            "import agenttop.tui.main, agenttop.tui.cli.screen, agenttop.core.connect, agenttop.tui.session",
+            ("agenttop.core.hosts", "agenttop.tui.cli.hosts"),
+        ),
+        ("import agenttop.tui.cli.app as a; a.build()", ("agenttop.core.hosts", "agenttop.tui.cli.hosts")),
         ("import agenttop.core.service", ("textual", "rich", "typer", "agenttop.tui", "agenttop.backends")),
         # A third of a kernel's imports: what is asked first is answered without.
         ("import agenttop.core.service", ("fastapi", "agenttop.core.http.control")),

@@ -19,11 +19,13 @@ def cut(home: Path) -> Path:
     return home.with_name(f"{home.name}.cut")
 
 
-def agenttop(home: Path | None = None) -> str:
-    """The words that run the agenttop under test, with another AGENTTOP_HOME."""
+def agenttop(home: Path | None = None, *, check: bool = True) -> str:
+    """The words that run the agenttop under test, with another AGENTTOP_HOME, unless that is cut off."""
     program = f"{sys.executable} -m agenttop.tui.main"
     if home is None:
         return program
+    if not check:
+        return f"AGENTTOP_HOME={home} {program}"
     refuse = f"test ! -e {cut(home)} || {{ echo No route to host >&2; exit 255; }}"
     return f"{refuse}; AGENTTOP_HOME={home} {program}"
 
