@@ -6,6 +6,7 @@ What is booked is what the provider billed, to the token, and nobody's own setti
 from __future__ import annotations
 
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.agents.states import State
-from agenttop.core.api import PauseRequest, Target
+from agenttop.core.api import AgentInfo, PauseRequest, Target
 from agenttop.tui.demo.provider import Entry
 
 from ..conftest import missing
@@ -36,12 +37,18 @@ class Case:
         protocol: What its calls speak.
         model: The model it is told to take.
         environ: What keeps it from fetching things in the background.
+        greets: What its terminal shows when it can be told something; empty: it is told at its start.
+        leaves: What it keeps in a person's home besides caches that all have.
+        caches: The variable of a folder that all its tests may share: it unpacks 235 MB into a new one.
     """
 
     template: str
     protocol: str
     model: str | None = None
     environ: tuple[tuple[str, str], ...] = ()
+    greets: bytes = b""
+    leaves: tuple[str, ...] = ()
+    caches: str = ""
 
 
 CASES = (
@@ -50,6 +57,9 @@ CASES = (
     Case("gemini", "gemini", "gemini-2.5-pro"),
     Case("opencode", "openai", environ=(("npm_config_offline", "true"),)),
     Case("qwen", "openai"),
+    Case("copilot", "openai", caches="XDG_CACHE_HOME"),
+    # Its home of caches cannot be moved.
+    Case("aider", "openai", greets=b"> ", leaves=(".aider",)),
 )
 
 of_each = pytest.mark.parametrize(
@@ -68,7 +78,11 @@ def person(case: Case, folder: Path, *more: str) -> dict[str, str]:
             missing(program, "it is not on the PATH")
     for name in ("work", "tmp"):
         (folder / name).mkdir(parents=True)
-    return {"PATH": path, "HOME": str(folder), "TMPDIR": str(folder / "tmp"), **dict(case.environ)}
+    if case.greets:  # else it asks first whether it is to make one, and to add its files to what it ignores
+        subprocess.run(["git", "init", "-q", str(folder / "work")], check=True)
+        (folder / "work" / ".gitignore").write_text(".aider*\n")
+    shared = {case.caches: str(folder.parents[1] / "caches")} if case.caches else {}
+    return {"PATH": path, "HOME": str(folder), "TMPDIR": str(folder / "tmp"), **dict(case.environ), **shared}
 
 
 def asked(case: Case, folder: Path, prompt: str | None, **more: object) -> AgentSpec:
@@ -110,7 +124,7 @@ async def test_a_headless_agent_is_booked_to_the_token_and_leaves_a_persons_sett
         assert {call.protocol for call in ended.started} == {case.protocol}
         assert {entry.status for entry in house.mock.truth.entries} == {200}
     assert KEY not in ended.out + ended.err
-    assert settings_of(folder) <= {".config", ".local", ".bun"}, settings_of(folder)
+    assert settings_of(folder) <= {".config", ".local", ".bun", *case.leaves}, settings_of(folder)
 
 
 @of_each
@@ -144,12 +158,9 @@ async def test_in_a_terminal_it_answers_what_it_is_told_and_what_is_typed(
     environ = person(case, folder, "tmux")
     async with open_house(home, SPEED) as house:
         prompt = "say hi [[mock:output=40 tools=none]]"
-        started = await house.start(asked(case, folder, prompt, backend="terminal", stop_grace=5), environ)
+        started = await told(house, case, folder, environ, prompt)
         first = await answered(house, started.id, 1)
-        # A person types, and only then presses the key that sends it.
-        await house.client.write(started.id, b"and again [[mock:output=30 tools=none]]")
-        await anyio.sleep(0.5)
-        await house.client.write(started.id, b"\r")
+        await typed(house, started.id, b"and again [[mock:output=30 tools=none]]")
         await answered(house, started.id, first + 1)
         total = house.mock.truth.total()
         (info,) = [agent for agent in await house.client.agents() if agent.id == started.id]
@@ -167,7 +178,7 @@ async def test_frozen_in_the_middle_of_an_answer_it_shows_nothing_more_until_it_
     environ = person(case, folder, "tmux")
     async with open_house(home, 1.0) as house:
         prompt = "tell a story [[mock:output=300 tools=none]]"
-        started = await house.start(asked(case, folder, prompt, backend="terminal", stop_grace=5), environ)
+        started = await told(house, case, folder, environ, prompt)
         with anyio.fail_after(45):
             while not any(entry.events_sent > 3 for entry in house.mock.truth.entries):
                 await anyio.sleep(0.02)
@@ -184,6 +195,25 @@ async def test_frozen_in_the_middle_of_an_answer_it_shows_nothing_more_until_it_
         assert await printed(house, started.id) > before
         (info,) = [agent for agent in await house.client.agents() if agent.id == started.id]
         assert info.tokens.output == house.mock.truth.total().output > 0
+
+
+async def told(house: House, case: Case, folder: Path, environ: dict[str, str], prompt: str) -> AgentInfo:
+    """An agent in a terminal that was told this: at its start, or typed where it takes nothing there."""
+    first = None if case.greets else prompt
+    started = await house.start(asked(case, folder, first, backend="terminal", stop_grace=5), environ)
+    if case.greets:
+        with anyio.fail_after(45):
+            while case.greets not in b"".join([c.data async for c in house.client.output(started.id)]):
+                await anyio.sleep(0.05)
+        await typed(house, started.id, prompt.encode())
+    return started
+
+
+async def typed(house: House, agent: str, text: bytes) -> None:
+    """A person types, and only then presses the key that sends it."""
+    await house.client.write(agent, text)
+    await anyio.sleep(0.5)
+    await house.client.write(agent, b"\r")
 
 
 async def printed(house: House, agent: str) -> int:

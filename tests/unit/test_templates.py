@@ -272,7 +272,7 @@ def test_settings_are_whole_whatever_the_folder_is_called_and_for_the_owner_only
 ) -> None:
     cwd = '/a "quoted"\\folder with {url}'
     folder = furnished(paths, spec(template=name, model="m"), cwd)
-    (path,) = templates.get(paths, name).files
+    path = next(iter(templates.get(paths, name).files))
     file = folder / path
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text = file.read_text()
