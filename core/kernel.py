@@ -219,7 +219,9 @@ class Kernel:
         conversations = Conversations(self.paths)
         self.supervisor.conversation = conversations.after_end
         disposable = self.config.worktrees.disposable
-        self.workspaces = Workspaces(self.books, self.paths, self.launcher.folder_of, disposable, self.sightings.places)
+        self.workspaces = Workspaces(
+            self.books, self.paths, self.launcher.folder_of, disposable, self.sightings.places
+        )
         self.supervisor.furnish = self.workspaces.furnish
         self.control = Control(self.books, self.supervisor, self.paths, conversations.of, self.workspaces)
         self.creation = Creation(

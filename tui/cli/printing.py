@@ -53,7 +53,8 @@ def outcomes(done: Sequence[Outcome], *, as_json: bool = False) -> int:
         elif not as_json:
             line(clean(f"{outcome.name or outcome.ref} {outcome.done}".rstrip()))
             _survivors(outcome)
-        notes(outcome.notes)
+    # What is to be known of several is said once.
+    notes(dict.fromkeys(note for outcome in done for note in outcome.notes))
     return status(done)
 
 
