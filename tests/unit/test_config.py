@@ -303,3 +303,27 @@ def test_defaults_fill_only_what_a_spec_leaves_open(paths: Paths) -> None:
     assert (found.output.bytes, found.output.age) == (1 << 20, given.output.age)
     assert config.complete(AgentSpec(name="a", nice=-3)).nice == -3
     assert Config().complete(given) == given
+
+
+def test_idle_agents_are_frozen_after_what_the_file_says_unless_a_spec_says_otherwise(paths: Paths) -> None:
+    paths.config_file.write_text("[idle]\nfreeze_after = '30m'\n")
+    config = load(paths)
+    plain = AgentSpec(name="a", command=["x"])
+    assert config.complete(plain).idle.freeze_after == 1800
+    for said, seconds in (("never", 0), ("90s", 90), (5, 5)):
+        spec = AgentSpec.model_validate({**plain.model_dump(), "idle": {"freeze_after": said}})
+        assert config.complete(spec).idle.freeze_after == seconds
+    assert Config().complete(plain).idle.freeze_after is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[idle]\nfreeze_after = 'soon'\n", "line 2: idle.freeze_after: 'soon' is not a duration"),
+        ("[idle]\nfreeze_afer = '30m'\n", "line 2: idle.freeze_afer"),
+        ("[notify]\nbell = 'loud'\n", "line 2: notify.bell"),
+        ("[notify]\n\nbells = true\n", "line 3: notify.bells"),
+    ],
+)
+def test_a_wrong_value_of_life_names_its_line_and_field(paths: Paths, text: str, place: str) -> None:
+    assert place in refusal(paths, text).what
