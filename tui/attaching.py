@@ -77,10 +77,10 @@ class Attaching:
         if row.attach:
             return ""
         if row.observed:
-            return "observed: its terminal is another's"
+            return "observed: not our terminal"
         if row.backend == TERMINAL:
-            return "its run has ended: l has its last screen" if row.state in ENDED else "it has no run now"
-        return f"it has no terminal: it runs on {clean(row.backend)}"
+            return "ended: l shows its end" if row.state in ENDED else "it has no run now"
+        return f"no terminal: {clean(row.backend)}"
 
     @property
     def key(self) -> str:

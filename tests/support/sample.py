@@ -266,7 +266,12 @@ class SampleClient(SampleMoney, SampleTerminals, KernelClient):
         self._alive()
         self.calls.append(("run", request))
         fresh = row(
-            f"{len(self.rows):04x}", request.spec.name, "initializing", task=request.spec.prompt or ""
+            f"{len(self.rows):04x}",
+            request.spec.name,
+            "initializing",
+            task=request.spec.prompt or "",
+            backend=request.spec.backend,
+            attach=request.spec.backend == "terminal",
         )
         self.push(fresh)
         return self._info(fresh)

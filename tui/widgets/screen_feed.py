@@ -38,7 +38,7 @@ class ScreenFeed:
         self.may_skip = True
         """Whether what is shown follows the screen, or stands still because somebody reads."""
         self.more = False
-        """Whether older lines are kept than those that were shown."""
+        """Whether older lines may be kept than those that were shown: a line is as long as it was wrapped."""
         self._show = show
         self._some = anyio.Event()
         self._room = anyio.Event()
@@ -90,7 +90,7 @@ class ScreenFeed:
 
     async def _look(self, lines: int) -> None:
         found = (await self.client.history(self.ref, lines)).lines
-        self.more = lines < ALL and len(found) > lines
+        self.more = lines < ALL and bool(found)
         self._show(found)
 
     async def everything(self) -> None:
