@@ -52,7 +52,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         if question["want"] == "sums":
             kinds = {known.file: agents.get(known.kind, known.kind) for known in files}
             paths = {known.file: known.path for known in files}
-            found = groups(index.sums(), kinds, index.facts(), paths, Wish(**question["wish"]))
+            found = groups(index.sums_by_file(), kinds, index.facts(), paths, Wish(**question["wish"]))
             told["groups"] = [[*group] for group in found]  # orjson takes no subclass of tuple
         elif question["want"] == "checks":
             told["checks"] = _checks(index, history, files, agents)

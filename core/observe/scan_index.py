@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,22 +209,23 @@ class ScanIndex:
         return self._db.execute("SELECT file, calls FROM part WHERE file = ? ORDER BY id", (file,))
 
     def sums(self) -> list[Sum]:
-        """Everything that counts, summed; each call once, whichever files tell of it.
+        """Everything that counts, summed; see ``sums_by_file``."""
+        return list(self.sums_by_file())
 
-        Twice through all parts, so that only what is told of twice has to be held in memory.
+    def sums_by_file(self) -> Iterator[Sum]:
+        """Everything that counts, summed, file after file; each call once, whichever files tell of it.
+
+        Twice through all parts, so that only what is told of twice has to be held in memory. What was told
+        of twice comes last, so that there may be several sums under one file, model, quarter and band.
         """
         names = dict(self._db.execute("SELECT id, name FROM model"))
-        seen: set[int] = set()
-        again: dict[int, list[Copy]] = {}
-        for _, blob in self._parts():
-            found = messages(blob)
-            again.update((message, []) for message in seen.intersection(found))
-            if len(set(found)) < len(found):
-                again.update((message, []) for message, times in Counter(found).items() if times > 1)
-            seen.update(found)
-        del seen
+        again = self._told_twice()
         cells: dict[tuple[int, int, int, int], list[int]] = {}
+        last = 0
         for file, blob in self._parts():
+            if file != last:
+                yield from _summed(cells, names)
+                cells, last = {}, file
             for call in unpack_all(blob):
                 if (copies := again.get(call[0])) is None:
                     _add(cells, file, call)
@@ -233,7 +234,26 @@ class ScanIndex:
         for copies in again.values():
             for call, file in counted(copies):
                 _add(cells, file, call)
-        return [Sum(key[0], names.get(key[1], ""), *key[2:], *cell) for key, cell in cells.items()]
+        yield from _summed(cells, names)
+
+    def _told_twice(self) -> dict[int, list[Copy]]:
+        """The messages that are told of more than once, with room for their copies."""
+        seen: set[int] = set()
+        again: dict[int, list[Copy]] = {}
+        for _, blob in self._parts():
+            found = messages(blob)
+            again.update((message, []) for message in seen.intersection(found))
+            if len(set(found)) < len(found):
+                again.update((message, []) for message, times in Counter(found).items() if times > 1)
+            seen.update(found)
+        return again
+
+
+def _summed(cells: dict[tuple[int, int, int, int], list[int]], names: dict[int, str]) -> Iterator[Sum]:
+    return (
+        Sum(file, names.get(model, ""), quarter, size, *cell)
+        for (file, model, quarter, size), cell in cells.items()
+    )
 
 
 def _add(cells: dict[tuple[int, int, int, int], list[int]], file: int, call: tuple[int, ...]) -> None:

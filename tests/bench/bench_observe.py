@@ -109,7 +109,7 @@ def read(home: Path, path: Path) -> None:
     done = history.refresh()
     files = index.files()
     kinds, paths = {known.file: known.kind for known in files}, {known.file: known.path for known in files}
-    sums = groups(index.sums(), kinds, index.facts(), paths, Wish(by=("day",), timezone="UTC"))
+    sums = groups(index.sums_by_file(), kinds, index.facts(), paths, Wish(by=("day",), timezone="UTC"))
     spent = []
     for _ in range(REFRESHES):
         begun = time.perf_counter()
