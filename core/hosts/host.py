@@ -116,7 +116,9 @@ class Host:
         left = None if absence.next_try is None else max(0.0, absence.next_try - time.time())
         said = " ".join(part.rstrip(".") + "." for part in (absence.error.what, absence.error.why) if part)
         hint = absence.error.hint if left is None else f"It is called again in {left:.0f} s"
-        return HostAway(f"{self.label} is away, nothing was done there", said[:1].upper() + said[1:], hint)
+        if not said.startswith(self.label):
+            said = said[:1].upper() + said[1:]
+        return HostAway(f"{self.label} is away", said, hint)
 
     async def known(self) -> None:
         """Return when it is there, or its first call has failed."""

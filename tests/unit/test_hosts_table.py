@@ -137,7 +137,7 @@ def test_the_header_sums_over_all_and_forgets_the_present_of_those_away() -> Non
     change = merger.take()
     assert isinstance(change, Delta)
     assert change.header is not None
-    assert (change.header.cost, change.header.agents_cpu, change.header.host_cores) == (3.5, 50.0, 4)
+    assert (change.header.cost, change.header.agents_cpu, change.header.host_cores) == (3.5, 50.0, 12)
     assert change.header.problem == ""
     assert change.header.hosts[1] == HostGauge("shed", 9.0, "cut", 12.0)
 

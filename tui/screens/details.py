@@ -134,8 +134,8 @@ class DetailsScreen(PaneScreen):
                     await self._learn_money(client)
                     if self.tab == "Events":
                         self.events = await client.last_events(500, [self.ref])
-                except KernelUnreachable:
-                    self.problem = "no kernel answers"
+                except KernelUnreachable as error:
+                    self.problem = error.what if error.code == "host_away" else "no kernel answers"
                 except AgentTopError as error:
                     self.problem = str(error)
             self.updated()
