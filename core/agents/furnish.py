@@ -30,13 +30,13 @@ def furnish(
             made = folder / inside
             # What has an ending is a file the program makes itself.
             (made.parent if made.suffix else made).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path, text in template.files.items():
-        _write_once(folder / path, filled(text.lstrip("\n"), _escaped(values, path)) or "")
     for path, source in template.login.items() if share_login else ():
         link = folder / path
         link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(at_home(source, home))
+    for path, text in template.files.items():
+        _write_once(folder / path, filled(text.lstrip("\n"), _escaped(values, path)) or "")
 
 
 def at_home(source: str, home: str) -> str:
@@ -55,7 +55,7 @@ def home_of(said: str) -> str:
 
 
 def _write_once(file: Path, text: str) -> None:
-    if file.exists():
+    if os.path.lexists(file):  # a link to a login that is not there yet is one, too
         return
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.new")

@@ -136,12 +136,28 @@ def test_the_form_is_that_of_the_backend_the_template_itself_names(paths: Paths,
 
 
 def test_a_shared_login_is_not_hidden_by_a_placeholder_key(paths: Paths) -> None:
-    for name in ("claude", "codex", "opencode"):
+    for name in ("claude", "codex"):
         lent = spec(template=name, share_login=True)
         found = templates.environment(lent, paths, url=URL, folder="/f")
         assert templates.PLACEHOLDER_KEY not in found.values()
         own = templates.environment(spec(template=name), paths, url=URL, folder="/f")
         assert templates.PLACEHOLDER_KEY in own.values()
+
+
+def test_a_shared_login_is_there_instead_of_the_placeholders_and_a_program_may_change_it(
+    paths: Paths, tmp_path: Path
+) -> None:
+    (tmp_path / ".codex").mkdir()
+    person = tmp_path / ".codex" / "auth.json"
+    for shared in (False, True):
+        folder = paths.agent_dir(f"a{shared}")
+        asked = spec(template="codex", share_login=shared)
+        templates.prepare(asked, paths, url=URL, folder=folder, cwd="/w", home=str(tmp_path))
+        auth = folder / "codex" / "auth.json"
+        assert auth.is_symlink() is shared
+        assert person.exists() is False
+        if not shared:
+            assert json.loads(auth.read_text()) == {"OPENAI_API_KEY": templates.PLACEHOLDER_KEY}
 
 
 def test_who_brings_credentials_of_their_own_keeps_them(paths: Paths) -> None:

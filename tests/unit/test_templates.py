@@ -294,10 +294,11 @@ def test_settings_a_program_or_a_person_changed_stay(paths: Paths) -> None:
 def test_a_login_is_lent_only_when_that_was_asked_for(paths: Paths, tmp_path: Path) -> None:
     (tmp_path / ".codex").mkdir()
     (tmp_path / ".codex" / "auth.json").write_text("{}")
-    link = furnished(paths, spec(template="codex"), home=str(tmp_path)) / "codex" / "auth.json"
-    assert not link.is_symlink()
-    furnished(paths, spec(template="codex", share_login=True), home=str(tmp_path))
-    assert link.resolve() == tmp_path / ".codex" / "auth.json"
+    own = furnished(paths, spec(template="codex"), home=str(tmp_path)) / "codex" / "auth.json"
+    assert not own.is_symlink()
+    own.unlink()
+    link = furnished(paths, spec(template="codex", share_login=True), home=str(tmp_path))
+    assert (link / "codex" / "auth.json").resolve() == tmp_path / ".codex" / "auth.json"
 
 
 def test_a_container_gets_no_folder_of_the_hosts(paths: Paths) -> None:
