@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -20,7 +21,7 @@ import orjson
 
 from ..errors import AgentTopError
 from .history import History, Root
-from .scan_index import KnownFile, ScanIndex
+from .scan_index import KnownFile, ScanIndex, forget
 from .summing import Wish, groups
 
 #: Files and folders with something odd that are named, of each CLI; the rest is counted.
@@ -38,6 +39,20 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     Raises:
         AgentTopError: The index cannot be used, or the wish cannot be meant.
     """
+    try:
+        return _answer(question)
+    except sqlite3.OperationalError as error:  # no room, no permission, locked
+        raise AgentTopError(
+            f"{question['index']} cannot be used",
+            str(error),
+            "See that its folder can be written and has room",
+        ) from error
+    except sqlite3.DatabaseError:  # damaged, in a place that opening it did not show
+        forget(Path(question["index"]))
+        return _answer(question)
+
+
+def _answer(question: dict[str, Any]) -> dict[str, Any]:
     index = ScanIndex(Path(question["index"]))
     try:
         owners = {Root(*root): owner for *root, owner in question["roots"]}
@@ -105,6 +120,7 @@ def yield_to_others() -> None:
 
 def main() -> None:
     """Answer one question."""
+    os.umask(0o077)
     threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     question = orjson.loads(sys.stdin.buffer.read())
     if question["low"]:

@@ -78,6 +78,12 @@ class Sum(NamedTuple):
     reasoning: int
 
 
+def forget(path: Path) -> None:
+    """Remove an index that is damaged; what still exists is read again."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class ScanIndex:
     """One connection; used by one thread at a time."""
 
@@ -87,8 +93,7 @@ class ScanIndex:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):  # locked, or no permission: not damaged
                 raise
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            forget(path)
             self._db = self._open(path)
 
     def _open(self, path: Path) -> sqlite3.Connection:

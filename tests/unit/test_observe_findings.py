@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agenttop.core.api import CheckInfo
+from agenttop.core.errors import AgentTopError
 from agenttop.core.observe import lines
 from agenttop.core.observe.contract import Oddities
 from agenttop.core.observe.keeper import NAMED, answer
@@ -213,6 +214,22 @@ def test_what_cannot_be_read_for_a_while_keeps_what_was_found_before(
     assert {group[0][0] for group in kept} == {"/work/p"}
     assert sums(home) == truth(home)
     assert shown(answer(question(home)))[1].found.startswith("1 file,")
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4, 5])
+def test_an_index_damaged_anywhere_is_made_anew(home: Path, folder: Path, page: int) -> None:
+    assert sums(home) == truth(home)
+    with (home / "index.db").open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xa5" * 4096)
+    assert sums(home) == truth(home)
+    assert sums(home) == truth(home)
+
+
+def test_an_index_that_cannot_be_written_is_an_error_that_names_it(home: Path, folder: Path) -> None:
+    (home / "index.db").mkdir()
+    with pytest.raises(AgentTopError, match=r"index\.db cannot be used"):
+        answer(question(home))
 
 
 def test_very_many_odd_files_are_counted_and_some_named(home: Path, folder: Path) -> None:
