@@ -14,6 +14,7 @@ from .codex_state import CodexTail
 from .contract import Found, Session, Tail
 from .history import Root
 from .processes import open_files
+from .scripts import is_called, runs_script
 
 
 class CodexObserver:
@@ -24,11 +25,7 @@ class CodexObserver:
 
     def recognise(self, process: Found) -> bool:
         """``codex`` by its name, or node with its script; not its sandboxes."""
-        if process.comm == "codex" or os.path.basename(process.argv[0]) == "codex":
-            return True
-        return process.comm in ("node", "MainThread") and any(
-            word.endswith(("/bin/codex", "/@openai/codex/bin/codex.js")) for word in process.argv[1:3]
-        )
+        return is_called(process, "codex") or runs_script(process, "codex", "@openai/codex")
 
     def roots(self, environ: Mapping[str, str], home: str) -> list[Root]:
         """``sessions`` and ``archived_sessions`` below ``CODEX_HOME``, else below ``~/.codex``."""
