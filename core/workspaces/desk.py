@@ -123,7 +123,7 @@ class Workspaces:
         return planning.plan(
             spec.name,
             cwd,
-            root=self._paths.worktrees / agent,
+            root=planning.fresh(self._paths.worktrees, f"{spec.name}-{agent}"),
             branch=spec.branch,
             base=spec.base,
             planned=self.reserved(),
@@ -220,9 +220,11 @@ class Workspaces:
         """Worktrees of agents that were removed: work that is kept until somebody takes it. Blocking."""
         if not self._paths.worktrees.is_dir():
             return []
-        known = set(self._books.pending.agents)
-        folders = [f for f in self._paths.worktrees.iterdir() if f.name not in known and f.name[:1] != "."]
-        return sorted(tree for folder in folders if folder.is_dir() for tree in folder.iterdir())
+        agents = list(self._books.pending.agents.values())
+        known = {agent.worktree.path for agent in agents if agent.worktree is not None}
+        folders = [folder for folder in self._paths.worktrees.iterdir() if folder.name[:1] != "."]
+        found = [tree for folder in folders if folder.is_dir() for tree in folder.iterdir()]
+        return sorted(tree for tree in found if str(tree) not in known)
 
     async def checks(self) -> list[CheckInfo]:
         """The line of ``doctor`` about worktrees that outlived their agents; none where there are none."""

@@ -71,7 +71,7 @@ def make(tree: Worktree, git: Git | None = None) -> None:
         there = os.path.lexists(tree.path)
         entry = registered(tree, git)
         if not (there and entry is not None and _whole(tree)):
-            if there and tree.made:
+            if there and (tree.made or not halves(tree)):
                 raise GitError(
                     f"the worktree {tree.path} cannot be used",
                     f"{tree.repository} does not know it any more",
@@ -79,6 +79,8 @@ def make(tree: Worktree, git: Git | None = None) -> None:
                 )
             clear(tree, git, lock)
             _add(tree, git, lock)
+        elif not tree.made and entry.get("branch") != f"refs/heads/{tree.branch}":
+            raise GitError(f"cannot make the worktree {tree.path}", "There is another one already")
     _enter(tree)
 
 
@@ -91,7 +93,19 @@ def registered(tree: Worktree, git: Git) -> dict[str, str] | None:
 def _whole(tree: Worktree) -> bool:
     """Whether git came to its end: until then it keeps the new worktree locked with this reason."""
     admin = private(tree.path)
-    return admin is not None and locked(admin) != "initializing"
+    return admin is not None and admin.is_dir() and locked(admin) != "initializing"
+
+
+def halves(tree: Worktree) -> bool:
+    """Whether what lies there can be the rest of a ``git worktree add`` that was killed.
+
+    git makes its own directory of the worktree first. A ``.git`` file that leads nowhere is of one that was
+    whole, whoever made that.
+    """
+    if not os.path.lexists(os.path.join(tree.path, ".git")):
+        return True
+    admin = private(tree.path)
+    return admin is not None and admin.is_dir()
 
 
 def private(path: str) -> Path | None:

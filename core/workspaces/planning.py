@@ -73,6 +73,17 @@ def plan(
     return Planned(tree, _notes(cwd, found, commit, git))
 
 
+def fresh(worktrees: Path, name: str) -> Path:
+    """A folder for one worktree that is not there yet.
+
+    Ids are short and come again, and the worktree of an agent that is long gone may still hold its work.
+    """
+    found, number = worktrees / name, 2
+    while os.path.lexists(found):
+        found, number = worktrees / f"{name}-{number}", number + 1
+    return found
+
+
 def moved(tree: Worktree, name: str, cwd: str, git: Git) -> Planned:
     """The worktree an agent has, for another folder of the same repository.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..agents.worktree import Worktree
 from .git import Git, GitError
 from .losses import CACHES, losses
-from .making import GONE, alone, clear, forget, swept
+from .making import GONE, alone, clear, forget, halves, registered, swept
 from .planning import checked_out
 
 SECONDS = 60.0
@@ -65,6 +65,8 @@ def _dispose(
         return _gone(tree, "its worktree was gone already" if tree.made else "", [], git)
     if others:
         return _stays(tree, f"{', '.join(sorted(others))} works in it")
+    if not tree.made and not _half(tree, git):
+        return _stays(tree, "it is not the one that was to be made there")
     if not tree.made:  # half of an attempt: nobody has worked in it
         clear(tree, git, lock)
         return _gone(tree, "", [], git)
@@ -77,6 +79,12 @@ def _dispose(
     forget(tree, git, lock)
     notes = [f"not all of {path} could be deleted" for path in swept(tree)]
     return _gone(tree, said, notes, git)
+
+
+def _half(tree: Worktree, git: Git) -> bool:
+    """Whether what lies there is of our own attempt to make the worktree, and not another one."""
+    entry = registered(tree, git)
+    return halves(tree) and (entry is None or entry.get("branch") == f"refs/heads/{tree.branch}")
 
 
 def _gone(tree: Worktree, said: str, notes: list[str], git: Git) -> Left:

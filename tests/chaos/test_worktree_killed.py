@@ -67,7 +67,7 @@ def test_a_worktree_that_a_killed_kernel_had_begun_is_there_once(
 
     until(runs, "the agent running", 60)
     [tree] = trees.glob("*/proj")
-    assert tree.parent.name == agent["id"]
+    assert tree.parent.name == f"api-{agent['id']}"
     assert repo.worktrees() == [str(repo.path), str(tree)]
     assert repo("status", "--porcelain", "--branch", cwd=tree) == "## agenttop/api"
     assert repo.branches() == {"main", "agenttop/api"}

@@ -59,7 +59,7 @@ async def test_an_agent_works_in_its_own_worktree_on_its_own_branch(
     client: KernelClient, repo: Repo, paths: Paths
 ) -> None:
     info = await client.run(own(repo, STAY, cwd=str(repo.path / "src")))
-    tree = paths.worktrees / info.id / "proj"
+    tree = paths.worktrees / f"api-{info.id}" / "proj"
     assert info.cwd == str(tree / "src")
     where = tree / "src" / "branch"
 

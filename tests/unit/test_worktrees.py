@@ -305,6 +305,30 @@ def test_a_worktree_somebody_may_have_worked_in_is_never_cleared(repo: Repo, roo
     assert Path(tree.path, "work").read_text() == "precious"
 
 
+def test_the_work_of_an_agent_that_is_gone_is_not_in_the_way_of_one_with_its_id(
+    repo: Repo, tmp_path: Path
+) -> None:
+    worktrees = tmp_path / "state" / "worktrees"
+    old = made(repo, planning.fresh(worktrees, "api-1a2b"))
+    repo.write("work", "precious", top=old.path)
+    dispose(old)
+    second = planning.fresh(worktrees, "api-1a2b")
+    assert second.name == "api-1a2b-2"
+    made(repo, second)
+    # Even if the place were taken for its own, another worktree is neither used nor cleared.
+    for taken in (second, worktrees / "api-1a2b"):
+        other = plan("api", str(repo.path), root=taken).worktree
+        with pytest.raises(GitError, match="another one already"):
+            make(other)
+        assert "not the one" in dispose(other).kept
+    assert (second / "proj" / "README").exists()
+    Path(old.path, ".git").write_text("gitdir: /nowhere")
+    with pytest.raises(GitError, match="does not know it"):
+        make(replace(old, made=False))
+    assert "not the one" in dispose(replace(old, made=False)).kept
+    assert Path(old.path, "work").read_text() == "precious"
+
+
 def test_a_lost_worktree_comes_back_with_what_its_branch_has(repo: Repo, root: Path) -> None:
     tree = made(repo, root)
     repo.write("work", "done", top=tree.path)
