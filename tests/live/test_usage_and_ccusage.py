@@ -18,6 +18,7 @@ from agenttop.core.paths import Paths
 from agenttop.core.transcripts import Transcripts
 
 from ..conftest import missing
+from ..support import chats
 from ..support.transcripts import START, Corpus, compact
 from .agent_clis import CLAUDE, CLIS, look_for, of_each
 from .managed import open_house
@@ -302,6 +303,48 @@ async def test_what_was_deleted_since_stays_known(tmp_path: Path, ours: Ours, cc
     after = await ours("day")
     assert tokens(before.total) == tokens(after.total) == tuple(2 * count for count in USAGE)
     assert ccusage(tmp_path, "daily")["totals"]["inputTokens"] == USAGE[0]
+
+
+# --- other CLIs ------------------------------------------------------------------------------------
+
+CHATS = {
+    "gemini": ".gemini/tmp/p/chats/session-2026-11-18T08-00-abcdef12.jsonl",
+    "qwen": ".qwen/projects/-work-p/chats/0b1d5c9a-8fd0-4a52-9f57-b6a3f3a1c0de.jsonl",
+    "copilot": ".copilot/session-state/0b1d5c9a-8fd0-4a52-9f57-b6a3f3a1c0de/events.jsonl",
+}
+
+
+@pytest.mark.parametrize("agent", [*CHATS, "opencode"])
+async def test_what_other_clis_wrote_differs_only_in_what_goes_where(
+    agent: str, tmp_path: Path, ours: Ours, ccusage: Rival
+) -> None:
+    """Buckets are apart and output has the reasoning, whichever CLI it is; ccusage mixes some."""
+    if agent == "opencode":
+        database = chats.OpenCode(tmp_path / ".local/share/opencode/opencode.db")
+        session = database.session("one")
+        for usage in ((10, 20, 30, 40), (5, 6, 7, 8)):
+            database.end(session, database.begin(session), usage)
+        database.close()
+        own, others = database.truth[session], []
+    else:
+        chat = getattr(chats, agent)(1, 4)
+        (tmp_path / CHATS[agent]).parent.mkdir(parents=True)
+        (tmp_path / CHATS[agent]).write_bytes(chat.data)
+        own, others = chat.truth, chat.others
+    (row,) = (await ours("agent")).rows
+    assert (row.keys, [*tokens(row)]) == ([agent], chats.summed([*own, *others]))
+    totals = ccusage(tmp_path, "daily")["totals"]
+    fresh, read, written, output = chats.summed(own) if agent == "qwen" else tokens(row)
+    expected = {
+        # What was thought is no output there, though it is paid for as such.
+        "gemini": (fresh, read, written, output - row.reasoning),
+        "opencode": (fresh, read, written, output - row.reasoning),
+        # What was read from the cache is counted twice, and subagents' calls are not.
+        "qwen": (fresh + read, read, written, output),
+        # What was written to the cache is input.
+        "copilot": (fresh + written, read, 0, output),
+    }
+    assert tuple(totals[name] for name in NAMES) == expected[agent]
 
 
 # --- what real CLIs wrote --------------------------------------------------------------------------
