@@ -17,6 +17,7 @@ import pytest
 
 from agenttop.core.api import TranscriptRequest
 from agenttop.core.budget.prices import Prices
+from agenttop.core.embedded import EmbeddedClient
 from agenttop.core.errors import AgentTopError, UsageError
 from agenttop.core.observe.keeper import answer
 from agenttop.core.paths import Paths
@@ -132,6 +133,21 @@ async def test_the_sums_are_those_of_the_transcripts(transcripts: Transcripts, c
     assert told == {agent: corpus.total(agent) for agent in ("claude", "codex")}
     assert report.total.calls == sum(corpus.calls.values())
     assert report.files == len(corpus.files)
+    assert below() == []
+
+
+async def test_a_kernel_in_this_process_answers_too(
+    corpus: Corpus, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loop runs in a thread, where the end of a process is not told to loops."""
+    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with await EmbeddedClient.start(paths) as client:
+        report = await client.transcripts(TranscriptRequest())
+        checks = await client.agent_checks()
+    assert report.total.calls == sum(corpus.calls.values())
+    assert {check.level for check in checks if check.group == "Codex"} == {"ok"}
     assert below() == []
 
 
