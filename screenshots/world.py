@@ -73,7 +73,8 @@ async def world(home: Path) -> AsyncIterator[World]:
     async with MockProvider(seed=1, speed=2.0, key="demo", clock=clock, sleep=pass_time) as provider:
         paths = Paths.from_environ({"AGENTTOP_HOME": str(home)})
         paths.config_file.write_text(
-            f'[providers.anthropic]\nbase_url = "{provider.url}"\nkey_env = "DEMO_KEY"\n{fleet.BUDGETS}'
+            f'[providers.anthropic]\nbase_url = "{provider.url}"\nkey_env = "DEMO_KEY"\n'
+            f"[observe]\nenabled = false\n{fleet.BUDGETS}"
         )
         keys = {"DEMO_KEY": "demo"}
         kernel = Kernel(paths, config.load(paths), clock=clock, environ=keys, machine=Still(clock))

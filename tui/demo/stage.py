@@ -189,7 +189,9 @@ class Stage:
         self.paths.config_file.write_text(
             "# Written by agenttop demo; gone with it.\n"
             '[providers.anthropic]\nprotocol = "anthropic"\n'
-            f'base_url = "{self.provider_url}"\nkey_file = "{key}"\nauth = "inject"\n' + BUDGETS + ASKING
+            f'base_url = "{self.provider_url}"\nkey_file = "{key}"\nauth = "inject"\n'
+            # What else runs on this machine is no part of the play.
+            "[observe]\nenabled = false\n" + BUDGETS + ASKING
         )
 
 
