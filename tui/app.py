@@ -26,6 +26,7 @@ from .notices import Notices, at_terminal
 from .screens.fleet import FleetScreen
 from .screens.pane import PaneScreen
 from .settings import Settings
+from .shared import SharedFolders
 from .terminal import metered, thrifty
 from .verbs import Verbs
 from .widgets.toast import MOST, Toast
@@ -112,6 +113,7 @@ class AgentTopApp(App[int]):
         self.silenced = frozenset(name for name, on in (notify or {}).items() if not on)
         """What the configuration turned off."""
         self._notices = Notices(self, env)
+        self.shared = SharedFolders(self)
         self._terminal = terminal
         self.seen_at = self.clock.time()
         """When the shown rows were true; ages stand still there while no kernel answers."""
@@ -320,6 +322,7 @@ class AgentTopApp(App[int]):
                 events: list[EventInfo] = await self.client.last_events(count)
                 self._events_seq = seq
                 self.fleet.show_events(events)
+                self.shared.told(events)
         except AgentTopError:
             # The session meets the same trouble and reports it; the strip keeps what it has.
             self._events_seq = -1

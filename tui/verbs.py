@@ -10,7 +10,7 @@ from agenttop.core.errors import AgentTopError, from_dict
 from .format import clean
 
 if TYPE_CHECKING:
-    from agenttop.core.api import Outcome, RemoveRequest, Row
+    from agenttop.core.api import Outcome, Row
     from agenttop.core.client import KernelClient
 
     from .app import AgentTopApp
@@ -75,10 +75,6 @@ class Verbs:
         request = Target(refs=[row.id for row in rows])
         self._do("restarted", rows, lambda client: client.restart(request))
 
-    def remove(self, request: RemoveRequest) -> None:
-        """Take ended agents off the table; what becomes of their worktrees is said."""
-        self._do("removed", (), lambda client: client.remove(request))
-
     def answer(self, rows: Sequence[Row], answer: Literal["once", "deny"]) -> None:
         """Let one held call of each through, or refuse the held calls."""
         from agenttop.core.api import AnswerRequest
@@ -139,8 +135,6 @@ class Verbs:
             self._app.toast(
                 f"{title} {done}" if len(said) != 1 else title, said[0] if len(said) == 1 else names, "good"
             )
-        for outcome in [outcome for outcome in good if outcome.notes][:NAMED]:
-            self._app.toast(clean(outcome.name or outcome.ref), clean("; ".join(outcome.notes)), "warn")
         for outcome in bad[:NAMED]:
             self._app.toast(*sentences(from_dict(outcome.error or {})), "error")
         if not outcomes:

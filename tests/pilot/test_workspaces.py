@@ -31,9 +31,15 @@ class Removing(StageClient):
 
     async def remove(self, request: RemoveRequest) -> list[Outcome]:
         self.asked.append(request)
+        stays = (
+            "removed, its worktree stays in /home/ana/a/folder/with/a/long/name, which is not cut anywhere"
+        )
+        kept = bool(self.lost) and not request.discard
         return [
-            Outcome(ref=ref, id=ref, name=ref, done="removed, its worktree stays") for ref in request.refs
-        ]
+            Outcome(ref=ref, id=ref, name=ref, done=stays if kept else "removed, its worktree too",
+                    notes=["to get at the work: cd there"] if kept else [])
+            for ref in request.refs
+        ]  # fmt: skip
 
 
 def said(rows: list[Any]) -> str:
@@ -96,7 +102,9 @@ async def test_before_a_removal_what_would_be_lost_is_listed_and_kept_unless_tol
         await pilot.press("enter")
         await until(pilot, lambda: bool(client.asked))
         assert client.asked == [RemoveRequest(refs=[agent], discard=False)]
-        await shows(pilot, "its worktree stays")
+        await shows(pilot, "its worktree stays in", "which is not cut", "anywhere", "cd there", "Close")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, RemoveScreen))
 
 
 async def test_the_work_is_deleted_with_a_key_of_its_own() -> None:
@@ -108,6 +116,8 @@ async def test_the_work_is_deleted_with_a_key_of_its_own() -> None:
         await pilot.press("D")
         await until(pilot, lambda: bool(client.asked))
         assert client.asked == [RemoveRequest(refs=[agent], discard=True)]
+        await shows(pilot, "removed, its worktree too")
+        await until(pilot, lambda: not isinstance(app.screen, RemoveScreen))
 
 
 async def test_where_nothing_would_be_lost_there_is_nothing_to_discard() -> None:
@@ -132,6 +142,22 @@ async def test_an_agent_that_has_not_ended_is_not_removed() -> None:
         await pilot.press("enter")
         await pilot.pause()
         assert client.asked == []
+
+
+async def test_who_begins_to_share_a_folder_is_told_in_a_toast_once() -> None:
+    client = Removing()
+    before = await client.last_events(1)
+    shared = before[0]._replace(
+        seq=10**6, kind="FolderShared", name="ui", text="works with api in one folder: /p"
+    )
+    async with stage(client, (120, 34)) as (app, pilot):
+        await shows(pilot, "tool shell: npm test")
+        assert not any("one folder" in toast.title + toast.text for toast in app.toasts)
+        app.shared.told([shared])
+        await shows(pilot, "works with api in one folder: /p")
+        app.clear_toasts()
+        app.shared.told([shared])
+        assert app.toasts == []
 
 
 def test_the_launch_dialog_asks_for_a_worktree() -> None:

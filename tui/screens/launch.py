@@ -198,7 +198,7 @@ class LaunchScreen(Dialog[str]):
             "name": Text("name", "Name", cells=22),
             "cwd": Text("cwd", "Folder", here, cells=34, note="where it works"),
             "worktree": Choose("worktree", "Worktree", [Option("no"), Option("yes")], "no",
-                               note="yes: its own copy of the folder, on its own git branch"),
+                               note="yes: a git branch and folder of its own"),
             "model": Text("model", "Model", cells=34),
             "backend": Choose("backend", "Backend", value="subprocess"),
             "image": Text("image", "Image", cells=34, note="a local image; nothing is pulled"),

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from agenttop.core.api import RemoveRequest, WorkspaceInfo
+from agenttop.core.api import Outcome, RemoveRequest, WorkspaceInfo
 from agenttop.core.api import Row as FleetRow
-from agenttop.core.errors import AgentTopError
+from agenttop.core.errors import AgentTopError, from_dict
 
 from ..format import clean
 from ..model import ENDED
 from ..verbs import sentences
-from ..widgets.dialog import Chip, Dialog
+from ..widgets.dialog import Chip, Dialog, client_of
 from ..widgets.paper import Paper, Row, counted, several, wrapped
 
 #: Things listed of one agent; more are counted.
@@ -40,6 +40,9 @@ class RemoveScreen(Dialog[None]):
         self.others = [row for row in rows if row not in self.agents]
         self.found: dict[str, WorkspaceInfo] | None = None
         """Of each agent, by id; ``None`` until the kernel has told."""
+        self.busy = False
+        self.done: list[Outcome] = []
+        """What became of them, where that takes more than a toast."""
 
     def on_mount(self) -> None:
         """Ask what would be lost."""
@@ -70,10 +73,17 @@ class RemoveScreen(Dialog[None]):
     def _show(self) -> None:
         names = several([row.name for row in self.agents])
         side = "nothing has been done yet" if self.found is not None else "asking the kernel"
-        self.head(f"Remove  {names}" if self.agents else "Remove", side, "bad")
+        if self.done or self.busy:
+            self.head(
+                f"Removed  {names}" if self.done else f"Remove  {names}", "", "good" if self.done else "bad"
+            )
+        else:
+            self.head(f"Remove  {names}" if self.agents else "Remove", side, "bad")
         self.query_one("#paper", Paper).show(self._rows())
 
     def _rows(self) -> list[Row]:
+        if self.done:
+            return self._outcomes()
         if not self.agents:
             return [[], [(" Nothing here has ended: stop it first (x)", "warn")]]
         rows: list[Row] = [[]]
@@ -102,10 +112,23 @@ class RemoveScreen(Dialog[None]):
             rows.append([(f"   and {len(lines) - FILES:,} more", "muted")])
         return rows
 
+    def _outcomes(self) -> list[Row]:
+        """What was done, whole: where work is must be read, and copied."""
+        rows: list[Row] = []
+        for outcome in self.done:
+            rows += [[], [(f" {clean(outcome.name or outcome.ref)}", "bright bold")]]
+            said = str(from_dict(outcome.error)) if outcome.error else outcome.done
+            rows += wrapped(said, self.inner_width - 4, "bad" if outcome.error else "fg", 3)
+            for note in outcome.notes:
+                rows += wrapped(note, self.inner_width - 4, "muted", 3)
+        return rows
+
     def chips(self) -> Sequence[Chip]:
         """Remove, or remove and discard."""
-        if self.found is None or not self.agents:
-            return (Chip("Esc", "Cancel"),)
+        if self.done:
+            return (Chip("Esc", "Close"),)
+        if self.found is None or not self.agents or self.busy:
+            return (Chip("Esc", "Close; it goes on" if self.busy else "Cancel"),)
         if not self.losing:
             return (Chip("Enter", "Remove", "bad bold"), Chip("Esc", "Cancel"))
         return (
@@ -129,7 +152,28 @@ class RemoveScreen(Dialog[None]):
 
     def action_act(self, discard: bool) -> None:
         """Do it; ``D`` only where the list of what is lost has been shown."""
-        if self.found is None or not self.agents or (discard and not self.losing):
+        if self.done:
+            self.dismiss(None)
+        if self.found is None or not self.agents or self.busy or (discard and not self.losing):
             return
-        self.shell.verbs.remove(RemoveRequest(refs=[row.id for row in self.agents], discard=discard))
-        self.dismiss(None)
+        self.busy = True
+        self.fit()
+        # The work belongs to the app: closing the dialog does not call it back.
+        self.app.run_worker(self._act(RemoveRequest(refs=[row.id for row in self.agents], discard=discard)))
+
+    async def _act(self, request: RemoveRequest) -> None:
+        shell = self.shell
+        try:
+            outcomes = await client_of(shell).remove(request)
+        except AgentTopError as error:
+            shell.toast(*sentences(error), "error")
+            outcomes = []
+        self.busy = False
+        if self.is_current and any(outcome.notes for outcome in outcomes):
+            self.done = outcomes
+            self.fit()
+            return
+        if outcomes:
+            shell.verbs.report("removed", outcomes)
+        if self.is_current:
+            self.dismiss(None)
