@@ -14,6 +14,8 @@ from .summing import Group
 
 #: Unknown kinds of lines that are named, of each CLI.
 _KINDS = 8
+#: Folders that are named, of each CLI; each managed agent may have one of its own.
+_FOLDERS = 6
 _MOMENTS = frozenset({"day", "week", "month"})
 
 
@@ -108,7 +110,11 @@ def _history(group: str, found: Mapping[str, Any]) -> list[CheckInfo]:
     if not (there or found["files"]):
         looked = ", ".join(path for path, _ in found["roots"])
         return [CheckInfo(group=group, name="transcripts", level="ok", found=f"none in {looked}")]
-    lines += [CheckInfo(group=group, name="folder", level="ok", found=path) for path in there]
+    lines += [CheckInfo(group=group, name="folder", level="ok", found=path) for path in there[:_FOLDERS]]
+    if more := len(there[_FOLDERS:]):
+        lines.append(
+            CheckInfo(group=group, name="folders", level="ok", found=f"{more:,} more, of managed agents")
+        )
     gone = f", {_many(found['gone'], 'of them deleted', 'of them deleted')}" if found["gone"] else ""
     lines.append(
         CheckInfo(

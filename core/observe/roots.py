@@ -11,6 +11,9 @@ from ..paths import Paths
 from .contract import Observer
 from .history import Root
 
+#: Stands for an agent's folder.
+_FOLDER = "/{folder}"
+
 
 def all_roots(
     observers: Mapping[str, Observer], wheres: Iterable[tuple[Mapping[str, str], str]], paths: Paths
@@ -31,18 +34,30 @@ def all_roots(
 
 def _managed(observers: Mapping[str, Observer], paths: Paths) -> Iterable[tuple[Root, str]]:
     """Those in managed agents' own folders, which their templates give them."""
-    own = _own(paths)
+    patterns = _patterns(observers, paths)
     try:
         folders = [entry.path for entry in os.scandir(paths.agents)]
     except FileNotFoundError:
         return
     for folder in folders:
-        for variables in own:
-            environ = {name: value.replace("{folder}", folder) for name, value in variables.items()}
-            for name, observer in observers.items():
-                for root in observer.roots(environ, folder):
-                    if root.path.startswith(f"{folder}/") and os.path.exists(root.path):
-                        yield root, name
+        try:
+            there = set(os.listdir(folder))
+        except OSError:  # removed meanwhile, or no folder
+            continue
+        for first, root, name in patterns:
+            if first in there and os.path.exists(path := root.path.replace(_FOLDER, folder, 1)):
+                yield root._replace(path=path), name
+
+
+def _patterns(observers: Mapping[str, Observer], paths: Paths) -> list[tuple[str, Root, str]]:
+    """The same for any agent, with ``_FOLDER`` for its folder, and what must be in that first."""
+    found: dict[Root, str] = {}
+    for variables in _own(paths):
+        environ = {name: value.replace("{folder}", _FOLDER) for name, value in variables.items()}
+        for name, observer in observers.items():
+            roots = observer.roots(environ, f"{_FOLDER}/home")
+            found.update((root, name) for root in roots if root.path.startswith(f"{_FOLDER}/"))
+    return [(root.path.split("/")[2], root, name) for root, name in found.items()]
 
 
 def _own(paths: Paths) -> list[dict[str, str]]:

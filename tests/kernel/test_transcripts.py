@@ -151,6 +151,21 @@ async def test_a_kernel_in_this_process_answers_too(
     assert below() == []
 
 
+async def test_what_managed_agents_wrote_into_their_own_folders_is_there(
+    transcripts: Transcripts, corpus: Corpus, paths: Paths, tmp_path: Path
+) -> None:
+    for number in range(10):
+        made = Corpus(tmp_path / f"agent{number}", number + 2, body=40, tools=60)
+        made.claude_session("p", 3, START, hard=False)
+        (paths.agents / f"a{number}").mkdir()
+        (made.home / ".claude").rename(paths.agents / f"a{number}" / "claude")
+    (paths.agents / "stray").write_text("")
+    report = await transcripts.report(TranscriptRequest())
+    assert report.total.calls == sum(corpus.calls.values()) + 30
+    said = [check for check in await transcripts.checks() if check.group == "Claude Code"]
+    assert [check.found for check in said if check.name == "folders"] == ["5 more, of managed agents"]
+
+
 async def test_nothing_is_read_before_somebody_asks_and_then_unasked_too(
     transcripts: Transcripts, corpus: Corpus, paths: Paths
 ) -> None:
