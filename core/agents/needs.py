@@ -30,6 +30,13 @@ def node(template: Template, search: str | None = None) -> str:
     return _version(path, Path(path).stat().st_mtime_ns) if path is not None else ""
 
 
+def unusable(home: str) -> str:
+    """What is wrong with a home folder, a clause; empty for nothing."""
+    if not os.path.isdir(home):
+        return f"{home} is not there"
+    return "" if os.access(home, os.W_OK | os.X_OK) else f"{home} cannot be written"
+
+
 def login(template: Template, home: str) -> str:
     """The person's own login that the template could be lent; empty where there is none."""
     found = (at_home(source, home) for source in template.login.values())

@@ -70,6 +70,8 @@ class Template(Part):
     """In a terminal; ``None``: it runs in none."""
     node: int | None = None
     """The oldest Node.js it runs on, if it needs one."""
+    home: bool = False
+    """Whether it needs a home folder of the person's that it can write."""
     not_below: list[str] = Field(default_factory=list)
     """Folders in which the agent's own must not lie, or the program does not work."""
     env: dict[str, str] = Field(default_factory=dict)

@@ -13,7 +13,7 @@ import pytest
 from agenttop.core.agents import needs, template_offers, templates
 from agenttop.core.agents.furnish import home_of
 from agenttop.core.agents.spec import AgentSpec
-from agenttop.core.errors import ConfigError, UsageError
+from agenttop.core.errors import BackendError, ConfigError, UsageError
 from agenttop.core.paths import Paths
 
 URL = "http://127.0.0.1:7171/a/SECRET"
@@ -191,6 +191,18 @@ def test_a_home_that_is_none_is_the_one_the_system_knows(
     asked = spec(template="codex", share_login=True)
     templates.prepare(asked, paths, url=URL, folder=folder, cwd="/w", home=said)
     assert os.readlink(folder / "codex" / "auth.json") == f"{home_of('')}/.codex/auth.json"
+
+
+@pytest.mark.parametrize("name", ["opencode", "qwen", "copilot"])
+def test_a_program_that_would_fail_or_hang_in_a_home_is_not_started_in_it(
+    paths: Paths, tmp_path: Path, name: str
+) -> None:
+    asked, folder = spec(template=name, model="m"), paths.agent_dir("a1")
+    with pytest.raises(BackendError) as caught:
+        templates.prepare(asked, paths, url=URL, folder=folder, cwd="/w", home=str(tmp_path / "none"))
+    assert caught.value.why == f"It needs a home folder, and {tmp_path}/none is not there"
+    templates.prepare(asked, paths, url=URL, folder=folder, cwd="/w", home=str(tmp_path))
+    templates.prepare(spec(template="claude"), paths, url=URL, folder=folder, cwd="/w", home="/none")
 
 
 def test_a_home_with_spaces_is_taken_as_it_is(paths: Paths, tmp_path: Path) -> None:

@@ -245,8 +245,8 @@ def test_a_resumed_run_keeps_what_the_person_added_and_gets_another_prompt(paths
 # -- the interactive form, an agent's own folder, what a program needs
 
 
-def furnished(paths: Paths, asked: AgentSpec, cwd: str = "/work", home: str = "/home/p") -> Path:
-    folder = paths.agent_dir("a1")
+def furnished(paths: Paths, asked: AgentSpec, cwd: str = "/work", home: str = "") -> Path:
+    folder, home = paths.agent_dir("a1"), home or str(paths.config.parent)
     templates.prepare(asked, paths, url=URL, folder=folder, cwd=cwd, home=home)
     return folder
 

@@ -151,12 +151,22 @@ def environment(
 
 
 def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, home: str) -> None:
-    """Make what the template's program needs in the agent's own folder. Blocking; a container has none."""
+    """Make what the template's program needs in the agent's own folder. Blocking; a container has none.
+
+    Raises:
+        BackendError: The program would not work in this home.
+    """
     if spec.template is None or spec.backend == "docker":
         return
     values = {"url": url, "key": PLACEHOLDER_KEY, "folder": str(folder), "model": spec.model, "cwd": cwd}
     template = get(paths, spec.template)
-    furnish(template, folder, values, home=home_of(home), share_login=spec.share_login)
+    theirs = home_of(home)
+    if template.home and (wrong := needs.unusable(theirs)):
+        hint = "Set HOME to a folder that can be written"
+        raise BackendError(
+            f"{template.title} cannot be started", f"It needs a home folder, and {wrong}", hint
+        )
+    furnish(template, folder, values, home=theirs, share_login=spec.share_login)
 
 
 def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
