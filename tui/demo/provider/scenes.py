@@ -70,6 +70,15 @@ COMMANDS = (
     ("npm test -- cart-drawer", "Run the cart tests"),
 )
 
+DELEGATES: dict[str, dict[str, Any]] = {
+    "Agent": {"subagent_type": "general-purpose", "run_in_background": False},
+    "agent": {"subagent_type": "general-purpose", "run_in_background": False},
+    "invoke_agent": {"agent_name": "generalist"},
+    "spawn_agent": {"task_name": "retry_and_expiry", "fork_turns": "none"},
+    "task": {"subagent_type": "general", "agent_type": "general-purpose", "name": "retry", "mode": "sync"},
+}
+"""The tools with which CLIs start a subagent, and what each has to be told."""
+
 HARMLESS = ("echo hi", "Say hi")
 """The command given to clients that did not ask for particular tools: they may really run it."""
 
@@ -121,7 +130,17 @@ def tool_input(name: str, schema: dict[str, Any], rng: Random, *, asked: bool) -
                 "subagent_type": "general",
             }
     filled = fill(schema, rng)
-    return filled if isinstance(filled, dict) else {}
+    if not isinstance(filled, dict):
+        return {}
+    return filled | _delegated(name, schema) if asked else filled
+
+
+def _delegated(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """What CLIs' tools that start a subagent need besides: one that there is, to be waited for."""
+    if name not in DELEGATES:
+        return {}
+    values = DELEGATES[name] | {"prompt": "Cover retry and expiry.", "message": "Cover retry and expiry."}
+    return {key: value for key, value in values.items() if key in (schema.get("properties") or {})}
 
 
 def custom_input(name: str, rng: Random) -> str:
