@@ -60,7 +60,9 @@ def test_every_command_and_flag_in_the_readme_exists() -> None:
         command: Any = typer.main.get_command(build())
         words = iter(mention.split())
         for word in words:
-            if word.startswith("-"):
+            if re.fullmatch("-[a-z]{2,}", word):  # several letters with one dash
+                assert {f"-{letter}" for letter in word[1:]} <= flags(command), mention
+            elif word.startswith("-"):
                 assert word.partition("=")[0] in flags(command), mention
                 if word == "--host":
                     next(words)
