@@ -58,9 +58,7 @@ def test_what_was_not_understood_is_said_and_named(corpus: Corpus, sh: Shell) ->
     bad.write_text('{"input_tokens": \n')
     done = sh("usage")
     assert done.returncode == 0
-    assert done.stderr == (
-        "agenttop: 1 line or file was not understood. `agenttop doctor --agents` names them\n"
-    )
+    assert done.stderr == ("agenttop: 1 line or file was not understood: `agenttop doctor --agents`\n")
     said = sh.ok("doctor", "--agents")
     assert f"warning  {bad}: 1 line not understood" in said
     assert "Claude Code\n" in said

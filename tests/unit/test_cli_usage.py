@@ -127,6 +127,8 @@ def test_a_table_in_a_terminal_keeps_its_figures_at_80_columns(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.split()[-1] in ("COST", "15.81+", "15.81") for line in lines), lines
+    if "project" in keys:
+        assert "project " in lines[1], "the end of a path tells projects apart"
 
 
 def test_what_a_transcript_says_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def usage(
         count = (
             f"{told['problems']:,} {'line or file was' if told['problems'] == 1 else 'lines or files were'}"
         )
-        printing.note(f"{count} not understood. `agenttop doctor --agents` names them")
+        printing.note(f"{count} not understood: `agenttop doctor --agents`")
 
 
 def _told(request: Mapping[str, Any]) -> Any:
@@ -239,5 +239,11 @@ def _narrow(rows: list[list[str]], keys: Sequence[str], edge: int) -> None:
             continue
         cells = max(_LEAST, widths[place] - over)
         over -= widths[place] - cells
+        shorten = _tail if keys[place] == "project" else f.cut_middle
         for row in rows[1:]:
-            row[place] = f.cut_middle(row[place], cells)
+            row[place] = shorten(row[place], cells)
+
+
+def _tail(text: str, cells: int) -> str:
+    """The end of a path, which is what tells projects apart."""
+    return f.cut(text[::-1], cells)[::-1]
