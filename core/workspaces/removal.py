@@ -74,10 +74,15 @@ def _dispose(
     if found.forbidden or (found.any and not discard):
         return _stays(tree, found.said(), discarding=bool(found.forbidden))
     said = f"its worktree too, and in it {found.said()}" if found.any else "its worktree too"
+    known = os.path.isdir(tree.repository) and registered(tree, git) is not None
     # One step for whoever looks: from here on it is nowhere that anybody would work in.
     os.rename(tree.path, tree.path + GONE)
-    forget(tree, git, lock)
     notes = [f"not all of {path} could be deleted" for path in swept(tree)]
+    if known:
+        try:
+            forget(tree, git, lock)
+        except GitError as error:
+            notes.append(f"git lists it still, until git worktree prune: {error.why}")
     return _gone(tree, said, notes, git)
 
 

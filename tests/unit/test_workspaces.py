@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from tests.support.repos import ENVIRON, Repo, need_git
 
+from agenttop.core.api import WorkspaceInfo
 from agenttop.core.workspaces import sharing
 from agenttop.core.workspaces.git import Git
 from agenttop.core.workspaces.looking import look
 from agenttop.core.workspaces.sharing import Place
+from agenttop.tui.cli.diff import text_of
 
 
 @pytest.fixture
@@ -121,6 +123,14 @@ def test_a_foreign_repository_is_not_trusted(repo: Repo, scratch: Path) -> None:
     found = look(str(repo.path), base=None, scratch=scratch)
     assert "dubious ownership" in found.problem
     assert found.repository is None
+
+
+def test_a_diff_from_another_machine_cannot_move_the_cursor_of_this_one() -> None:
+    found = WorkspaceInfo(folder="/p", diff="+a\x1b[2Jb\n+\tc\n")
+    assert text_of(found, harmless=False) == found.diff
+    shown = text_of(found, harmless=True)
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 2
 
 
 # --- who shares a folder --------------------------------------------------------------------------

@@ -540,6 +540,9 @@ def test_what_is_left_of_a_repository_that_is_gone_stays(repo: Repo, root: Path)
     shutil.rmtree(repo.path)
     assert "git cannot tell" in dispose(tree).kept
     assert Path(tree.path, "work").exists()
+    left = dispose(tree, discard=True)
+    assert (left.kept, left.notes) == ("", [])
+    assert not root.exists()
 
 
 def test_a_crash_while_it_is_deleted_leaves_nothing_that_the_next_attempt_keeps(
