@@ -113,7 +113,9 @@ class Terminals:
             raise Conflict(f"cannot show the screen of {agent.name}", "No run of it has begun")
         text = await backend.history(run.ref, lines)
         live = self._supervisor.runs.get(agent.id) is not None and run.live
-        return HistoryInfo(name=agent.name, lines=[line.rstrip() for line in text.split("\n")[:-1]], live=live)
+        return HistoryInfo(
+            name=agent.name, lines=[line.rstrip() for line in text.split("\n")[:-1]], live=live
+        )
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -148,7 +150,8 @@ class Terminals:
             seconds = max(0, round(agent.restart_at - self._clock.time()))
             return f"Its run has ended; the next begins in {seconds} s", "Try again then"
         if agent.over:
-            hint = f"`agenttop history {agent.name}` has its last screen, `agenttop restart {agent.name}` a new run"
+            name = agent.name
+            hint = f"`agenttop history {name}` has its last screen, `agenttop restart {name}` a new run"
             return f"Its run has ended ({agent.detail or agent.shown})", hint
         return "Its run is being started or looked for", "Try again in a moment"
 

@@ -109,6 +109,13 @@ def test_a_leads_into_an_agent_and_the_detach_key_back_to_the_fleet_as_it_was(sc
         after = settled(screen, "F10Quit", "aAttach", "•")
         assert after == before
         assert "plain" not in table_text(screen.shown())
+    # The size is that of whoever sits there: here, and where one comes back to.
+    screen.press("a")
+    screen.until_shows("leads back")
+    screen("resize-window", "-x", "90", "-y", "20")
+    screen.press("C-\\")
+    screen.until(lambda shown: "F10Quit" in (shown.rstrip().splitlines() or [""])[-1], "the smaller screen")
+    assert max(map(len, screen.shown().splitlines())) <= 90
     said = [line for name in ("talker", "talker-2") for line in Fleet(Paths.from_environ()).history(name)]
     assert "once" in said
     screen.press("Escape")
@@ -122,7 +129,7 @@ def table_text(shown: str) -> str:
     return shown.split("Events ──")[0]
 
 
-def test_from_the_log_and_the_details_the_same_key_comes_back_to_them(screen: Outer) -> None:
+def test_from_the_log_the_same_key_comes_back_to_it_and_an_end_leads_back_too(screen: Outer) -> None:
     find(screen, "talker")
     screen.press("l")
     screen.until_shows("hello there", "following")
@@ -134,7 +141,12 @@ def test_from_the_log_and_the_details_the_same_key_comes_back_to_them(screen: Ou
     screen.press("C-\\")
     screen.until_shows("following", "got a word", "aAttach")
     screen.press("Escape")
-    screen.until_shows("other", "F10Quit")
+    screen.until_shows("other", "F10Quit", "aAttach")
+    # It ends while somebody sits in front of it: that leads back too, and is told.
+    screen.press("a")
+    screen.until_shows("hello there")
+    screen.press("C-d")
+    screen.until_shows("talker ended", "run 1 exited 0", "F10Quit")
 
 
 def find(screen: Outer, name: str) -> None:
@@ -145,26 +157,6 @@ def find(screen: Outer, name: str) -> None:
     screen.until_shows(f"Search: {name}")
     screen.press("Enter")
     screen.until_shows("F10Quit")
-
-
-def test_an_agent_that_ends_leads_back_and_its_end_is_told(screen: Outer) -> None:
-    find(screen, "talker")
-    screen.until_shows("aAttach")
-    screen.press("a")
-    screen.until_shows("hello there")
-    screen.press("C-d")
-    screen.until_shows("talker ended", "run 1 exited 0", "F10Quit")
-
-
-def test_the_size_is_that_of_whoever_sits_there(screen: Outer) -> None:
-    find(screen, "talker")
-    screen.press("a")
-    screen.until_shows("hello there")
-    screen("resize-window", "-x", "90", "-y", "20")
-    screen.press("C-\\")
-    shown = screen.until_shows("F10Quit", "talker")
-    assert max(map(len, shown.splitlines())) <= 90
-    screen.until(lambda shown: "F10Quit" in shown.rstrip().splitlines()[-1], "the footer in the last line")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])

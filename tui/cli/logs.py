@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from . import printing
 from .kernel_call import call
 from .options import Refs
 
@@ -57,6 +58,8 @@ def logs(
         import anyio
 
         async def one(ref: str, writer: Writer) -> None:
+            if follow and not raw:
+                await _tell_of_drawing(client, ref)
             if not (follow or raw or run) and await _print_screen(client, ref, writer, tail):
                 return
             await _print(client, ref, writer, follow_on=follow, tail=tail, run=run)
@@ -89,6 +92,19 @@ async def _print(
         async for chunk in chunks:
             writer.write(_from(chunk, start))
     writer.finish()
+
+
+async def _tell_of_drawing(client: KernelClient, ref: str) -> None:
+    """Say once, to a person, where an agent in a terminal is seen better."""
+    from agenttop.core.errors import BackendError, Conflict
+
+    if not os.isatty(1):
+        return
+    try:
+        found = await client.history(ref, 0)
+    except (BackendError, Conflict):
+        return
+    printing.note(f"{found.name} has a terminal; if it draws there, see `agenttop attach {found.name}`")
 
 
 async def _print_screen(client: KernelClient, ref: str, writer: Writer, tail: int | None) -> bool:
