@@ -12,7 +12,7 @@ from agenttop.core.errors import AgentTopError, Conflict, NoSuchAgent, from_dict
 ROOT = Path(__file__).parents[2]
 KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
 #: Programs a sentence may begin with; they keep their own case.
-NAMES = {"bubblewrap", "chmod", "dockerd", "dockerd's"}
+NAMES = {"bubblewrap", "chmod", "dockerd", "dockerd's", "ssh"}
 
 
 def test_three_sentences_with_one_stop_each() -> None:
