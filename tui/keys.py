@@ -123,8 +123,8 @@ TABLE: tuple[Key, ...] = (
 FOOTERS: dict[str, tuple[str, ...]] = {
     DETAILS: (
         "app.back", "agent.attach", "agent.pause", "agent.hold", "agent.restart", "look.search",
-        "events.follow", "agent.nice_down", "agent.nice_up", "agent.kill", "app.help", "agent.logs",
-        "agent.diff", "agent.budget", "agent.answer",
+        "events.follow", "agent.kill", "app.help", "agent.diff", "agent.logs", "agent.nice_down",
+        "agent.nice_up", "agent.budget", "agent.answer",
     ),
     BUDGETS: (
         "app.back", "budget.answer", "budget.extend", "budget.cut", "budget.edit", "budget.new",

@@ -72,7 +72,7 @@ def test_the_details_footer_says_the_way_back_first_and_fits_eighty_cells() -> N
     cells = sum(
         len(keys.shown(key.keys[0])) + (6 if key.keys[0].startswith("f") and key.keys[0][1:].isdigit()
         else len(key.label) + 1)
-        for key in shown if key.id not in ("agent.logs", "agent.diff", "agent.budget", "agent.answer")
+        for key in shown[: [key.id for key in shown].index("agent.diff") + 1]
     )  # fmt: skip
     assert cells <= 80
     assert {"agent.restart", "agent.kill", "app.help"} <= {key.id for key in shown}
