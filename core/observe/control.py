@@ -27,7 +27,8 @@ from ..journal.books import Books
 from . import rows, views
 from .acts import Acts
 from .contract import Child
-from .proc import Key, stat
+from .proc import Key, read, stat
+from .processes import describe
 from .sightings import Sightings
 from .watch import Observed, is_id, name
 
@@ -109,9 +110,19 @@ class ObservedControl:
             try:
                 return await self._sightings.known(ref)
             except NoSuchAgent:
-                return None
+                return self._remembered(ref)
             except AgentTopError as error:
                 return error
+        return None
+
+    def _remembered(self, ref: str) -> Observed | None:
+        """A frozen one that is not looked for any more: it must be possible to let it go."""
+        for key, freeze in self._books.committed.observed.items():
+            if ref in (key, freeze.name):
+                main = freeze.processes[0]
+                process = describe(main[0], read(f"/proc/{main[0]}/cmdline"), 0.0)
+                if process is not None and process.key == main:
+                    return Observed(key, freeze.observer, (process,), None, None, None)
         return None
 
     def managed_only(self, ref: str, verb: str) -> None:
@@ -352,7 +363,7 @@ class ObservedControl:
             main = stat(freeze.processes[0][0])
             if main is None or main.key != freeze.processes[0] or not main.alive:
                 detail = "ended while frozen"
-            elif (tree := look.trees.get(key)) is not None and tree.processes and not tree.stopped:
+            elif not (tree.stopped if (tree := look.trees.get(key)) else main.stopped):
                 detail = "let go by somebody else"
             else:
                 continue

@@ -157,8 +157,8 @@ class Sightings:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
         windows = self._looked_at() or self._asked
         found, managed, unread = await anyio.to_thread.run_sync(
-            self._look_now, wall, monotonic, windows, frozen, whole, abandon_on_cancel=True
-        )
+            self._look_now, wall, monotonic, windows, frozen, whole
+        )  # whoever asked may leave: the thread is waited for all the same, the next one needs what it has
         found = await self._without_managed(found, wall)
         self._began, self._asked, self.managed = monotonic, windows, managed
         await self._show(found)
@@ -191,8 +191,8 @@ class Sightings:
         async with self._turn:
             frozen = dict(self._books.committed.observed)
             found = await anyio.to_thread.run_sync(
-                self._glance_now, self._clock.time(), frozen, abandon_on_cancel=True
-            )
+                self._glance_now, self._clock.time(), frozen
+            )  # waited for in any case, see ``_look``
             if found is not None:
                 await self._show(found)
 

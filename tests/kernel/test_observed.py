@@ -214,6 +214,22 @@ async def test_a_frozen_one_is_remembered_by_the_next_kernel(kernels: KernelMake
         assert "T" not in states(*info.pids)
 
 
+async def test_a_frozen_one_can_be_let_go_although_nobody_looks_for_such_any_more(
+    kernels: KernelMaker, paths: Paths, clis: Clis
+) -> None:
+    pid = clis.start("claude", TREE)
+    async with kernels() as kernel:
+        info = await found(kernel.client(), pid)
+        await kernel.client().pause(PauseRequest(refs=[info.id]))
+    paths.config_file.write_text("[observe]\nenabled = false\n")
+    async with kernels() as kernel:
+        assert not kernel.idle
+        (outcome,) = await kernel.client().resume(Target(refs=[info.name]))
+        assert outcome.done == "resumed"
+        assert kernel.idle
+    assert "T" not in states(*info.pids)
+
+
 async def test_a_freeze_that_a_killed_kernel_did_not_finish_is_finished(
     kernels: KernelMaker, clis: Clis
 ) -> None:
