@@ -13,13 +13,11 @@ class Conversations:
     """Lists what lies in one database; see ``formats.Lister``.
 
     Args:
-        query: Gives id, a size and a time in nanoseconds of each conversation; either of the two moves
-            whenever something is new in it.
+        query: Gives the id of each conversation and a number, about its time in nanoseconds, that is another
+            one whenever something is new in it.
     """
 
-    def __init__(
-        self, path: str, query: Callable[[sqlite3.Connection], Iterable[tuple[str, int, int]]]
-    ) -> None:
+    def __init__(self, path: str, query: Callable[[sqlite3.Connection], Iterable[tuple[str, int]]]) -> None:
         self._path, self._query = path, query
         self._seen: Stamp | None = None
         self._listed: list[Source] = []
@@ -33,8 +31,8 @@ class Conversations:
             if now != self._seen:
                 with opened(self._path) as db:
                     self._listed = [
-                        Source(f"{self._path}#{identity}", now.inode, size, changed)
-                        for identity, size, changed in self._query(db)
+                        Source(f"{self._path}#{identity}", now.inode, 0, changed)
+                        for identity, changed in self._query(db)
                     ]
                 self._seen = now
         except OSError as error:

@@ -32,6 +32,7 @@ class Source(NamedTuple):
     """A file; of a database the file, ``#`` and the conversation's id."""
     inode: int
     size: int
+    """Bytes; 0 of a conversation: it is not told."""
     changed: int
     """Nanoseconds since the epoch."""
 

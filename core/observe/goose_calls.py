@@ -19,6 +19,8 @@ from .conversations import Conversations
 from .database import columns, opened, require, split, stamp
 from .formats import Source
 
+#: Nanoseconds in a second.
+_NANO = 1_000_000_000
 _INPUT, _OUTPUT = "accumulated_input_tokens", "accumulated_output_tokens"
 
 
@@ -59,15 +61,15 @@ class GooseCalls:
             raise FileNotFoundError(file)
         with opened(file) as db:
             found = self.take(db, session)
-        return Source(path, seen.inode, *found)
+        return Source(path, seen.inode, 0, found)
 
-    def take(self, db: sqlite3.Connection, session: str) -> tuple[int, int]:
-        """Read it out of an open database; size and time as the lister has them.
+    def take(self, db: sqlite3.Connection, session: str) -> int:
+        """Read it out of an open database; when it changed, as the lister has it.
 
         Raises:
             OSError: There is no such session.
         """
-        found = next((known[1:] for known in _sessions(db, session)), None)
+        found = next((known[1] for known in _sessions(db, session)), None)
         if found is None:
             raise FileNotFoundError(session)
         names = [
@@ -124,7 +126,7 @@ def _model(config: object) -> str:
     return str(told.get("model_name") or "") if isinstance(told, dict) else ""
 
 
-def _sessions(db: sqlite3.Connection, only: str | None = None) -> list[tuple[str, int, int]]:
+def _sessions(db: sqlite3.Connection, only: str | None = None) -> list[tuple[str, int]]:
     require(db, "sessions", ("id", "working_dir", "updated_at", _INPUT, _OUTPUT))
     where = "" if only is None else " WHERE id = ?"
     rows = db.execute(
@@ -134,7 +136,8 @@ def _sessions(db: sqlite3.Connection, only: str | None = None) -> list[tuple[str
     found = []
     for identity, size, updated in rows:
         try:
-            found.append((str(identity), int(size), round(seconds(updated) * 1_000_000_000)))
-        except (ValueError, TypeError):
-            found.append((str(identity), 0, 0))
+            # Tokens in the digits that seconds leave: so it moves even where the time has not.
+            found.append((str(identity), int(seconds(updated)) * _NANO + int(size) % _NANO))
+        except (ValueError, TypeError, OverflowError):
+            found.append((str(identity), int(size) % _NANO))
     return found

@@ -59,10 +59,10 @@ class OpenCodeCalls:
             raise FileNotFoundError(file)
         with opened(file) as db:
             found = self.take(db, session)
-        return Source(path, seen.inode, *found)
+        return Source(path, seen.inode, 0, found)
 
-    def take(self, db: sqlite3.Connection, session: str) -> tuple[int, int]:
-        """Read them out of an open database; size and time as the lister has them.
+    def take(self, db: sqlite3.Connection, session: str) -> int:
+        """Read them out of an open database; when it changed, as the lister has it.
 
         Raises:
             OSError: There is no such session.
@@ -71,7 +71,7 @@ class OpenCodeCalls:
         row = db.execute(
             "SELECT directory, parent_id, title FROM session WHERE id = ?", (session,)
         ).fetchone()
-        found = next((known[1:] for known in _sessions(db, session)), None)
+        found = next((known[1] for known in _sessions(db, session)), None)
         if row is None or found is None:
             raise FileNotFoundError(session)
         directory, parent, title = row
@@ -117,10 +117,11 @@ class OpenCodeCalls:
             self.calls[call.message, 0] = call
 
 
-def _sessions(db: sqlite3.Connection, only: str | None = None) -> list[tuple[str, int, int]]:
+def _sessions(db: sqlite3.Connection, only: str | None = None) -> list[tuple[str, int]]:
     require(db, "session", ("id", "directory", "parent_id", "title", "time_updated"))
     known = columns(db, "session")
     size = " + ".join(name for name in _TOKENS if name in known) or "0"
     where = "" if only is None else " WHERE id = ?"
     rows = db.execute(f"SELECT id, {size}, time_updated FROM session{where}", () if only is None else (only,))
-    return [(str(identity), int(tokens or 0), int(time) * _NANO) for identity, tokens, time in rows]
+    # Tokens in the digits that milliseconds leave: so it moves even where the time has not.
+    return [(str(identity), int(time) * _NANO + int(tokens or 0) % _NANO) for identity, tokens, time in rows]
