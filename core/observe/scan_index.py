@@ -8,8 +8,9 @@ file's position and the calls found up to it are written in one transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -243,15 +244,10 @@ class ScanIndex:
 
     def _told_twice(self) -> dict[int, list[Copy]]:
         """The messages that are told of more than once, with room for their copies."""
-        seen: set[int] = set()
-        again: dict[int, list[Copy]] = {}
+        told = array("q")  # eight bytes each; a set of them would take a hundred
         for _, blob in self._parts():
-            found = messages(blob)
-            again.update((message, []) for message in seen.intersection(found))
-            if len(set(found)) < len(found):
-                again.update((message, []) for message, times in Counter(found).items() if times > 1)
-            seen.update(found)
-        return again
+            told.extend(messages(blob))
+        return {one: [] for one, other in pairwise(sorted(told)) if one == other}
 
 
 def _summed(cells: dict[tuple[int, int, int, int], list[int]], names: dict[int, str]) -> Iterator[Sum]:

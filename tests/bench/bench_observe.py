@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ import watching
 
 ROUNDS = 3
 REFRESHES = 20
+#: Seconds between two looks at the memory.
+SAMPLING = 0.03
 #: 20.0.26 has no binary in the registry.
 RIVAL = "20.0.24"
 
@@ -33,7 +35,7 @@ class Run(NamedTuple):
     wall: float
     cpu: float
     memory: int
-    totals: tuple[int, int, int, int]
+    totals: tuple[int, ...]
 
 
 def rival() -> Path | None:
@@ -63,34 +65,70 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def measured(command: list[str], home: Path) -> tuple[float, resource.struct_rusage, bytes]:
-    """Run a command; wall seconds, what it used, what it said."""
+class Peak(threading.Thread):
+    """The most memory that a process and all below it held at once, kilobytes; shared pages count once.
+
+    ``ru_maxrss`` will not do: it begins with what the process had that started it, and is one process's.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self._pid = pid
+        self._over = threading.Event()
+        self.most = 0
+
+    def run(self) -> None:
+        while not self._over.wait(SAMPLING):
+            self.most = max(self.most, sum(map(self._held, self._tree(self._pid))))
+
+    def stop(self) -> int:
+        self._over.set()
+        self.join()
+        return self.most
+
+    def _tree(self, pid: int) -> list[int]:
+        try:
+            below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            below = []
+        return [pid, *(one for child in below for one in self._tree(int(child)))]
+
+    def _held(self, pid: int) -> int:
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def measured(command: list[str], home: Path) -> tuple[Run, bytes]:
+    """Run a command; what it took (no totals yet), and what it said."""
     begun = time.perf_counter()
     process = subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE)
     assert process.stdout is not None
+    peak = Peak(process.pid)
+    peak.start()
     with process.stdout:
         said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
+    spent = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command[0]} failed: {process.returncode}")
-    return time.perf_counter() - begun, used, said
+    return Run(spent, used.ru_utime + used.ru_stime, peak.stop(), (0, 0, 0, 0)), said
 
 
 def theirs(binary: Path, home: Path) -> Run:
-    wall, used, said = measured([str(binary), "daily", "--json", "--offline"], home)
+    run, said = measured([str(binary), "daily", "--json", "--offline"], home)
     totals = json.loads(said)["totals"]
     names = ("inputTokens", "cacheReadTokens", "cacheCreationTokens", "outputTokens")
-    tokens = tuple(totals[name] for name in names)
-    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss, tokens)  # type: ignore[arg-type]
+    return run._replace(totals=tuple(totals[name] for name in names))
 
 
 def ours(home: Path, index: Path) -> tuple[Run, dict[str, Any]]:
-    wall, used, said = measured([sys.executable, __file__, "--read", str(home), str(index)], home)
+    run, said = measured([sys.executable, __file__, "--read", str(home), str(index)], home)
     told = json.loads(said)
-    # The reading process and all its readers, each at its own peak: more than they held at any time.
-    memory = used.ru_maxrss + told["processes"] * told["reader"]
-    return Run(wall, used.ru_utime + used.ru_stime, memory, tuple(told["totals"])), told
+    return run._replace(totals=tuple(told["totals"])), told
 
 
 def read(home: Path, path: Path) -> None:
@@ -126,8 +164,6 @@ def read(home: Path, path: Path) -> None:
         "read": done.read,
         "bytes": done.new_bytes,
         "refresh": statistics.median(spent),
-        "processes": processes,
-        "reader": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
     }
     print(json.dumps(told))
 
