@@ -10,7 +10,7 @@ import pytest
 
 from agenttop.core.errors import BackendError
 
-from .evidence import BURN, CHAIN, DAEMON, STORM, killed, stands_still, text, ticks, ticks_of
+from .evidence import BURN, CHAIN, DAEMON, STORM, goes_on, killed, stands_still, text, ticks, ticks_of
 from .rig import DEADLINE, Rig, until
 
 
@@ -42,14 +42,14 @@ class ControlContract:
         assert first.complete
         assert (second.frozen, second.total) == (first.frozen, first.total)
         await rig.backend.thaw(ref)
-        assert not await stands_still(rig, ref)
+        assert await goes_on(rig, ref)
 
     async def test_thawing_what_is_not_frozen_is_harmless(self, rig: Rig) -> None:
         launch = rig.sh(f"echo on; {BURN}")
         ref = await rig.start(launch)
         await rig.said(launch, "on")
         await rig.backend.thaw(ref)
-        assert not await stands_still(rig, ref)
+        assert await goes_on(rig, ref)
 
     async def test_freeze_finds_a_daemonised_grandchild(self, rig: Rig) -> None:
         launch = rig.sh(f"(setsid sh -c 'echo daemon; {BURN}' &); echo started; exec sleep 600")
@@ -81,7 +81,7 @@ class ControlContract:
         assert adoption.ref is not None
         assert await stands_still(rig, adoption.ref)
         await rig.backend.thaw(adoption.ref)
-        assert not await stands_still(rig, adoption.ref)
+        assert await goes_on(rig, adoption.ref)
 
     # -- signal, stop
 

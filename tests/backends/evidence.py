@@ -51,6 +51,16 @@ async def stands_still(rig: Rig, ref: RunRef, seconds: float = 0.3) -> bool:
     return ticks(await rig.backend.processes(ref)) == before
 
 
+async def goes_on(rig: Rig, ref: RunRef) -> bool:
+    """Whether the tree uses CPU, starts or ends processes; on a busy machine its turn may come late."""
+    before = ticks(await rig.backend.processes(ref))
+    with anyio.move_on_after(DEADLINE):
+        while ticks(await rig.backend.processes(ref)) == before:
+            await anyio.sleep(0.05)
+        return True
+    return False
+
+
 async def killed(rig: Rig, ref: RunRef, grace: float) -> tuple[int, list[Step]]:
     """Stop a run, check the proof against /proc; returns how many processes it had."""
     members = [process.pid for process in await rig.backend.processes(ref)]
