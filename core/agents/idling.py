@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 #: What cannot be told to be unused now is looked at again after so many seconds, or sooner.
 AGAIN = 60.0
 
+#: And not sooner than after so many.
+LEAST = 1.0
+
 #: How many are frozen or woken at once.
 AT_ONCE = 8
 
@@ -180,7 +183,7 @@ class Idling:
     def _later(self, agent_id: str) -> None:
         agent = self._books.pending.agents.get(agent_id)
         after = agent.spec.idle.freeze_after if agent is not None else None
-        self._not_before[agent_id] = self._clock.time() + min(AGAIN, after or AGAIN)
+        self._not_before[agent_id] = self._clock.time() + max(LEAST, min(AGAIN, after or AGAIN))
         self._plan(agent_id)
 
     # --- waking ----------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ class Template(Part):
     fork_arguments: list[str] = Field(default_factory=list)
     """What makes the program begin in a copy of ``{session}``; empty where it cannot."""
     conversation: dict[str, str] = Field(default_factory=dict)
-    """Where conversations lie: pattern in the agent's folder (``{session}``; ``**`` for any depth) → where the
-    program looks for those of its working folder (``{project}``); empty where that does not matter."""
+    """Where conversations lie: pattern in the agent's folder (``{session}``; ``**`` for any depth) → where
+    the program looks for those of its working folder (``{project}``); empty where that does not matter."""
     bound_to_folder: bool = False
     """Whether it finds a conversation only in the working folder that was begun in."""
     interactive: Interactive | None = None
