@@ -298,8 +298,12 @@ def _asked(fleet: Fleet, event: ev.InputAwaited, ts: float) -> None:
 @_on(ev.InputGiven)
 def _answered(fleet: Fleet, event: ev.InputGiven, ts: float) -> None:
     agent = fleet.agents.get(event.agent)
-    if agent is not None and agent.live and agent.run and agent.run.number == event.run:
-        if agent.state is State.WAITING and agent.reason is Waiting.INPUT:
+    if agent is None or not agent.live or agent.run is None or agent.run.number != event.run:
+        return
+    if agent.state is State.WAITING and agent.reason is Waiting.INPUT:
+        if event.state == "idle":  # with a keyboard that is waiting again, for what comes next
+            _turn_over(agent, ts)
+        else:
             _move(agent, State(event.state), ts, event.detail)
 
 
