@@ -40,8 +40,8 @@ class OpenCodeTail:
             if now is None or now == self._seen:
                 return False
             with opened(self._file) as db:
-                self._children(db)
-                for thread in self._threads.values():
+                self._threads[self._session].read(db, self.oddities)
+                for thread in self._children(db):
                     thread.read(db, self.oddities)
             self._seen = now
             self.oddities.problems.pop(self._file, None)
@@ -58,14 +58,17 @@ class OpenCodeTail:
         children = tuple(Child(thread.id, thread.name, thread.view(now, None)) for thread in others)
         return main.view(now, process)._replace(children=children)
 
-    def _children(self, db: sqlite3.Connection) -> None:
+    def _children(self, db: sqlite3.Connection) -> list[_Thread]:
+        """The subagents that there are; one whose session was deleted stays as it was last seen."""
         rows = db.execute(
             "SELECT id FROM session WHERE parent_id = ? ORDER BY time_created DESC LIMIT ?",
             (self._session, _CHILDREN),
         )
-        for (identity,) in reversed(rows.fetchall()):
+        found = [identity for (identity,) in reversed(rows.fetchall())]
+        for identity in found:
             if identity not in self._threads:
                 self._threads[identity] = _Thread(identity)
+        return [self._threads[identity] for identity in found]
 
 
 class _Thread:

@@ -74,7 +74,7 @@ def _exact(folder: str, here: list[Found], pids: dict[int, Found]) -> dict[tuple
         if identity and "/" not in identity and os.path.exists(path := f"{folder}/{identity}.jsonl"):
             found[process.key] = Session(identity, path, True)
     newest: dict[tuple[int, int], float] = {}
-    for identity, told in _runtimes(folder):
+    for identity, told in _runtimes(folder, min(process.started for process in here) - SLACK):
         main = pids.get(told.get("pid"))  # type: ignore[arg-type]
         began = float(told.get("started_at") or 0)
         # A pid may have been another process's before.
@@ -85,9 +85,15 @@ def _exact(folder: str, here: list[Found], pids: dict[int, Found]) -> dict[tuple
     return found
 
 
-def _runtimes(folder: str) -> list[tuple[str, dict[str, Any]]]:
+def _runtimes(folder: str, since: float) -> list[tuple[str, dict[str, Any]]]:
+    """What was written about processes since then, by session."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(_RUNTIME)]
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name.endswith(_RUNTIME) and entry.stat(follow_symlinks=False).st_mtime >= since
+            ]
     except OSError:
         return []
     found = []

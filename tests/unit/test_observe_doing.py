@@ -269,6 +269,11 @@ def test_opencodes_subagents_are_children_with_sessions_of_their_own(opencode: O
         20,
         [("Look around (@general subagent)", 4)],
     )
+    opencode.db.execute("DELETE FROM session WHERE id = 'ses_b'")
+    opencode.end("ses_a", opencode.begin("ses_a"), (1, 2, 3, 5))
+    assert tail.refresh()
+    view = tail.view(T, None)
+    assert (view.usage.output, [child.view.usage.output for child in view.children]) == (25, [4])
 
 
 # --- goose ---------------------------------------------------------------------------------------
