@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agenttop.core.api import AttachInfo, HistoryInfo
     from agenttop.core.client import KernelClient
 
-#: Lines of the last screen that are shown again when the run has ended: its own are gone with the terminal.
+#: Lines of the last screen that are shown again when the run has failed: they went with its terminal.
 LAST = 20
 #: As much as is kept of a terminal, and more.
 ALL = 1_000_000
@@ -36,7 +36,7 @@ def attach(
 ) -> None:
     """Get in front of an agent's terminal. The detach key (Ctrl-\\, if not configured) leads back.
 
-    The agent runs on after that. If it ends meanwhile, its last lines are shown and its status is ours.
+    The agent runs on after that. If it ends meanwhile its status is ours, and if it failed we show its end.
     Another person may be attached too; the size is that of whoever typed last.
     """
     able_to_attach()
@@ -98,10 +98,13 @@ async def _ended(client: KernelClient, info: AttachInfo) -> int:
         return 1
     except BackendError:
         last = []
+    code, signal = told.body.get("code"), told.body.get("signal")
+    if code == 0:
+        printing.note(f"{info.name}: {told.text}; `agenttop history {info.name}` has its last screen")
+        return 0
     for text in last:
         printing.line(clean(text))
     sys.stdout.flush()
-    code, signal = told.body.get("code"), told.body.get("signal")
     printing.note(f"{info.name}: {told.text}")
     return code if code is not None else 128 + signal if signal is not None else 1
 
