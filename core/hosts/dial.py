@@ -293,7 +293,9 @@ def ended(address: Address, status: int, said: bytes, noise: bytes = b"") -> Age
     if noise and not text:
         text = f"It said: {noise[-200:].decode('utf-8', 'replace').strip()}"
     return KernelUnreachable(
-        f"the line to {host} ended", text or f"Its ssh ended with status {status}", f"Try `ssh {address.text}`"
+        f"the line to {host} ended",
+        text or f"Its ssh ended with status {status}",
+        f"Try `ssh {address.text}`",
     )
 
 

@@ -30,14 +30,27 @@ async def output(host: Host, ref: str, run: int | None, tail: int | None) -> Asy
     """An agent's output as it comes, into its next runs unless ``run`` is given."""
     client, life = host.client, host.life
     place = _Place(begins=0 if tail is None else None)
-    resumed = False
-    number = run or (await client.inspect(ref)).info.run
+    number = run or (await client.inspect(ref)).info.run or 0
+    lost = resumed = False
     while True:
+        if lost:
+            client, life = await host.up(after=life)
         try:
+            if lost:
+                tail, resumed = OVERLAP, True
+                now = run or (await client.inspect(ref)).info.run or 0
+                if not number:
+                    number, tail = now, None  # it had no run yet
+                while number < now:  # runs that ended meanwhile
+                    async for piece in _rest(client, ref, number, place):
+                        yield piece
+                    place, number, tail = _Place(begins=0), number + 1, None
+                lost = False
+            place.rewind()
             async with closing(client.output(ref, follow=True, run=run, tail=tail)) as chunks:
                 async for chunk in chunks:
                     if place.restarts(chunk):
-                        number = run or (await client.inspect(ref)).info.run
+                        number = run or (await client.inspect(ref)).info.run or 0
                         place = _Place(begins=0)
                     if piece := place.fresh(chunk, whole=resumed and tail is not None):
                         yield piece
@@ -46,16 +59,7 @@ async def output(host: Host, ref: str, run: int | None, tail: int | None) -> Asy
             tail = tail * 8 if tail is not None and tail < MOST else None
         except KernelUnreachable as error:
             host.doubt(life, error)
-            client, life = await host.up(after=life)
-            tail, resumed = OVERLAP, True
-            now = run or (await client.inspect(ref)).info.run
-            if number is not None and now is not None and now > number:
-                for missed in range(number, now):
-                    async for piece in _rest(client, ref, missed, place):
-                        yield piece
-                    place = _Place(begins=0)
-                number, tail = now, None
-        place.rewind()
+            lost = True
 
 
 async def _rest(client: SocketClient, ref: str, run: int, place: _Place) -> AsyncIterator[Chunk]:
