@@ -246,7 +246,8 @@ def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence
             screens: dict[str, Callable[[], None]] = {
                 "budgets": app.do_pane_5, "providers": app.open_providers,
                 "halt": lambda: _halt(app, undo=False), "unhalt": lambda: _halt(app, undo=True),
-                "reconnect": app.try_now, "new": app.do_agent_new, "setup": app.do_app_setup, "help": app.do_app_help,
+                "reconnect": app.try_now, "new": app.do_agent_new, "setup": app.do_app_setup,
+                "help": app.do_app_help,
             }  # fmt: skip
             screens.get(verb, app.do_app_quit)()
 

@@ -63,11 +63,11 @@ class Outer:
 
 @contextmanager
 def outer_tmux(folder: Path, command: str, size: tuple[int, int] = (100, 30)) -> Iterator[Outer]:
-    """A terminal of this size in which ``command`` runs, until it is left."""
+    """A terminal of this size in which ``command`` runs in ``folder``, until it is left."""
     need_tmux()
     outer = Outer(folder)
     width, height = map(str, size)
-    outer("new-session", "-d", "-x", width, "-y", height, command)
+    outer("new-session", "-d", "-x", width, "-y", height, "-c", str(folder), command)
     try:
         yield outer
     finally:
