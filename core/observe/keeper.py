@@ -9,6 +9,7 @@ there are only its readers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -115,7 +116,8 @@ def _nothing() -> dict[str, Any]:
 def yield_to_others() -> None:
     """Take the processor only when nobody else wants it; what is started from here does so, too."""
     os.nice(19)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(PermissionError):  # in some containers; then being nice has to do
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:
