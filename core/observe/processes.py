@@ -7,6 +7,7 @@ seldom after that, for a long-lived shell may exec too.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import pwd
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..backend import MARKER
 from .contract import Found, Observer
 from .proc import Census
+
+log = logging.getLogger(__name__)
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Seconds for which a process may still be about to exec.
@@ -59,6 +62,7 @@ class Processes:
         self._proc = proc
         self._kernel, self._follows = kernel, follows
         self._known: dict[int, _Known] = {}
+        self._failed: set[str] = set()
         self._round = 0
         self._boot = _boot_time(proc)
         self.census = Census(proc)
@@ -110,13 +114,22 @@ class Processes:
         known.found, known.name = None, ""
         glimpse = _glimpse(pid, comm, argv)
         for name, observer in self._observers.items():
-            if observer.recognise(glimpse):
+            if self._recognises(name, observer, glimpse):
                 process = describe(pid, argv, self._boot, self._proc)
                 if process is not None:
                     known.name, known.agent = name, self._manager(process)
                     if not known.agent or self._follows(known.agent):
                         known.found = process
                 return
+
+    def _recognises(self, name: str, observer: Observer, glimpse: Found) -> bool:
+        try:
+            return observer.recognise(glimpse)
+        except Exception:  # somebody else's code must not hide the others' agents
+            if name not in self._failed:
+                self._failed.add(name)
+                log.exception("the reader of %s failed to recognise", name)
+            return False
 
     def _manager(self, process: Found) -> str:
         """The managed agent whose mark a process carries, or somebody above it whose environment it lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import re
 import time
@@ -14,6 +15,8 @@ from ..agents.states import State
 from .contract import Activity, Found, Observer, Oddities, Session, Tail, View
 from .proc import below
 from .processes import Processes, agents
+
+log = logging.getLogger(__name__)
 
 #: Every how many rounds all processes are joined to their sessions again (/clear, resumed sessions); of more
 #: than so many agents in each round, that often more seldom.
@@ -92,6 +95,7 @@ class Watch:
         self._processes = Processes(observers, proc, kernel=kernel, follows=follows)
         self._agents: dict[tuple[int, int], _Agent] = {}
         self._ids: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._seen: dict[tuple[int, int], Observed] = {}
         self._round = 0
         self.census = self._processes.census
@@ -114,7 +118,10 @@ class Watch:
             self._agents[key] = _Agent(self._id(key))
         if fresh or self._round % max(REJOIN, len(alive) // AT_ONCE) == 0:
             for name, groups in found.items():
-                self._join(self._observers[name], groups)
+                try:
+                    self._join(self._observers[name], groups)
+                except Exception:  # noqa: BLE001 (somebody else's code must not hide the others' agents)
+                    self._failed(name, "join")
         self._round += 1
         owners = {
             process.pid: self._agents[key].id
@@ -137,7 +144,15 @@ class Watch:
             agent = self._agents[key]
             if agent.view is None or agent.tail is None or agent.session is None:
                 continue
-            if agent.grown() and agent.tail.refresh():
+            if not agent.grown():
+                continue
+            try:
+                moves = agent.tail.refresh()
+            except Exception:  # noqa: BLE001 (as in ``refresh``)
+                agent.tail = None
+                self._failed(seen.observer, "read")
+                continue
+            if moves:
                 agent.moved = True
                 self._read(agent, agent.tail, list(seen.processes), now)
                 self._seen[key] = seen._replace(view=agent.view)
@@ -171,6 +186,12 @@ class Watch:
                 found.setdefault(seen.observer, Oddities()).add(agent.tail.oddities)
         return found
 
+    def _failed(self, observer: str, what: str) -> None:
+        """A reader raised what it should not: said once, for a look comes every second."""
+        if (observer, what) not in self._told:
+            self._told.add((observer, what))
+            log.exception("the reader of %s failed to %s", observer, what)
+
     def _join(self, observer: Observer, groups: dict[tuple[int, int], list[Found]]) -> None:
         # The worker holds the rollout or has the pid file, the shim above it does not, or the other way.
         members = [process for group in groups.values() for process in group]
@@ -195,7 +216,11 @@ class Watch:
     ) -> Observed:
         agent = self._agents[key]
         if agent.tail is not None and (agent.view is not None or end is None or time.monotonic() < end):
-            self._read(agent, agent.tail, group, now)
+            try:
+                self._read(agent, agent.tail, group, now)
+            except Exception:  # noqa: BLE001 (as above; what is known of it stays as it is)
+                agent.tail = None
+                self._failed(name, "read")
         return Observed(
             agent.id,
             name,

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from agenttop.core.agents.spec import NAME
 from agenttop.core.observe.claude import ClaudeObserver
 from agenttop.core.observe.claude_slug import slug
 from agenttop.core.observe.codex import CodexObserver
-from agenttop.core.observe.contract import Found
+from agenttop.core.observe.contract import Found, Session, Tail
 from agenttop.core.observe.processes import Processes, agents, open_files, option
 from agenttop.core.observe.watch import Observed, Watch, is_id, name
 
@@ -292,6 +292,36 @@ def test_a_shim_and_its_worker_are_one_agent_and_an_agent_started_by_another_is_
     assert process.stdin is not None
     process.stdin.close()  # all of them end
     process.wait(DEADLINE)
+
+
+class Broken(CodexObserver):
+    """A reader that fails in one way or another."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def join(self, processes: Sequence[Found]) -> dict[tuple[int, int], Session]:
+        if self.how == "join":
+            raise RuntimeError("join")
+        return {process.key: Session("s", "/nowhere", True) for process in processes}
+
+    def tail(self, session: Session) -> Tail:
+        raise RuntimeError("tail")
+
+
+@pytest.mark.parametrize("how", ["join", "tail"])
+def test_a_reader_that_fails_hides_nobody(
+    how: str, tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = start("codex", tmp_path / "w"), start("claude", tmp_path / "v")
+    pid_file(tmp_path, two.pid, "s1", tmp_path / "v")
+    transcript(tmp_path, tmp_path / "v", "s1")
+    watched = Watch({"codex": Broken(how), "claude": ClaudeObserver()}, "boot")
+    for _ in range(3):
+        found = {agent.main.pid: agent for agent in look(watched, one, two)}
+        assert found[one.pid].view is None
+        assert found[two.pid].view is not None
+    assert [record.message for record in caplog.records] == ["the reader of codex failed to join"]
 
 
 def test_groups_begin_with_the_topmost_process(tmp_path: Path, start: Start) -> None:
