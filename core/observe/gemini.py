@@ -7,6 +7,7 @@ process's chat: the folder and the time have to.
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ from .scripts import runs_script
 
 #: The largest file of projects, and the longest header of a chat, that is believed.
 _MOST = 1 << 20
+#: So much of a chat's end is looked at for when something was last said.
+_END = 64 << 10
+_TIME = re.compile(rb'"(?:lastUpdated|timestamp)":"([^"\\]{1,40})"')
 
 
 class GeminiObserver:
@@ -73,20 +77,29 @@ def _chats(folder: str, since: float) -> Iterator[Candidate]:
     try:
         with os.scandir(folder) as entries:
             found = [
-                (entry.path, status.st_mtime)
+                entry.path
                 for entry in entries
                 if entry.name.startswith("session-")
                 and entry.name.endswith(".jsonl")
                 and entry.is_file(follow_symlinks=False)
-                and (status := entry.stat(follow_symlinks=False)).st_mtime >= since
+                and entry.stat(follow_symlinks=False).st_mtime >= since
             ]
     except OSError:
         return
-    for path, changed in found:
+    for path in found:
         try:
             with open(path, "rb") as file:
                 head = orjson.loads(file.readline(_MOST))
-            begun = datetime.fromisoformat(head["startTime"]).astimezone(UTC).timestamp()
-            yield Candidate(Session(str(head["sessionId"]), path, False), begun, changed)
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+                end = _TIME.findall(file.read(_END))
+            begun = _seconds(head["startTime"])
+            # A new process writes a summary into the session before it, long after that has ended: when
+            # a session was last written to says nothing, only when something was last said in it.
+            said = _seconds(end[-1].decode()) if end else begun
+            yield Candidate(Session(str(head["sessionId"]), path, False), begun, said)
         except (OSError, ValueError, KeyError, TypeError):
             continue
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).astimezone(UTC).timestamp()

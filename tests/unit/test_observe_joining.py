@@ -129,6 +129,10 @@ def test_a_gemini_and_its_worker_are_one_and_two_geminis_in_a_folder_have_their_
     other = process(20, "node", "/b/gemini", home=str(tmp_path), started=T + 100)
     both = OBSERVERS["gemini"].join([shim, worker, other])
     assert {key[0]: session.id for key, session in both.items()} == {10: "a", 20: "b"}
+    last = tmp_path / ".gemini" / "tmp" / "p" / "chats" / "session-a.jsonl"
+    with last.open("a") as file:  # what a new process writes into the session before it
+        file.write('{"$set":{"summary":"well"}}\n')
+    assert [session.id for session in OBSERVERS["gemini"].join([shim, worker]).values()] == ["b"]
     elsewhere = process(30, "node", "/b/gemini", home=str(tmp_path), cwd="/elsewhere")
     assert OBSERVERS["gemini"].join([elsewhere]) == {}
 
