@@ -22,10 +22,13 @@ from ..conftest import missing
 from .agent_clis import look_for
 from .managed import KEY, House, agrees, is_sane, open_house
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
 #: Twenty times as fast as life: replies still come event by event.
 SPEED = 20.0
+
+#: Seconds until a program has started and answered: OpenCode's screen takes 30 on two busy cores.
+PATIENCE = 120
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ async def test_frozen_in_the_middle_of_an_answer_it_shows_nothing_more_until_it_
     async with open_house(home, 1.0) as house:
         prompt = "tell a story [[mock:output=300 tools=none]]"
         started = await told(house, case, folder, environ, prompt)
-        with anyio.fail_after(45):
+        with anyio.fail_after(PATIENCE):
             while not any(entry.events_sent > 3 for entry in house.mock.truth.entries):
                 await anyio.sleep(0.02)
         (outcome,) = await house.client.pause(PauseRequest(refs=[started.id]))
@@ -202,7 +205,7 @@ async def told(house: House, case: Case, folder: Path, environ: dict[str, str], 
     first = None if case.greets else prompt
     started = await house.start(asked(case, folder, first, backend="terminal", stop_grace=5), environ)
     if case.greets:
-        with anyio.fail_after(45):
+        with anyio.fail_after(PATIENCE):
             while case.greets not in b"".join([c.data async for c in house.client.output(started.id)]):
                 await anyio.sleep(0.05)
         await typed(house, started.id, prompt.encode())
@@ -224,7 +227,7 @@ async def printed(house: House, agent: str) -> int:
 async def answered(house: House, agent: str, calls: int) -> int:
     """Wait until this many calls were answered and booked, and none is going on; how many there are."""
     try:
-        with anyio.fail_after(45):
+        with anyio.fail_after(PATIENCE):
             while True:
                 (info,) = [one for one in await house.client.agents(all=True) if one.id == agent]
                 entries = [entry for entry in house.mock.truth.entries if entry.outcome == "complete"]
