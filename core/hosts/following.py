@@ -42,8 +42,8 @@ async def output(host: Host, ref: str, run: int | None, tail: int | None) -> Asy
                 if not number:
                     number, tail = now, None  # it had no run yet
                 while number < now:  # runs that ended meanwhile
-                    async for piece in _rest(client, ref, number, place):
-                        yield piece
+                    async for left in _rest(client, ref, number, place):
+                        yield left
                     place, number, tail = _Place(begins=0), number + 1, None
                 lost = False
             place.rewind()
