@@ -16,32 +16,21 @@ import orjson
 
 from .calls import Call, count, digest
 from .conversations import Conversations
-from .database import columns, opened, require, split, stamp
-from .formats import Source
+from .database import columns, require
+from .database_calls import DatabaseCalls
 
 #: Nanoseconds in a second.
 _NANO = 1_000_000_000
 _INPUT, _OUTPUT = "accumulated_input_tokens", "accumulated_output_tokens"
 
 
-class GooseCalls:
-    """Gathers the growth of one session; see ``formats.DatabaseReader``.
-
-    Attributes:
-        calls: By key, in the order of ``Call``.
-        odd: Totals that are none.
-        facts: ``session``, ``cwd``, ``title`` and ``model``.
-        models: Names of the models, by digest.
-        restart: Whether the totals are taken whole: what was found before is in them.
-    """
+class GooseCalls(DatabaseCalls):
+    """Gathers the growth of one session; see ``DatabaseCalls``."""
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.calls: dict[tuple[int, int], tuple[int, ...]] = {}
-        self.odd = 0
-        self.facts: dict[str, Any] = dict(state or {})
-        self.models: dict[int, str] = {}
+        super().__init__(state)
         self._total: list[int] = self.facts.pop("total", [0, 0])
-        self.restart = not state
+        self.restart = not state  # the totals are taken whole: what was found before is in them
 
     @property
     def state(self) -> dict[str, Any]:
@@ -52,16 +41,6 @@ class GooseCalls:
     def lister(path: str) -> Conversations:
         """What lists the sessions of the database at ``path``."""
         return Conversations(path, _sessions)
-
-    def read(self, path: str) -> Source:
-        """Read what the totals grew by; see ``formats.DatabaseReader``."""
-        file, session = split(path)
-        seen = stamp(file)
-        if seen is None:
-            raise FileNotFoundError(file)
-        with opened(file) as db:
-            found = self.take(db, session)
-        return Source(path, seen.inode, 0, found)
 
     def take(self, db: sqlite3.Connection, session: str) -> int:
         """Read it out of an open database; when it changed, as the lister has it.

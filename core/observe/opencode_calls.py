@@ -14,31 +14,19 @@ import orjson
 
 from .calls import Call, count, digest
 from .conversations import Conversations
-from .database import columns, opened, require, split, stamp
-from .formats import Source
+from .database import columns, require
+from .database_calls import DatabaseCalls
 
 #: Nanoseconds in its milliseconds.
 _NANO = 1_000_000
 _TOKENS = ("tokens_input", "tokens_output", "tokens_reasoning", "tokens_cache_read", "tokens_cache_write")
 
 
-class OpenCodeCalls:
-    """Gathers the calls of one session; see ``formats.DatabaseReader``.
-
-    Attributes:
-        calls: Its calls, by key, in the order of ``Call``.
-        odd: Messages that look like a call but could not be read.
-        facts: ``session``, ``cwd``, ``parent``, ``title`` and the last ``model``.
-        models: Names of the models, by digest.
-        restart: Never; what an earlier reading found stays found, though messages are taken back.
-    """
+class OpenCodeCalls(DatabaseCalls):
+    """Gathers the calls of one session; what was found stays found, though messages are taken back."""
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.calls: dict[tuple[int, int], tuple[int, ...]] = {}
-        self.odd = 0
-        self.facts: dict[str, Any] = dict(state or {})
-        self.models: dict[int, str] = {}
-        self.restart = False
+        super().__init__(state)
         self._mark: int = self.facts.pop("mark", 0)
 
     @property
@@ -50,16 +38,6 @@ class OpenCodeCalls:
     def lister(path: str) -> Conversations:
         """What lists the sessions of the database at ``path``."""
         return Conversations(path, _sessions)
-
-    def read(self, path: str) -> Source:
-        """Read the messages that changed since the last reading; see ``formats.DatabaseReader``."""
-        file, session = split(path)
-        seen = stamp(file)
-        if seen is None:
-            raise FileNotFoundError(file)
-        with opened(file) as db:
-            found = self.take(db, session)
-        return Source(path, seen.inode, 0, found)
 
     def take(self, db: sqlite3.Connection, session: str) -> int:
         """Read them out of an open database; when it changed, as the lister has it.
