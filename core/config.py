@@ -72,7 +72,7 @@ class KernelTable(_Table):
 
 
 class NotifyTable(_Table):
-    """``[notify]``: how the screen says that an agent waits for its person; F2 setup has the same and wins."""
+    """``[notify]``: how the screen says that an agent waits for its person; F2 setup wins."""
 
     bell: bool = True
     """Ring the terminal's bell."""
@@ -236,7 +236,7 @@ class Config(_Table):
     _file: TomlFile | None = PrivateAttr(default=None)
 
     def complete(self, spec: AgentSpec) -> AgentSpec:
-        """``spec`` (its template applied already) with ``[defaults]``, ``[output]``, ``[idle]`` where it is silent.
+        """``spec``, its template applied, with ``[defaults]``, ``[output]``, ``[idle]`` where it is silent.
 
         Silent is what equals the built-in default: after a journey as JSON nothing else can be told.
         """

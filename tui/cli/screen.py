@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from agenttop.core.paths import Paths
 
+from .kernel_call import chosen_hosts
+
 if TYPE_CHECKING:
     from agenttop.core.client import KernelClient
     from agenttop.core.starting import Starting
+
+    from .hosts import Hosts
 
 
 def open_screen(
@@ -27,21 +31,41 @@ def open_screen(
     """
     places = paths or Paths.from_environ()
     starting: Starting | None = None
-    if not embedded:
+    hosts = _called(places, embedded)
+    if not embedded and hosts is None:
         # Before anything is imported for the screen: the kernel comes up beside it.
         from agenttop.core.starting import begin
 
         starting = begin(places)
     try:
-        return _show(places, starting, embedded, mouse, theme, ascii, window)
+        return _show(places, starting, hosts, embedded, mouse, theme, ascii, window)
     finally:
         if starting is not None:
             starting.close()
+        if hosts is not None:
+            hosts.close()
+
+
+def _called(places: Paths, embedded: bool) -> Hosts | None:
+    """The hosts that were named, called while ssh can still ask on the terminal; ``None``: none were."""
+    names = chosen_hosts()
+    if not names:
+        return None
+    from agenttop.core.errors import UsageError
+
+    if embedded:
+        raise UsageError(
+            "--embedded and --host do not go together", "A kernel elsewhere is not in this process"
+        )
+    from .hosts import Hosts
+
+    return Hosts(names, places)
 
 
 def _show(
     places: Paths,
     starting: Starting | None,
+    hosts: Hosts | None,
     embedded: bool,
     mouse: bool,
     theme: str | None,
@@ -58,6 +82,8 @@ def _show(
         options["window"] = _window(window)
 
     async def to_kernel() -> KernelClient:
+        if hosts is not None:
+            return hosts.client()
         from agenttop.core.connect import connect
 
         nonlocal starting
