@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
 from textual.driver import Driver
 from textual.screen import Screen
 
@@ -18,6 +17,7 @@ from agenttop.core.errors import AgentTopError
 from agenttop.themes import MONO, load, textual_theme
 
 from . import settings as saved
+from .actions import Actions
 from .attaching import Attaching
 from .keys import KeyTable
 from .look import Look, look, wanted_theme, wants_ascii
@@ -32,7 +32,7 @@ from .verbs import Verbs
 from .widgets.toast import MOST, Toast
 
 if TYPE_CHECKING:
-    from agenttop.core.api import EventInfo, Row
+    from agenttop.core.api import EventInfo
     from agenttop.core.client import KernelClient
     from agenttop.core.paths import Paths
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 QUIET = 0.6
 
 
-class AgentTopApp(App[int]):
+class AgentTopApp(Actions):
     """The whole screen over one kernel.
 
     Args:
@@ -204,9 +204,9 @@ class AgentTopApp(App[int]):
         self._expire_toasts()
         if now - self._painted > QUIET:
             self.model.refresh()
-            self._pane.ticked()
+            self.pane.ticked()
         elif self.toasts:
-            self._pane.show_toasts()
+            self.pane.show_toasts()
         self._read_events()
         self._read_questions()
 
@@ -216,7 +216,7 @@ class AgentTopApp(App[int]):
         return self.settings.mark and "header" not in self.silenced
 
     @property
-    def _pane(self) -> PaneScreen:
+    def pane(self) -> PaneScreen:
         """The pane on top, below any dialog."""
         for screen in reversed(self.screen_stack):
             if isinstance(screen, PaneScreen):
@@ -243,7 +243,7 @@ class AgentTopApp(App[int]):
         self.seen_at = self.clock.time()
         self.model.refresh()
         self._go_to_awaited()
-        self._pane.updated()
+        self.pane.updated()
         self._painted = time.monotonic()
         self._notices.look()
 
@@ -271,7 +271,7 @@ class AgentTopApp(App[int]):
             self._restyle()
             self.open_unreachable()
         else:
-            self._pane.updated()
+            self.pane.updated()
 
     def try_now(self) -> None:
         """Try to reach the kernel, or the hosts that are away, at once."""
@@ -283,7 +283,7 @@ class AgentTopApp(App[int]):
         self.model.window = window
         if self._session is not None:
             self._session.rewatch(window)
-        self._pane.updated()
+        self.pane.updated()
 
     def call_to_terminal(self, data: str) -> None:
         """Write what calls a person, where one sits; whole, between two updates of the screen."""
@@ -368,250 +368,16 @@ class AgentTopApp(App[int]):
     def toast(self, title: str, text: str = "", level: str = "info") -> None:
         """Say something that needs no answer; ``level`` is good, info, warn or error."""
         self.toasts = [*self.toasts, Toast(title, text, level, self.clock.time())][-MOST:]
-        self._pane.show_toasts()
+        self.pane.show_toasts()
 
     def clear_toasts(self) -> None:
         """Take all away, errors too."""
         self.toasts = []
-        self._pane.show_toasts()
+        self.pane.show_toasts()
 
     def _expire_toasts(self) -> None:
         now = self.clock.time()
         left = [toast for toast in self.toasts if not toast.over(now)]
         if len(left) != len(self.toasts):
             self.toasts = left
-            self._pane.show_toasts()
-
-    # --- keys that act -------------------------------------------------------------------------
-
-    def _targets(self) -> list[Row]:
-        rows = self.model.targets()
-        if not rows:
-            self.toast("No agent here", "the table is empty", "warn")
-        return rows
-
-    def do_agent_pause(self) -> None:
-        """Pause or resume."""
-        if rows := self._targets():
-            self.verbs.pause(rows)
-
-    def do_agent_hold(self) -> None:
-        """Hold or release."""
-        if rows := self._targets():
-            self.verbs.hold(rows)
-
-    def do_agent_nice_down(self) -> None:
-        """Higher priority."""
-        if rows := self._targets():
-            self.verbs.nice(rows, -1)
-
-    def do_agent_nice_up(self) -> None:
-        """Lower priority."""
-        if rows := self._targets():
-            self.verbs.nice(rows, 1)
-
-    def do_agent_restart(self) -> None:
-        """A new run."""
-        if rows := self._targets():
-            self.verbs.restart(rows)
-
-    def do_agent_attach(self) -> None:
-        """Get in front of the cursor's agent; its detach key comes back here."""
-        if row := self.model.current:
-            self.attaching.attach(row)
-
-    # --- screens: imported when first opened ---------------------------------------------------
-
-    def do_agent_kill(self) -> None:
-        """Signals and kill, with a preview."""
-        if rows := self._targets():
-            self.open_kill([row.id for row in rows])
-
-    def open_kill(self, refs: Sequence[str]) -> None:
-        """The signal menu with the preview of what would die; nothing is sent before Enter."""
-        from .screens.kill import KillScreen
-
-        self.push_screen(KillScreen(refs))
-
-    def do_agent_freeze_all(self) -> None:
-        """The kill switch; the same key undoes it. Asks once."""
-        header = self.model.header
-        self.open_halt(undo=header is not None and header.halted)
-
-    def open_halt(self, *, undo: bool) -> None:
-        """Halt everything, or let it go on; nothing is done before Enter."""
-        from .screens.halt import HaltScreen
-
-        self.push_screen(HaltScreen(undo=undo))
-
-    def do_agent_answer(self) -> None:
-        """What waits for a person's decision."""
-        row = self.model.current
-        self.open_questions(agent=row.id if row is not None and row.needs else "")
-
-    def open_questions(self, *, agent: str = "", budget: str = "", otherwise_details: bool = False) -> None:
-        """The open questions, beginning with one of an agent or of a budget."""
-        from .screens.approval import ApprovalScreen
-
-        self.push_screen(ApprovalScreen(agent=agent, budget=budget, otherwise_details=otherwise_details))
-
-    def do_agent_fork(self) -> None:
-        """A new agent in the conversation of the cursor's."""
-        if row := self.model.current:
-            self.fork(row, "")
-
-    def fork(self, row: Row, prompt: str) -> None:
-        """Fork at once with this prompt; without one ask for it first."""
-        if prompt:
-            self.verbs.fork(row, prompt)
-            return
-        from .screens.fork import ForkScreen
-
-        self.push_screen(ForkScreen(row))
-
-    def do_agent_budget(self) -> None:
-        """The budget of the cursor's agent: its own is changed, or a new one made."""
-        if row := self.model.current:
-            self.open_budget(row)
-
-    def open_budget(self, row: Row, given: Mapping[str, str] | None = None) -> None:
-        """The form for an agent's budget."""
-        from .screens.budget_form import BudgetScreen
-
-        self.push_screen(BudgetScreen(agent=row, given=given))
-
-    def do_app_help(self) -> None:
-        """Keys and how to read a row."""
-        from .screens.help import HelpScreen
-
-        self.push_screen(HelpScreen(self._pane.PANE))
-
-    def do_app_setup(self) -> None:
-        """Columns, order, colours."""
-        from .screens.setup import SetupScreen
-
-        self.push_screen(SetupScreen())
-
-    def do_agent_new(self) -> None:
-        """Launch from a template."""
-        from .screens.launch import LaunchScreen
-
-        self.push_screen(LaunchScreen())
-
-    def do_agent_diff(self) -> None:
-        """What the cursor's agent changed."""
-        if row := self.model.current:
-            self.open_diff(row)
-
-    def open_diff(self, row: Row) -> None:
-        """What an agent changed since it began, as a patch."""
-        from .screens.diff import DiffScreen
-
-        self.push_screen(DiffScreen(row.id, row.name))
-
-    def do_agent_remove(self) -> None:
-        """Take ended agents off the table; asks first, and lists what would be lost."""
-        if rows := self._targets():
-            self.open_remove(rows)
-
-    def open_remove(self, rows: Sequence[Row]) -> None:
-        """The dialog that lists what would be lost with ended agents' worktrees."""
-        from .screens.remove import RemoveScreen
-
-        self.push_screen(RemoveScreen(rows))
-
-    def do_agent_details(self) -> None:
-        """Everything about the cursor's row."""
-        if row := self.model.current:
-            self.open_details(row.id)
-
-    def do_agent_logs(self) -> None:
-        """Its whole output."""
-        if row := self.model.current:
-            self.open_details(row.id, zoom=True)
-
-    def open_details(self, ref: str, *, zoom: bool = False, tab: str = "Output") -> None:
-        """The details of one agent; ``zoom`` begins with the output filling the screen."""
-        from .screens.details import DetailsScreen
-
-        self.push_screen(DetailsScreen(ref, zoom=zoom, tab=tab))
-
-    def do_app_palette(self) -> None:
-        """Everything there is to do, by name."""
-        from .screens.palette import PaletteScreen
-
-        self.push_screen(PaletteScreen())
-
-    def do_app_command(self) -> None:
-        """The palette, ready for a command."""
-        self.do_app_palette()
-
-    def open_unreachable(self) -> None:
-        """What, why and what next, while no kernel answers."""
-        from .screens.unreachable import UnreachableScreen
-
-        self.push_screen(UnreachableScreen())
-
-    def do_app_back(self) -> None:
-        """Close the screen on top, if it is not the last."""
-        if len(self.screen_stack) > 1:
-            self.pop_screen()
-
-    def do_app_quit(self) -> None:
-        """Leave; agents run on."""
-        self.exit(0)
-
-    # --- panes ---------------------------------------------------------------------------------
-
-    def _open_pane(self, number: int, view: str = "") -> None:
-        from .widgets.tabs import PANES, THERE
-
-        if number not in THERE:
-            self.toast(f"No {PANES[number - 1]} pane yet", "it comes with a later version", "info")
-            return
-        if number == self._pane.NUMBER:
-            return
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-        if number == 5:
-            from .screens.budgets import BudgetsScreen
-
-            self.push_screen(BudgetsScreen(view))
-        if number == 6:
-            from .screens.events import EventsScreen
-
-            self.push_screen(EventsScreen())
-
-    def do_pane_1(self) -> None:
-        """Fleet."""
-        self._open_pane(1)
-
-    def do_pane_2(self) -> None:
-        """Tasks."""
-        self._open_pane(2)
-
-    def do_pane_3(self) -> None:
-        """Bus."""
-        self._open_pane(3)
-
-    def do_pane_4(self) -> None:
-        """Memory."""
-        self._open_pane(4)
-
-    def do_pane_5(self) -> None:
-        """Budgets."""
-        self._open_pane(5)
-
-    def open_providers(self) -> None:
-        """The providers, in the pane of the budgets they serve."""
-        if self._pane.NUMBER == 5:
-            self.pop_screen()
-        self._open_pane(5, "providers")
-
-    def do_pane_6(self) -> None:
-        """Events."""
-        self._open_pane(6)
-
-    def do_pane_7(self) -> None:
-        """Metrics."""
-        self._open_pane(7)
+            self.pane.show_toasts()

@@ -83,7 +83,7 @@ class BudgetsScreen(PaneScreen):
         """Ask once a second while this pane or a dialog over it is open; its end is the pane's."""
         while True:
             client = self.shell.client
-            if client is not None and self.shell._pane is self:  # not below another pane
+            if client is not None and self.shell.pane is self:  # not below another pane
                 try:
                     await self._ask(client)
                     self.problem = ""

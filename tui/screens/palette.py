@@ -132,7 +132,7 @@ class PaletteScreen(Dialog[None]):
     def _actions(self) -> Iterable[Entry]:
         """The key table: keys that act on agents, for the cursor's row and for the tagged ones."""
         shell = self.shell
-        pane = shell._pane
+        pane = shell.pane
         current = shell.model.current
         tagged = [row for row in shell.model.rows.values() if row.id in shell.model.tags]
         for key in shell.keys.pane(pane.PANE):
@@ -163,7 +163,7 @@ class PaletteScreen(Dialog[None]):
         name = key.id
 
         def act() -> None:
-            self.shell._pane.perform(name)
+            self.shell.pane.perform(name)
 
         return Entry(
             key.label.lower().strip(), target, key.text, shown(key.keys[0]) if key.keys else "", act, why=why
