@@ -30,10 +30,10 @@ from .api import CheckInfo, TranscriptReport, TranscriptRequest
 from .budget.prices import Prices
 from .errors import AgentTopError, from_dict
 from .observe.contract import Oddities, observers
+from .observe.index.reporting import checks, report
+from .observe.index.roots import all_roots
+from .observe.index.summing import Wish, zone
 from .observe.pricing import Pricing
-from .observe.reporting import checks, report
-from .observe.roots import all_roots
-from .observe.summing import Wish, zone
 from .paths import Paths
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def _home(environ: Mapping[str, str]) -> str:
 
 
 class _Keeper:
-    """The process that reads, and its own readers; see ``observe.keeper``. All of this blocks."""
+    """The process that reads, and its own readers; see ``observe.index.keeper``. All of this blocks."""
 
     def __init__(self, paths: Paths) -> None:
         self._asking, self._ending = threading.Lock(), threading.Lock()
@@ -170,7 +170,7 @@ class _Keeper:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (no pipe: its readers hold it, too)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "agenttop.core.observe.keeper", str(inner)],
+                [sys.executable, "-P", "-m", "agenttop.core.observe.index.keeper", str(inner)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,

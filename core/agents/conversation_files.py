@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..errors import BackendError, Conflict
-from ..observe.claude_slug import slug
+from ..observe.readers.claude_slug import slug
 from .template import Template
 from .template_parts import filled
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from ..agents.states import State, Waiting
 from ..journal.events import Usage
-from .history import Root
+from .index.history import Root
 from .timeline import Timeline
 
 #: The entry point group; each name is a CLI's, each value a class that is made without arguments.
@@ -193,14 +193,14 @@ class Observer(Protocol):
 
 #: Those that come with agenttop, by name → where they are.
 BUILT_IN = {
-    "aider": "agenttop.core.observe.aider:AiderObserver",
-    "claude": "agenttop.core.observe.claude:ClaudeObserver",
-    "codex": "agenttop.core.observe.codex:CodexObserver",
-    "copilot": "agenttop.core.observe.copilot:CopilotObserver",
-    "gemini": "agenttop.core.observe.gemini:GeminiObserver",
-    "goose": "agenttop.core.observe.goose:GooseObserver",
-    "opencode": "agenttop.core.observe.opencode:OpenCodeObserver",
-    "qwen": "agenttop.core.observe.qwen:QwenObserver",
+    "aider": "agenttop.core.observe.readers.aider:AiderObserver",
+    "claude": "agenttop.core.observe.readers.claude:ClaudeObserver",
+    "codex": "agenttop.core.observe.readers.codex:CodexObserver",
+    "copilot": "agenttop.core.observe.readers.copilot:CopilotObserver",
+    "gemini": "agenttop.core.observe.readers.gemini:GeminiObserver",
+    "goose": "agenttop.core.observe.readers.goose:GooseObserver",
+    "opencode": "agenttop.core.observe.readers.opencode:OpenCodeObserver",
+    "qwen": "agenttop.core.observe.readers.qwen:QwenObserver",
 }
 
 

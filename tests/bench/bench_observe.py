@@ -133,9 +133,9 @@ def ours(home: Path, index: Path) -> tuple[Run, dict[str, Any]]:
 
 def read(home: Path, path: Path) -> None:
     """What the measured process does: bring the index up to date and sum everything by day."""
-    from agenttop.core.observe.history import History, Root
-    from agenttop.core.observe.scan_index import ScanIndex
-    from agenttop.core.observe.summing import Wish, groups
+    from agenttop.core.observe.index.history import History, Root
+    from agenttop.core.observe.index.scan_index import ScanIndex
+    from agenttop.core.observe.index.summing import Wish, groups
 
     index = ScanIndex(path)
     processes = min(os.cpu_count() or 1, 4)

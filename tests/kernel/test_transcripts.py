@@ -19,7 +19,7 @@ from agenttop.core.api import TranscriptRequest
 from agenttop.core.budget.prices import Prices
 from agenttop.core.embedded import EmbeddedClient
 from agenttop.core.errors import AgentTopError, UsageError
-from agenttop.core.observe.keeper import answer
+from agenttop.core.observe.index.keeper import answer
 from agenttop.core.paths import Paths
 from agenttop.core.transcripts import Transcripts
 
@@ -32,7 +32,7 @@ PATIENCE = 60
 #: A CLI of somebody else's: its reader never ends, or only where nobody waits for it.
 SLOW = """
 import os, time
-from agenttop.core.observe.history import Root
+from agenttop.core.observe.index.history import Root
 
 class Calls:
     suffix = ".slow"

@@ -21,8 +21,8 @@ import pytest
 
 from agenttop.core.agents.states import State
 from agenttop.core.observe.contract import View, observers
-from agenttop.core.observe.history import History
-from agenttop.core.observe.scan_index import ScanIndex
+from agenttop.core.observe.index.history import History
+from agenttop.core.observe.index.scan_index import ScanIndex
 from agenttop.core.observe.watch import Observed, Watch
 from agenttop.tui.demo.provider import MockProvider, scenes
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agenttop.core.observe.claude_slug import slug
+from agenttop.core.observe.readers.claude_slug import slug
 
 from .transcripts import stamp
 

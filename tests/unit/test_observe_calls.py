@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agenttop.core.errors import AgentTopError
-from agenttop.core.observe import scan
-from agenttop.core.observe.calls import NO_REQUEST, SIDECHAIN, Call, counted, pack, unpack_all
-from agenttop.core.observe.history import History, Root
-from agenttop.core.observe.lines import Lines
-from agenttop.core.observe.scan_index import QUARTER, ScanIndex
-from agenttop.core.observe.scan_pool import readings
+from agenttop.core.observe.index import scan
+from agenttop.core.observe.index.calls import NO_REQUEST, SIDECHAIN, Call, counted, pack, unpack_all
+from agenttop.core.observe.index.history import History, Root
+from agenttop.core.observe.index.lines import Lines
+from agenttop.core.observe.index.scan_index import QUARTER, ScanIndex
+from agenttop.core.observe.index.scan_pool import readings
 
 from ..support.transcripts import BUCKETS, Corpus, Key, compact, stamp
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agenttop.core.observe import scan
-from agenttop.core.observe.calls import Call, unpack_all
 from agenttop.core.observe.contract import Observer, Session, observers
-from agenttop.core.observe.formats import BUILT_IN, reader_class
-from agenttop.core.observe.history import History, Root
-from agenttop.core.observe.scan_index import ScanIndex
+from agenttop.core.observe.index import scan
+from agenttop.core.observe.index.calls import Call, unpack_all
+from agenttop.core.observe.index.formats import BUILT_IN, reader_class
+from agenttop.core.observe.index.history import History, Root
+from agenttop.core.observe.index.scan_index import ScanIndex
 
 from ..support import chats
 from ..support.chats import OpenCode, Tokens, summed
@@ -255,7 +255,7 @@ def test_an_aiders_analytics_are_better_than_its_history(tmp_path: Path) -> None
         {"event": "message_send", "properties": told, "time": 1_795_000_002},
     ]
     log.write_text("".join(chats.compact(event) + "\n" for event in events))
-    from agenttop.core.observe.aider_state import AiderTail
+    from agenttop.core.observe.readers.aider_state import AiderTail
 
     tail = AiderTail(Session("s", str(history), False), str(log))
     tail.refresh()

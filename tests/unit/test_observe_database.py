@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agenttop.core.observe import database, scan
 from agenttop.core.observe.contract import Session, observers
-from agenttop.core.observe.database import opened
-from agenttop.core.observe.history import History, Root
-from agenttop.core.observe.scan_index import ScanIndex
+from agenttop.core.observe.index import scan
+from agenttop.core.observe.index.history import History, Root
+from agenttop.core.observe.index.scan_index import ScanIndex
+from agenttop.core.observe.readers import database
+from agenttop.core.observe.readers.database import opened
 
 from ..support.chats import OpenCode, T
 

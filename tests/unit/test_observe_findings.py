@@ -15,10 +15,10 @@ import pytest
 
 from agenttop.core.api import CheckInfo
 from agenttop.core.errors import AgentTopError
-from agenttop.core.observe import lines
 from agenttop.core.observe.contract import Oddities
-from agenttop.core.observe.keeper import NAMED, answer
-from agenttop.core.observe.reporting import checks
+from agenttop.core.observe.index import lines
+from agenttop.core.observe.index.keeper import NAMED, answer
+from agenttop.core.observe.index.reporting import checks
 
 from ..support.transcripts import START, Corpus
 
@@ -148,8 +148,8 @@ def test_what_this_user_may_not_read_is_named(home: Path, folder: Path) -> None:
     home.chmod(0o777)
     # What it needs is imported before it becomes somebody else: that may lie in root's home.
     script = (
-        "import json, os, sys, agenttop.core.observe.keeper as keeper\n"
-        "from agenttop.core.observe.formats import reader_class\n"
+        "import json, os, sys, agenttop.core.observe.index.keeper as keeper\n"
+        "from agenttop.core.observe.index.formats import reader_class\n"
         "reader_class('claude'), reader_class('codex')\n"
         f"os.setgroups([]), os.setgid({USER}), os.setuid({USER})\n"
         "json.dump(keeper.answer(json.load(sys.stdin)), sys.stdout)\n"
@@ -172,7 +172,7 @@ def test_what_this_user_may_not_read_is_named(home: Path, folder: Path) -> None:
 def test_a_file_that_vanishes_while_it_is_read_is_no_problem(
     home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agenttop.core.observe import scan
+    from agenttop.core.observe.index import scan
 
     passing = folder / "passing.jsonl"
     passing.write_text("{}\n")
@@ -195,7 +195,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_no_problem(
 def test_what_cannot_be_read_for_a_while_keeps_what_was_found_before(
     home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agenttop.core.observe import scan
+    from agenttop.core.observe.index import scan
 
     answer(question(home))
     (good,) = folder.glob("*.jsonl")

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agenttop.core.observe.claude_slug import slug
 from agenttop.core.observe.contract import Found, Session, observers
-from agenttop.core.observe.joining import Candidate, by_time
 from agenttop.core.observe.processes import describe
+from agenttop.core.observe.readers.claude_slug import slug
+from agenttop.core.observe.readers.joining import Candidate, by_time
 
 from ..support import chats
 from ..support.chats import OpenCode, T

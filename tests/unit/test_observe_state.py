@@ -14,14 +14,14 @@ from agenttop.core.agents.sampler import Load
 from agenttop.core.agents.states import State, Waiting
 from agenttop.core.budget.prices import Quote
 from agenttop.core.journal.events import Usage
-from agenttop.core.observe.claude import ClaudeObserver
-from agenttop.core.observe.claude_slug import slug
-from agenttop.core.observe.codex import CodexObserver
 from agenttop.core.observe.contract import Activity, Found, Observer, Session, Tail, View, observers
 from agenttop.core.observe.gauges import Tree
 from agenttop.core.observe.proc import Stat
+from agenttop.core.observe.readers.claude import ClaudeObserver
+from agenttop.core.observe.readers.claude_slug import slug
+from agenttop.core.observe.readers.codex import CodexObserver
+from agenttop.core.observe.readers.tail import RECENT
 from agenttop.core.observe.rows import info, row
-from agenttop.core.observe.tail import RECENT
 from agenttop.core.observe.watch import Observed
 from agenttop.core.table import WINDOWS
 

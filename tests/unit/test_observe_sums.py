@@ -14,12 +14,12 @@ from agenttop.core.api import TranscriptRequest
 from agenttop.core.budget.prices import OwnPrice, Prices
 from agenttop.core.errors import UsageError
 from agenttop.core.journal.events import Usage
-from agenttop.core.observe.calls import BANDS, band
-from agenttop.core.observe.costs import cost
+from agenttop.core.observe.index.calls import BANDS, band
+from agenttop.core.observe.index.costs import cost
+from agenttop.core.observe.index.reporting import report
+from agenttop.core.observe.index.scan_index import Sum
+from agenttop.core.observe.index.summing import Group, Wish, groups
 from agenttop.core.observe.pricing import Pricing
-from agenttop.core.observe.reporting import report
-from agenttop.core.observe.scan_index import Sum
-from agenttop.core.observe.summing import Group, Wish, groups
 
 FACTS: dict[int, dict[str, Any]] = {
     1: {"session": "one", "cwd": "/home/ana/shop"},

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agenttop.core.agents.spec import NAME
-from agenttop.core.observe.claude import ClaudeObserver
-from agenttop.core.observe.claude_slug import slug
-from agenttop.core.observe.codex import CodexObserver
 from agenttop.core.observe.contract import Found, Session, Tail
 from agenttop.core.observe.processes import Processes, agents, open_files, option
+from agenttop.core.observe.readers.claude import ClaudeObserver
+from agenttop.core.observe.readers.claude_slug import slug
+from agenttop.core.observe.readers.codex import CodexObserver
 from agenttop.core.observe.watch import Observed, Watch, is_id, name
 
 SH = shutil.which("dash") or "/bin/sh"
