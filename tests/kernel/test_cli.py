@@ -159,6 +159,7 @@ def test_run_s_options_reach_the_spec(sh: Shell) -> None:
         "run", "--name", "x", "-e", "A=1", "--env-file", "env", "-l", "team=a", "--nice", "5",
         "--restart", "on-failure",
         "--max-restarts", "2", "--backoff", "10ms", "--grace", "1s", "--prompt", "do it",
+        "--budget", "$5/day",
         "--", "sh", "-c", "echo $A$B; pwd",
     )  # fmt: skip
     sh.ok("wait", "x")
@@ -170,6 +171,7 @@ def test_run_s_options_reach_the_spec(sh: Shell) -> None:
     assert spec["restart"]["max_restarts"] == 2
     assert spec["restart"]["backoff"] == 0.01
     assert detail["info"]["task"] == "do it"
+    assert (spec["budget"]["usd"], spec["budget"]["window"]) == (5.0, "day")
 
 
 def test_stdin_is_passed_through(sh: Shell) -> None:

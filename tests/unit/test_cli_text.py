@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
+import sys
+from typing import Any
 
 import pytest
+import typer.main
 from hypothesis import example, given
 from hypothesis import strategies as st
+from typer.core import TyperGroup
 
 from agenttop.core.agents.spec import check_name
 from agenttop.core.api import Outcome
@@ -15,6 +20,7 @@ from agenttop.core.backend import Chunk
 from agenttop.core.errors import AgentTopError, UsageError
 from agenttop.core.http.frames import Frames, Lines, chunk_frame, error_frame, error_line
 from agenttop.tui.cli import amounts, calls, control, listing, logs, printing, run
+from agenttop.tui.cli.app import build
 
 
 @given(st.binary())
@@ -131,3 +137,41 @@ def test_why_a_call_is_held_is_said_once() -> None:
     assert calls._end(call, settled=False) == "budget team"
     assert calls._end({**call, "reason": "halt", "detail": ""}, settled=False) == "halt"
     assert calls._end({**call, "reason": "", "detail": ""}, settled=False) == "-"
+
+
+class Terminal(io.StringIO):
+    """Where what is printed is read by a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, columns: int, stdout: io.StringIO, **options: Any) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", stdout)
+    printing.table(("ID", "NI", "COST", "TASK"), [("a1", "0", "1.20", "fix the cart, then sleep")], **options)
+    return stdout.getvalue().splitlines()
+
+
+def test_a_narrow_terminal_does_without_columns_before_the_last_one_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drop = ("NI", "COST")
+    assert printed(monkeypatch, 40, Terminal(), drop=drop)[0].split() == ["ID", "NI", "COST", "TASK"]
+    assert printed(monkeypatch, 24, Terminal(), drop=drop) == ["ID  COST  TASK", "a1  1.20  fix the cart,…"]
+    assert printed(monkeypatch, 16, Terminal(), drop=drop) == ["ID  TASK", "a1  fix the car…"]
+    assert printed(monkeypatch, 16, io.StringIO(), drop=drop)[1] == "a1  0   1.20  fix the cart, then sleep"
+
+
+def test_a_last_column_can_be_told_whole_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert printed(monkeypatch, 28, Terminal(), whole=True) == [
+        "ID  NI  COST  TASK", "a1  0   1.20  fix the cart,", "              then sleep",
+    ]  # fmt: skip
+
+
+def test_the_list_of_commands_says_each_in_a_line_of_80_columns() -> None:
+    root = typer.main.get_command(build())
+    assert isinstance(root, TyperGroup)
+    room = 80 - 6 - max(map(len, root.commands))
+    cut = [name for name, command in root.commands.items() if "..." in command.get_short_help_str(room)]
+    assert cut == []

@@ -101,9 +101,11 @@ def _screen(
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Run the kernel inside this process.")] = False,
     mouse: Annotated[bool, typer.Option("--mouse", help="Let the screen take the mouse.")] = False,
-    theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
+    theme: Annotated[str | None, typer.Option(metavar="NAME", help="Colours of the screen.")] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII only.")] = False,
-    window: Annotated[str | None, typer.Option(help="What sums cover: run, hour, today or total.")] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="What sums cover: run, hour, today or total.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
 ) -> None:
     if version:

@@ -28,7 +28,7 @@ def approve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let a held call through: exactly one, or with --extend what a larger budget allows.
+    """Let a held call through. Exactly one, or with --extend what a larger budget allows.
 
     Without an agent: list what waits for a decision.
     """
@@ -46,7 +46,7 @@ def approve(
 
 
 def deny(refs: OptionalRefs = None, all: All = False, as_json: Json = False) -> None:
-    """Refuse the calls that wait for a decision: their clients stop and say why."""
+    """Refuse calls that wait for a decision. Their clients stop and say why."""
     if not refs and not all:
         raise UsageError("no agent is named", hint="Give a name, an id, an approval, or --all")
     _answer(refs, all, {"answer": "deny"}, as_json)

@@ -25,12 +25,12 @@ def calls(
     held: Annotated[bool, typer.Option("--held", help="Only those the gateway keeps now.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List model calls, newest last: what each used, cost, and waited for."""
+    """List model calls, newest last. What each used, cost, and waited for."""
     found = ask("/v1/calls", {"refs": refs or [], "limit": count, "held": held})
     if as_json:
         printing.json(found)
         return
-    printing.table(_HEADER, [row(call) for call in found], right=_RIGHT)
+    printing.table(_HEADER, [row(call) for call in found], right=_RIGHT, drop=("QUEUED", "FIRST"))
 
 
 def row(call: Mapping[str, Any]) -> list[str]:
@@ -75,7 +75,7 @@ _PROVIDER_HEADER = ("NAME", "PROTOCOL", "KEY", "BREAKER", "RUNNING", "WAITING", 
 
 
 def providers(as_json: Json = False) -> None:
-    """Show where model calls go: key, breaker, limits, who runs and who waits."""
+    """Show where model calls go. Key, breaker, limits, who runs and who waits."""
     found = ask("/v1/providers")
     if as_json:
         printing.json(found)

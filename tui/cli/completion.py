@@ -19,7 +19,7 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="Whose language to print.")]) -> None:
-    """Print shell completion; for bash: eval "$(agenttop completion bash)"."""
+    """Print shell completion. For bash: eval "$(agenttop completion bash)"."""
     from typer._completion_shared import get_completion_script
 
     script = get_completion_script(prog_name="agenttop", complete_var="_AGENTTOP_COMPLETE", shell=shell.value)

@@ -41,7 +41,7 @@ def _target(refs: list[str] | None, all: bool, children: bool = False) -> dict[s
 def pause(
     refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
 ) -> None:
-    """Freeze agents: every process of their trees is stopped, and that is proven."""
+    """Freeze agents. Every process of their trees is stopped, and that is proven."""
     from agenttop.core.api import PauseRequest
 
     request = checked(PauseRequest, **_target(refs, all, children))
@@ -51,7 +51,7 @@ def pause(
 def hold(
     refs: OptionalRefs = None, all: All = False, children: Children = False, as_json: Json = False
 ) -> None:
-    """Keep agents' next model call at the gateway; their processes run on."""
+    """Keep agents' next model call waiting. Their processes run on."""
     from agenttop.core.agents.states import Pause
     from agenttop.core.api import PauseRequest
 
@@ -77,7 +77,7 @@ def stop(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """End agents: TERM to the whole tree, KILL after a grace, and proof that nothing is left."""
+    """End agents: TERM, and KILL after a grace. To the whole tree, with proof that nothing is left."""
     _end("stop", refs, all, children, grace, yes, as_json)
 
 
@@ -93,7 +93,7 @@ def kill(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Kill agents' whole trees at once, and prove that nothing is left."""
+    """Kill agents' whole trees at once, and prove it."""
     if signal is None:
         _end("kill", refs, all, children, grace, yes, as_json)
         return
@@ -164,7 +164,7 @@ def rm(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take ended agents off the table, and their output off the disk.
+    """Take away ended agents, and their output on the disk.
 
     A worktree goes only if nothing would be lost with it; else it stays, and where is said.
     """
@@ -194,6 +194,6 @@ def _say_losses(refs: list[str]) -> None:
 
 
 def prune(yes: Yes = False, as_json: Json = False) -> None:
-    """Take all ended agents off the table, and their output off the disk."""
+    """Take away all ended agents, and their output on the disk."""
     printing.confirm("remove all ended agents and their output?", yes)
     _do(lambda client: client.prune(), as_json)

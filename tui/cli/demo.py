@@ -15,7 +15,7 @@ def demo(
         bool, typer.Option("--no-screen", help="Print one line of JSON and wait for EOF.")
     ] = False,
 ) -> None:
-    """Show a fleet of real processes at work against a bundled provider; leaves nothing behind."""
+    """Show a fleet at work. Real processes, a bundled provider, and nothing left behind."""
     from ..demo.run import main
 
     arguments = ["--seed", str(seed), "--speed", speed]

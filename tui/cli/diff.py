@@ -38,7 +38,7 @@ def diff(
     ] = None,
     stat: Annotated[bool, typer.Option("--stat", help="Files and how many lines, not the lines.")] = False,
 ) -> None:
-    """Print what an agent changed since it began, in commits or not, new files too.
+    """Print what an agent changed since it began. In commits or not, new files too.
 
     git prints it, with your own settings: on a terminal in its pager and in colours.
     """

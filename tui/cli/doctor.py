@@ -46,20 +46,25 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check this machine; exits 1 only when something that is needed does not work."""
+    """Check this machine. Exits 1 only when something that is needed does not work."""
     findings = [*_agents()] if agents else [*machine(), *_kernel()]
     if as_json:
         printing.json([finding._asdict() for finding in findings])
     else:
-        group = ""
-        for finding in findings:
-            if finding.group != group:
-                group = finding.group
-                printing.line(group)
-            text = f"  {_MARKS[finding.level]}  {finding.name}: {finding.found}"
-            printing.line(clean(text + (f". {finding.hint}." if finding.hint else "")))
+        _print(findings)
     broken = any(finding.needed and finding.level == "missing" for finding in findings)
     raise typer.Exit(int(broken))
+
+
+def _print(findings: list[Finding]) -> None:
+    """By group, in the order in which they come up; in a terminal what is long goes on below itself."""
+    edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for group in dict.fromkeys(finding.group for finding in findings):
+        printing.line(group)
+        for finding in (finding for finding in findings if finding.group == group):
+            text = clean(f"{finding.name}: {finding.found}" + (f". {finding.hint}." if finding.hint else ""))
+            lead = f"  {_MARKS[finding.level]}  "
+            printing.line(lead + text if edge is None else printing.hanging(lead, text, edge))
 
 
 def machine() -> Iterator[Finding]:
@@ -137,17 +142,17 @@ def _tool(name: str, what: str, hint: str) -> Finding:
 def _terminal() -> Iterator[Finding]:
     term = os.environ.get("TERM", "")
     if not sys.stdout.isatty():
-        yield Finding("terminal", "terminal", "ok", "none here; the commands need none")
+        yield Finding("screen", "terminal", "ok", "none here; the commands need none")
         return
     size = os.get_terminal_size()
     small = size.columns < 80 or size.lines < 24
     yield Finding(
-        "terminal", "size", "warn" if small else "ok", f"{size.columns}×{size.lines}",
+        "screen", "size", "warn" if small else "ok", f"{size.columns}×{size.lines}",
         "The screen wants 80×24" if small else "",
     )  # fmt: skip
     dumb = term in ("", "dumb")
     yield Finding(
-        "terminal",
+        "screen",
         "TERM",
         "warn" if dumb else "ok",
         term or "not set",
@@ -156,20 +161,20 @@ def _terminal() -> Iterator[Finding]:
     yield _colours()
     utf = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     yield Finding(
-        "terminal", "encoding", "ok" if utf else "warn", sys.stdout.encoding or "unknown",
+        "screen", "encoding", "ok" if utf else "warn", sys.stdout.encoding or "unknown",
         "" if utf else "Set LANG=C.UTF-8, or use --ascii",
     )  # fmt: skip
 
 
 def _colours() -> Finding:
     if os.environ.get("NO_COLOR"):
-        return Finding("terminal", "colours", "ok", "none (NO_COLOR)")
+        return Finding("screen", "colours", "ok", "none (NO_COLOR)")
     if os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
-        return Finding("terminal", "colours", "ok", "16 million")
+        return Finding("screen", "colours", "ok", "16 million")
     if "256color" in os.environ.get("TERM", ""):
         hint = "If it can do more, set COLORTERM=truecolor"
-        return Finding("terminal", "colours", "ok", "256", hint)
-    return Finding("terminal", "colours", "warn", "16", "Set TERM=xterm-256color if the terminal can do it")
+        return Finding("screen", "colours", "ok", "256", hint)
+    return Finding("screen", "colours", "warn", "16", "Set TERM=xterm-256color if the terminal can do it")
 
 
 def _agents() -> Iterator[Finding]:

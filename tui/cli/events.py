@@ -32,7 +32,7 @@ def events(
     ] = 50,
     as_json: Json = False,
 ) -> None:
-    """Print what happened: the newest rows worth a look, or with --since every row without loss or repeat."""
+    """Print what happened. The newest rows worth a look, or with --since every row without loss or repeat."""
 
     async def print_events(client: KernelClient) -> None:
         start = since

@@ -23,7 +23,7 @@ def up(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a fleet up: each agent was created, changed or unchanged."""
+    """Bring up what a fleet file declares, or change what differs."""
     from agenttop.core import fleetfile
     from agenttop.core.api import FleetRequest
 
@@ -47,6 +47,6 @@ def up(
 def down(
     file: File = Path("fleet.toml"), grace: Grace = None, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """Stop and remove the agents a fleet file declared; the file need not exist any more."""
+    """Stop and remove what a fleet file declared. It need not exist any more."""
     fleet = str(file.absolute())
     raise typer.Exit(printing.outcomes(call(lambda client: client.down(fleet, grace)), as_json=as_json))

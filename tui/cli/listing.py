@@ -37,7 +37,7 @@ def print_agents(
             printing.line(agent["id"])
     else:
         now = time.time()
-        printing.table(HEADER, [row(agent, now) for agent in chosen], right=RIGHT)
+        printing.table(HEADER, [row(agent, now) for agent in chosen], right=RIGHT, drop=DROP)
 
 
 def all_of(fits: list[Callable[[Agent], bool]], agent: Agent) -> bool:
@@ -79,6 +79,8 @@ HEADER = (
     "TASK",
 )
 RIGHT = ("NI", "IN", "CACHE", "OUT", "COST", "RUN", "TIME", "PIDS")
+#: What a narrow terminal does without, the first one first.
+DROP = ("PIDS", "RUN", "NI", "BACKEND", "TIME", "CACHE", "IN", "OUT", "MODEL")
 
 
 def row(agent: Agent, now: float) -> list[str]:

@@ -41,7 +41,7 @@ def logs(
         bool, typer.Option("--raw", help="Of a terminal: every byte it got, with all that moves its cursor.")
     ] = False,
 ) -> None:
-    """Print agents' output: their stdout on stdout, their stderr on stderr.
+    """Print agents' output. Their stdout on stdout, their stderr on stderr.
 
     It is kept byte for byte, as the agent wrote it, so its lines carry no times to choose by: take --tail
     or --run here, or `agenttop events` for what happened when.

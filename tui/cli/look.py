@@ -23,7 +23,7 @@ def wait(
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; then fail.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Wait until agents have ended for good, and print their exit codes."""
+    """Wait until agents have ended, and print their exit codes."""
     try:
         ended = call(lambda client: client.wait(refs, timeout))
     except TimeoutError as error:
@@ -50,8 +50,10 @@ def inspect(refs: Refs, as_json: Json = True) -> None:
         errors: list[AgentTopError] = []
         for ref in refs:
             try:
-                detail = (await client.inspect(ref)).model_dump()
-                workspace = (await client.workspace(ref)).model_dump(exclude={"diff", "diff_cut", "losses"})
+                detail = (await client.inspect(ref)).model_dump(mode="json")
+                workspace = (await client.workspace(ref)).model_dump(
+                    mode="json", exclude={"diff", "diff_cut", "losses"}
+                )
                 found.append({**detail, "workspace": workspace})
             except AgentTopError as error:
                 errors.append(error)

@@ -15,6 +15,9 @@ from ..main import complain
 if TYPE_CHECKING:
     from agenttop.core.api import Outcome
 
+#: Cells that a table's last column, which takes the rest, has at least.
+_LEAST = 12
+
 
 def line(text: str) -> None:
     """One line of data."""
@@ -71,18 +74,48 @@ def status(done: Sequence[Outcome]) -> int:
     return codes.pop() if len(codes) == 1 else int(bool(codes))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
-    """Columns as wide as their widest value, two spaces apart; the last is cut to a terminal's edge."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    drop: Sequence[str] = (),
+    whole: bool = False,
+) -> None:
+    """Columns as wide as their widest value, two spaces apart.
+
+    A pipe gets everything. In a terminal the columns of ``drop`` go, the first one first, until the last
+    column has some cells; then that one is cut to the edge, or told ``whole`` on several lines.
+    """
     body = [[clean(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(header, *body, strict=True)]
-    numeric = [name in set(right) for name in header]
     edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    least = 3 * _LEAST if whole else _LEAST
+    kept = list(range(len(header)))
+    for name in drop if edge is not None else ():
+        if edge is None or sum(widths[i] + 2 for i in kept[:-1]) + min(widths[-1], least) <= edge:
+            break
+        kept.remove(header.index(name))
+    numeric = [name in set(right) for name in header]
     written = []
     for row in (header, *body):
-        cells = [_cell(text, widths[i], numeric[i]) for i, text in enumerate(row)]
-        text = "  ".join(cells).rstrip()
-        written.append(text if edge is None else cut(text, edge))
+        cells = [_cell(row[i], widths[i], numeric[i]) for i in kept]
+        if edge is None or not whole:
+            text = "  ".join(cells).rstrip()
+            written.append(text if edge is None else cut(text, edge))
+        else:
+            written.append(hanging("  ".join([*cells[:-1], ""]), row[kept[-1]], edge))
     sys.stdout.write("\n".join(written) + "\n")
+
+
+def hanging(lead: str, text: str, edge: int) -> str:
+    """``text`` behind ``lead``, on as many lines as it takes below each other; no word is broken."""
+    import textwrap
+
+    return textwrap.fill(
+        text, max(edge, width(lead) + _LEAST), initial_indent=lead, subsequent_indent=" " * width(lead),
+        break_long_words=False, break_on_hyphens=False,
+    ) or lead.rstrip()  # fmt: skip
 
 
 def _cell(text: str, cells: int, right: bool) -> str:

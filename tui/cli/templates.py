@@ -57,7 +57,7 @@ def _list(as_json: bool) -> None:
     if as_json:
         printing.json(found)
         return
-    printing.table(_HEADER, [row(info) for info in found])
+    printing.table(_HEADER, [row(info) for info in found], drop=("FROM", "BACKENDS"), whole=True)
 
 
 def row(info: Mapping[str, Any]) -> list[str]:

@@ -118,7 +118,7 @@ def send_keys(
         bool, typer.Option("--literal", "-l", help="Type the words letter by letter, key names too.")
     ] = False,
 ) -> None:
-    """Type into an agent's terminal, as tmux's command of this name does.
+    """Type into an agent's terminal. As tmux's command of this name does.
 
     agenttop send-keys api "run the tests" Enter; Escape, C-c, Up, PageUp, F5, M-x are keys too.
     With - alone, all of stdin is typed, as it is: it is seen in no command line and may be long.
@@ -153,7 +153,7 @@ def history(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the text of an agent's terminal: what scrolled away, then the screen.
+    """Print the text of an agent's terminal. What scrolled away, then the screen.
 
     It is what a person would have read there, without colours and cursor movement. It works after the
     agent's end too, for the last thousand lines. With --grep the status is 1 if nothing was found.

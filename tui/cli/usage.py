@@ -41,12 +41,16 @@ def usage(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="DAY", help="Last day, likewise.")] = None,
     agent: Annotated[
-        list[str] | None, typer.Option("--agent", "-a", help="Only this CLI, such as claude; repeatable.")
+        list[str] | None,
+        typer.Option("--agent", "-a", metavar="CLI", help="Only this CLI, such as claude; repeatable."),
     ] = None,
     project: Annotated[
         list[str] | None,
         typer.Option(
-            "--project", "-p", help="Only this folder and all below it, or folders of this name; repeatable."
+            "--project",
+            "-p",
+            metavar="FOLDER",
+            help="Only this folder and all below it, or folders of this name; repeatable.",
         ),
     ] = None,
     timezone: Annotated[
@@ -57,7 +61,7 @@ def usage(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sum up what agent CLIs used so far, launched here or not, as their own transcripts tell it."""
+    """Sum up what agent CLIs used so far. Launched here or not, as their own transcripts tell it."""
     keys = _keys(by)
     zone = timezone or local_zone()
     told = _told(
