@@ -26,8 +26,8 @@ from ..paths import Paths
 from . import head, looking, making, planning, removal, sharing
 from .git import Git
 from .losses import CACHES, losses
-from .making import GONE
 from .patch import SCRATCH
+from .planning import GONE
 from .sharing import Place
 
 log = logging.getLogger(__name__)
@@ -209,19 +209,23 @@ class Workspaces:
 
     def sweep(self) -> None:
         """Delete what was moved away to be deleted, and copies that a crash left. Blocking."""
-        if self._paths.worktrees.is_dir():
-            for old in [
-                *self._paths.worktrees.glob(f"*/*{GONE}"),
-                *self._paths.worktrees.glob(f"{SCRATCH}*"),
-            ]:
+        if not self._paths.worktrees.is_dir():
+            return
+        known = self._known()
+        for old in [*self._paths.worktrees.glob(f"*/*{GONE}"), *self._paths.worktrees.glob(f"{SCRATCH}*")]:
+            if str(old) not in known:
                 shutil.rmtree(old, ignore_errors=True)
+
+    def _known(self) -> set[str]:
+        """The worktrees of all agents there are."""
+        agents = list(self._books.pending.agents.values())
+        return {agent.worktree.path for agent in agents if agent.worktree is not None}
 
     def abandoned(self) -> list[Path]:
         """Worktrees of agents that were removed: work that is kept until somebody takes it. Blocking."""
         if not self._paths.worktrees.is_dir():
             return []
-        agents = list(self._books.pending.agents.values())
-        known = {agent.worktree.path for agent in agents if agent.worktree is not None}
+        known = self._known()
         folders = [folder for folder in self._paths.worktrees.iterdir() if folder.name[:1] != "."]
         found = [tree for folder in folders if folder.is_dir() for tree in folder.iterdir()]
         return sorted(tree for tree in found if str(tree) not in known)

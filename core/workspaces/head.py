@@ -6,8 +6,11 @@ read (another form of reference storage) is not known, and nothing is claimed fr
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
+from typing import TextIO
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -58,7 +61,7 @@ def _resolve(directory: str) -> str | None:
 
 def _packed(path: str, name: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with _opened(path) as file:
             for line in file:
                 if line.rstrip("\n").endswith(" " + name):
                     return _as_commit(line.split(" ", 1)[0])
@@ -72,5 +75,18 @@ def _as_commit(text: str) -> str | None:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with _opened(path) as file:
         return file.read(65_536)
+
+
+def _opened(path: str) -> TextIO:
+    """One of git's files; what is none (a pipe, a device) would be waited for, or never end."""
+
+    def plain(path: str, flags: int) -> int:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no file", path)
+
+    return open(path, encoding="utf-8", errors="surrogateescape", opener=plain)

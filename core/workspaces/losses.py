@@ -29,6 +29,9 @@ _UNFINISHED = {
 #: References that a worktree has for itself alone.
 _OWN_REFS = ("refs/worktree", "refs/bisect", "refs/rewritten")
 
+#: How the index notes a commit of another repository.
+_REPOSITORY = b"160000 "
+
 SECONDS = 30.0
 
 
@@ -103,8 +106,6 @@ def _look(tree: Worktree, found: Losses, caches: frozenset[str], git: Git) -> No
     _overlooked(tree.path, found, git)
     unfinished = {phrase for name, phrase in _UNFINISHED.items() if os.path.lexists(admin / name)}
     found.other += sorted(f"{phrase} is not finished" for phrase in unfinished)
-    if any((admin / "modules").glob("*")):
-        found.other.append("submodules with repositories of their own")
     _commits(tree.path, found, git)
 
 
@@ -126,15 +127,22 @@ def _files(path: str, found: Losses, caches: frozenset[str], git: Git) -> None:
 
 
 def _overlooked(path: str, found: Losses, git: Git) -> None:
-    """Files that git was told not to look at: it would call them clean whatever is in them."""
-    told = git.must("ls-files", "-v", "-z", cwd=path, what="git ls-files failed")
-    count = 0
+    """What git does not look into: files it was told to call clean, and the insides of other repositories."""
+    told = git.must("ls-files", "-v", "--stage", "-z", cwd=path, what="git ls-files failed")
+    count, inner = 0, False
     for entry in told.split(b"\0"):
-        tag, name = entry[:1], entry[2:]
+        about, _, name = entry.partition(b"\t")
+        tag = about[:1]
+        if about[2:].startswith(_REPOSITORY):
+            # One that is a folder inside has its branches there, and they are nowhere else.
+            inner = inner or os.path.isdir(os.path.join(os.fsencode(path), name, b".git"))
         if tag.islower() or (tag == b"S" and os.path.lexists(os.path.join(os.fsencode(path), name))):
             count += 1
     if count:
         found.other.append(f"{_counted(count, 'tracked')} that git was told to overlook")
+    admin = private(path)
+    if inner or (admin is not None and any((admin / "modules").glob("*"))):
+        found.other.append("submodules with repositories of their own")
 
 
 def _commits(path: str, found: Losses, git: Git) -> None:

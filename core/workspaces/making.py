@@ -18,13 +18,10 @@ from pathlib import Path
 
 from ..agents.worktree import Worktree
 from .git import Git, GitError
-from .planning import checked_out, entries
+from .planning import GONE, checked_out, entries
 
 #: Seconds that making one may take: a large repository is checked out.
 SECONDS = 300.0
-
-#: Behind the path of a worktree that is being deleted.
-GONE = ".gone"
 
 _TICK = 0.05
 
@@ -142,12 +139,9 @@ def clear(tree: Worktree, git: Git, lock: int) -> None:
 
 def swept(tree: Worktree) -> list[str]:
     """Delete what was moved away to be deleted; gives what is still there."""
-    left = []
-    for old in Path(tree.path).parent.glob(f"*{GONE}"):
-        shutil.rmtree(old, ignore_errors=True)
-        if os.path.lexists(old):
-            left.append(str(old))
-    return left
+    old = tree.path + GONE
+    shutil.rmtree(old, ignore_errors=True)
+    return [old] if os.path.lexists(old) else []
 
 
 def forget(tree: Worktree, git: Git, lock: int) -> None:

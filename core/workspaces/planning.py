@@ -17,6 +17,12 @@ from .git import Git, GitError
 #: Seconds for all questions together, and for the one how clean the folder is, which is only for a remark.
 SECONDS, SECONDS_OF_REMARK = 30.0, 3.0
 
+#: Behind the path of a worktree that is being deleted.
+GONE = ".gone"
+
+#: Bytes of the name of a worktree's own folder; a file's has 255.
+MOST_OF_NAME = 200
+
 
 class Planned(NamedTuple):
     """A worktree that can be made, and what whoever asked for it should know."""
@@ -205,10 +211,17 @@ def _attribute(line: str) -> tuple[str, str]:
 
 
 def _folder_name(found: _Repository) -> str:
-    """What the worktree's own folder is called: as its repository is, because programs show it."""
+    """What the worktree's own folder is called: as its repository is, because programs show it.
+
+    But not as one that is to be deleted (``GONE``), and not ``.`` or ``..``.
+    """
     top = Path(found.common)
     name = top.parent.name if top.name == ".git" else top.name.removesuffix(".git")
-    return re.sub(r"[\0-\37\177]", "_", name)[:100] or "worktree"
+    name = re.sub(r"[\0-\37\177]", "_", name)
+    name = name.encode("utf-8", "ignore")[:MOST_OF_NAME].decode("utf-8", "ignore").rstrip(".")
+    while name.endswith(GONE):
+        name = name.removesuffix(GONE).rstrip(".")
+    return name or "worktree"
 
 
 def _check_text(*paths: str) -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ..agents.worktree import Worktree
 from .git import Git, GitError
 from .losses import CACHES, losses
-from .making import GONE, alone, clear, forget, halves, registered, swept
-from .planning import checked_out
+from .making import alone, clear, forget, halves, registered, swept
+from .planning import GONE, checked_out
 
 SECONDS = 60.0
 

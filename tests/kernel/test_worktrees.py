@@ -339,12 +339,12 @@ async def test_a_kernel_that_died_between_deleting_and_writing_it_down_has_the_a
         tree = await tree_of(client, "api")
         repo("worktree", "remove", str(tree))
         repo("branch", "-D", "agenttop/api")
-        shutil.copytree(repo.path / "src", f"{tree}{making.GONE}", dirs_exist_ok=True)
+        shutil.copytree(repo.path / "src", f"{tree}{planning.GONE}", dirs_exist_ok=True)
     async with kernels() as kernel:
         client = kernel.client()
 
         async def swept() -> bool:
-            return not os.path.lexists(f"{tree}{making.GONE}")
+            return not os.path.lexists(f"{tree}{planning.GONE}")
 
         await until(swept, "the rest being swept")
         await client.restart(Target(refs=["api"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -457,6 +459,16 @@ def nested(repo: Repo, top: str) -> None:
     Repo(Path(top, "cloned"))
 
 
+def embedded(repo: Repo, top: str) -> None:
+    """A clone added as it is: a commit of another repository is tracked, and that repository is in it."""
+    inner = Repo(Path(top, "cloned"))
+    repo("add", "cloned", cwd=top)
+    repo("commit", "-q", "-m", "embedded", cwd=top)
+    inner("checkout", "-q", "-b", "elsewhere")
+    inner.commit("nowhere else")
+    inner("checkout", "-q", "main")
+
+
 def gitless(repo: Repo, top: str) -> None:
     Path(top, ".git").unlink()
 
@@ -476,6 +488,7 @@ def broken_index(repo: Repo, top: str) -> None:
         (overlooked, "told to overlook"), (skipped, "told to overlook"),
         (detached, "commits that are on no branch"), (merging, "a merge is not finished"),
         (locked, "git worktree lock keeps it (mine)"), (nested, "1 new file"),
+        (embedded, "submodules with repositories of their own"),
         (gitless, "git cannot tell"), (broken_index, "git cannot tell"),
     ],
 )  # fmt: skip
@@ -550,8 +563,8 @@ def test_a_crash_while_it_is_deleted_leaves_nothing_that_the_next_attempt_keeps(
     repo: Repo, root: Path
 ) -> None:
     tree = made(repo, root)
-    os.rename(tree.path, tree.path + making.GONE)
-    Path(tree.path + making.GONE, "README").unlink()
+    os.rename(tree.path, tree.path + planning.GONE)
+    Path(tree.path + planning.GONE, "README").unlink()
     assert dispose(tree).kept == ""
     assert not root.exists()
     assert repo.worktrees() == [str(repo.path)]
@@ -563,6 +576,25 @@ def test_half_of_an_attempt_is_cleared_with_its_branch(repo: Repo, root: Path) -
     assert dispose(tree).said == ""
     assert repo.worktrees() == [str(repo.path)]
     assert repo.branches() == {"main"}
+
+
+@pytest.mark.parametrize("name", ["my.gone", "my.gone.gone", "...git", "..git", "é" * 120])
+def test_no_repository_is_called_so_that_its_worktree_is_taken_for_rubbish(
+    root: Path, tmp_path: Path, name: str
+) -> None:
+    bare = name.endswith(".git")
+    repo = Repo(tmp_path / name, bare=bare)
+    if bare:
+        tree = repo("hash-object", "-t", "tree", "-w", "/dev/null")
+        names = ("-c", "user.name=n", "-c", "user.email=n@example.invalid")
+        repo("update-ref", "refs/heads/main", repo(*names, "commit-tree", tree, "-m", "first"))
+    own = made(repo, root)
+    assert Path(own.path).parent == root
+    assert Path(own.path).resolve().parent == root.resolve()
+    assert not own.path.endswith(planning.GONE)
+    assert making.swept(own) == []
+    assert Path(own.path, ".git").exists()
+    assert dispose(own).kept == ""
 
 
 # --- the commit it begins at, without a process ---------------------------------------------------
@@ -581,6 +613,19 @@ def test_the_commit_checked_out_is_read_without_git(repo: Repo, root: Path, tmp_
     assert head.commit(str(tmp_path / "empty")) is None
     (tmp_path / "plain").mkdir()
     assert head.commit(str(tmp_path / "plain")) is None
+
+
+@pytest.mark.parametrize("name", [".git", ".git/HEAD", ".git/packed-refs"])
+def test_a_pipe_in_the_place_of_gits_files_holds_nobody_up(repo: Repo, name: str) -> None:
+    repo("pack-refs", "--all")
+    place = repo.path / name
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    os.mkfifo(place)
+    asked = "from agenttop.core.workspaces import head; import sys; print(head.commit(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", asked, str(repo.path)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "None\n"
 
 
 def test_a_plan_looks_only(repo: Repo, root: Path) -> None:
