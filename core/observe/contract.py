@@ -23,6 +23,11 @@ from .timeline import Timeline
 ENTRY_POINTS = "agenttop.observers"
 
 
+#: So many unknown kinds of lines are told apart, and so much of their names is kept.
+_MOST_KINDS, _LONGEST_KIND = 64, 80
+_OTHERS = "others"
+
+
 class Found(NamedTuple):
     """One process, as far as this user may look at it. ``None``: not permitted, or not known."""
 
@@ -113,6 +118,18 @@ class View(NamedTuple):
     """The same sums since any time; ``None``: it is not told when they were used."""
 
 
+class Kinds(Counter[str]):
+    """Kinds of lines, and how often each came; of what a stranger may call them only so much is kept."""
+
+    def __setitem__(self, kind: str, count: int) -> None:
+        if len(kind) > _LONGEST_KIND:
+            kind = kind[:_LONGEST_KIND]
+            count += self[kind]
+        if kind not in self and len(self) >= _MOST_KINDS:
+            kind, count = _OTHERS, self[_OTHERS] + 1
+        super().__setitem__(kind, count)
+
+
 @dataclass
 class Oddities:
     """What readers met and did not understand; ``doctor --agents`` shows it.
@@ -124,7 +141,7 @@ class Oddities:
         problems: Files and folders that could not be read, each with the reason.
     """
 
-    unknown: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=lambda: Kinds())
     unreadable: int = 0
     long: int = 0
     problems: dict[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from ..budget.prices import Quote
 from ..gateway.meters import midnight
 from ..journal.events import Usage
 from ..table import Row
+from .believed import encodable
 from .contract import Child, Found, View
 from .gauges import NO_TREE, Tree
 from .watch import Observed, name
@@ -219,7 +220,7 @@ def permitted(main: Found) -> bool:
 
 def _task(agent: Observed, main: Found) -> str:
     """``~/src/infra  fix the login``: where it works, and what it was last asked."""
-    cwd = (agent.view.cwd if agent.view else None) or main.cwd or ""
+    cwd = encodable((agent.view.cwd if agent.view else None) or main.cwd or "")
     home = main.home or ""
     if home not in ("", "/") and (cwd == home or cwd.startswith(f"{home}/")):
         cwd = "~" + cwd[len(home) :]
@@ -246,7 +247,7 @@ def info(
             "frozen": [tree.stopped, len(tree.processes)] if told.state == State.PAUSED else None,
             "task": (view.prompt if view else None) or None,
             "command": list(main.argv),
-            "cwd": (view.cwd if view else None) or main.cwd,
+            "cwd": encodable((view.cwd if view else None) or main.cwd or "") or None,
         }
     )
 

@@ -8,6 +8,7 @@ from ..agents.states import State
 from ..api import AgentDetail, AgentInfo, KillPlan, ObservedInfo, ProcessInfo
 from . import rows
 from .acts import MECHANISM
+from .believed import encodable
 from .contract import Child
 from .gauges import NO_TREE, Tree
 from .proc import PAGE, TICKS, Stat, read
@@ -77,9 +78,9 @@ def _known(sightings: Sightings, agent: Observed) -> ObservedInfo:
         forbidden.append("freeze, resume, stop, kill, signal, nice")
     return ObservedInfo(
         title=sightings.title(agent.observer),
-        session=session.id if session else None,
+        session=encodable(session.id) if session else None,
         session_exact=bool(session and session.exact),
-        transcript=session.path if session else None,
+        transcript=encodable(session.path) if session else None,
         branch=view.branch if view else None,
         tool=view.tool if view else None,
         prompt=(view.prompt or None) if view else None,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..agents.states import State
+from .believed import believed
 from .contract import Activity, Found, Observer, Oddities, Session, Tail, View
 from .proc import below
 from .processes import Processes, agents
@@ -194,8 +195,12 @@ class Watch:
 
     def _join(self, observer: Observer, groups: dict[tuple[int, int], list[Found]]) -> None:
         # The worker holds the rollout or has the pid file, the shim above it does not, or the other way.
-        members = [process for group in groups.values() for process in group]
-        joined = observer.join(members)
+        try:
+            joined = observer.join([process for group in groups.values() for process in group])
+        except Exception:  # noqa: BLE001 (one agent's files, or somebody else's code)
+            self._failed(observer.name, "join")
+            fine = [group for group in groups.values() if self._joins(observer, group)]
+            joined = observer.join([process for group in fine for process in group])
         for key, group in groups.items():
             session = next((joined[process.key] for process in group if process.key in joined), None)
             agent = self._agents[key]
@@ -204,6 +209,15 @@ class Watch:
             if agent.session is None or agent.session.path != session.path:
                 agent.tail, agent.view = observer.tail(session), None
             agent.session = session
+
+    @staticmethod
+    def _joins(observer: Observer, group: list[Found]) -> bool:
+        """Whether an agent by itself can be joined: what one wrote must not hide the others' sessions."""
+        try:
+            observer.join(group)
+        except Exception:  # noqa: BLE001 (told by whoever asks)
+            return False
+        return True
 
     def _observed(
         self,
@@ -238,7 +252,7 @@ class Watch:
         view = agent.view
         if view is not None and not moved and activity == agent.activity and _holds(view):
             return
-        agent.view = view = tail.view(now, activity)
+        agent.view = view = believed(tail.view(now, activity))
         agent.moved, agent.activity = False, activity
         if view.tool is None or view.state in _STILL:
             agent.servers = self._below(group)

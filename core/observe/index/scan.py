@@ -6,6 +6,7 @@ import os
 import zlib
 from typing import Any, NamedTuple, cast
 
+from .. import regular
 from . import lines
 from .calls import pack
 from .formats import CallReader, DatabaseReader, LineReader, Placed, Reader, reader_class
@@ -69,16 +70,10 @@ def read(job: Job, longest: int | None = None) -> Reading:
             source = reader.read(job.path)
             # A place in a file means nothing here; what the reader has to know is in its state.
             return _found(job, reader, (0, *source[1:]), (1, 0, 0, not job.offset), 0)
-        # O_NONBLOCK: a FIFO among the transcripts must not hang the reading.
-        descriptor = os.open(job.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with regular.opened(job.path) as descriptor:
+            return _read(job, reader, make, descriptor, lines.LONGEST if longest is None else longest)
     except Exception as error:  # noqa: BLE001 (a reader may be somebody else's; the others go on)
         return _failed(job, error)
-    try:
-        return _read(job, reader, make, descriptor, lines.LONGEST if longest is None else longest)
-    except Exception as error:  # noqa: BLE001
-        return _failed(job, error)
-    finally:
-        os.close(descriptor)
 
 
 def _read(job: Job, reader: LineReader, make: Reader, descriptor: int, longest: int) -> Reading:

@@ -13,14 +13,15 @@ from typing import Any
 
 import orjson
 
+from .. import regular
 from ..contract import Found, Session, Tail
 from ..index.history import Root
 from ..processes import option
 from .claude_slug import LONGEST, slug
 from .claude_state import ClaudeTail
 from .joining import mains
+from .scripts import is_called, runs_script
 
-_COMMS = frozenset({"claude", "claude.exe"})
 #: The largest pid file that is believed.
 _MOST = 1 << 16
 
@@ -32,10 +33,10 @@ class ClaudeObserver:
     title = "Claude Code"
 
     def recognise(self, process: Found) -> bool:
-        """``claude`` by its name, or node with its script."""
-        if process.comm in _COMMS or os.path.basename(process.argv[0]) in _COMMS:
-            return True
-        return any(word.endswith("/@anthropic-ai/claude-code/cli.js") for word in process.argv[1:3])
+        """``claude`` by its name, or node with its script; not what only has that open."""
+        return is_called(process, "claude", "claude.exe") or runs_script(
+            process, "claude", "@anthropic-ai/claude-code"
+        )
 
     def roots(self, environ: Mapping[str, str], home: str) -> list[Root]:
         """``projects`` below each folder that ``CLAUDE_CONFIG_DIR`` names, else below ``~/.claude``."""
@@ -105,8 +106,7 @@ def _beside(process: Found, config: str) -> str:
 def _pid_file(process: Found, config: str) -> dict[str, Any]:
     """What the CLI wrote about its process; empty if that was another process of the same pid."""
     try:
-        with open(_beside(process, config), "rb") as file:
-            told = orjson.loads(file.read(_MOST))
+        told = orjson.loads(regular.beginning(_beside(process, config), _MOST))
     except (OSError, ValueError):
         return {}
     if not isinstance(told, dict) or str(told.get("procStart")) != str(process.start_time):

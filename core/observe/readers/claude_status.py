@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ...agents.states import State, Waiting
+from .. import regular
 from ..contract import View
 from .doing import LONGEST
 
@@ -42,8 +43,7 @@ class Status:
             now = status.st_ino, status.st_mtime_ns
             if now == self._seen:
                 return False
-            with open(self._path, "rb") as file:
-                told = orjson.loads(file.read(_MOST))
+            told = orjson.loads(regular.beginning(self._path, _MOST))
         except (OSError, ValueError):  # gone with its process, or just being written
             return False
         before, self._seen, self._told = self._told, now, told if isinstance(told, dict) else {}

@@ -60,9 +60,10 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
     Raises:
         OSError: It cannot be read now: gone, locked, damaged, or of an unknown form.
     """
-    if not os.path.isfile(path):  # SQLite would wait for a FIFO
-        os.stat(path)
-        raise OSError(f"{path} is not a regular file")
+    os.stat(path)
+    for name in (path, f"{path}-wal", f"{path}-shm", f"{path}-journal"):  # SQLite would wait for a FIFO
+        if os.path.lexists(name) and not os.path.isfile(name):
+            raise OSError(f"{name} is not a regular file")
     try:
         db = sqlite3.connect(
             f"file:{quote(path)}?{_way(path)}",

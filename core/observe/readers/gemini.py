@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from .. import regular
 from ..contract import Found, Session, Tail
 from ..index.history import Root
 from .gemini_state import GeminiTail
@@ -65,8 +66,8 @@ def _project(process: Found) -> str | None:
         return None
     home = f"{process.root}{base}/.gemini"
     try:
-        with open(f"{home}/projects.json", "rb") as file:
-            name = orjson.loads(file.read(_MOST))["projects"].get(process.cwd)
+        told = orjson.loads(regular.beginning(f"{home}/projects.json", _MOST))
+        name = told["projects"].get(process.cwd)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return f"{home}/tmp/{name}" if isinstance(name, str) and "/" not in name and name[:1] != "." else None
@@ -88,10 +89,9 @@ def _chats(folder: str, since: float) -> Iterator[Candidate]:
         return
     for path in found:
         try:
-            with open(path, "rb") as file:
-                head = orjson.loads(file.readline(_MOST))
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
-                end = _TIME.findall(file.read(_END))
+            with regular.opened(path) as file:
+                head = orjson.loads(os.pread(file, _MOST, 0).partition(b"\n")[0])
+                end = _TIME.findall(os.pread(file, _END, max(0, os.fstat(file).st_size - _END)))
             begun = _seconds(head["startTime"])
             # A new process writes a summary into the session before it, long after that has ended: when
             # a session was last written to says nothing, only when something was last said in it.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .. import regular
 from ..index.calls import count
 from .json_calls import JsonCalls
 
@@ -31,10 +32,10 @@ class GeminiCalls(JsonCalls):
             self.facts |= {"subagent": True, "parent": chat.partition(os.sep)[0]}
         if project and "cwd" not in self.facts:
             try:
-                with open(f"{project}/.project_root", encoding="utf-8", errors="replace") as file:
-                    self.facts["cwd"] = file.read(_MOST).strip() or None
+                told = regular.beginning(f"{project}/.project_root", _MOST)
             except OSError:
                 return  # older versions have none
+            self.facts["cwd"] = told.decode("utf-8", "replace").strip() or None
 
     def entry(self, data: dict[str, Any]) -> None:
         """Read one line; see ``JsonCalls``."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from .. import regular
 from ..contract import Found, Session, Tail
 from ..index.history import Root
 from ..processes import agents, option
@@ -99,8 +100,7 @@ def _runtimes(folder: str, since: float) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for name in names:
         try:
-            with open(f"{folder}/{name}", "rb") as file:
-                told = orjson.loads(file.read(_MOST))
+            told = orjson.loads(regular.beginning(f"{folder}/{name}", _MOST))
             if isinstance(told, dict) and isinstance(told.get("pid"), int):
                 found.append((name.removesuffix(_RUNTIME), told))
         except (OSError, ValueError):
@@ -121,8 +121,7 @@ def _chats(folder: str, since: float) -> list[Candidate]:
             changed = entry.stat(follow_symlinks=False).st_mtime
             if changed < since or not entry.is_file(follow_symlinks=False):
                 continue
-            with open(entry.path, "rb") as file:
-                head = orjson.loads(file.readline(_MOST))
+            head = orjson.loads(regular.beginning(entry.path, _MOST).partition(b"\n")[0])
             begun = datetime.fromisoformat(head["timestamp"]).astimezone(UTC).timestamp()
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from .. import regular
 from ..contract import Activity, Child, Oddities, Session, View
 from ..index.calls import milliseconds
 from .conversation import Conversation
@@ -65,8 +66,7 @@ class QwenTail:
 def _name(path: str) -> str:
     """A subagent's type, from the file beside its chat; empty if there is none."""
     try:
-        with open(path, "rb") as file:
-            told = orjson.loads(file.read(1 << 16))
+        told = orjson.loads(regular.beginning(path, 1 << 16))
     except (OSError, ValueError):
         return ""
     return str(told.get("agentType") or "") if isinstance(told, dict) else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from .. import regular
 from ..contract import Oddities
 from ..index.formats import LineReader, Placed
 from ..index.lines import PIECE, Lines
@@ -55,25 +56,22 @@ class TranscriptTail:
             now = (status.st_ino, status.st_size, status.st_mtime_ns)
             if now == self._seen:
                 return False
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with regular.opened(self.path) as descriptor:
+                return self._opened(descriptor, status, now)
         except FileNotFoundError:
             return False
         except OSError as error:
             self.oddities.problems[self.path] = error.strerror or str(error)
             return False
-        try:
-            if self._offset and not self._same(descriptor, status):
-                self._begin()
-            before = self._offset
-            self._read(descriptor, status.st_size - RECENT if not before else 0)
-            self._seen = now
-            self.oddities.problems.pop(self.path, None)
-            return self._offset != before
-        except OSError as error:
-            self.oddities.problems[self.path] = error.strerror or str(error)
-            return False
-        finally:
-            os.close(descriptor)
+
+    def _opened(self, descriptor: int, status: os.stat_result, now: tuple[int, int, int]) -> bool:
+        if self._offset and not self._same(descriptor, status):
+            self._begin()
+        before = self._offset
+        self._read(descriptor, status.st_size - RECENT if not before else 0)
+        self._seen = now
+        self.oddities.problems.pop(self.path, None)
+        return self._offset != before
 
     def sums(self) -> Sums:
         """Tokens of all calls."""
