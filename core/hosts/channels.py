@@ -26,6 +26,8 @@ MAGIC = b"\0agenttop bridge "
 
 WINDOW = 256 << 10
 """Bytes of one channel that may be on their way."""
+MOST_KEPT = 4 * WINDOW
+"""Bytes that are kept of a channel whose reader pauses; the other end's last read goes past its window."""
 PIECE = 32 << 10
 """Payload of the longest data frame."""
 LONGEST = 4 << 20
@@ -114,6 +116,7 @@ class Channel(asyncio.Transport):
         self._paused = False
         self._closing = False
         self._waiting: deque[bytes] = deque()
+        self._kept = 0
         self._owed = 0
 
     def serve(self, protocol: asyncio.Protocol) -> None:
@@ -124,10 +127,20 @@ class Channel(asyncio.Transport):
     # --- from the line
 
     def arrived(self, data: bytes) -> None:
-        """Bytes for the protocol; kept while it does not read, which the window bounds."""
+        """Bytes for the protocol; kept while it does not read, which the window bounds.
+
+        Raises:
+            Garbled: The other end does not keep to its window.
+        """
         if self._closing:
             return
         if self._paused:
+            self._kept += len(data)
+            if self._kept > MOST_KEPT:
+                raise Garbled(
+                    "the line carries something else", "It sends more than it may",
+                    "Install the same version on both machines",
+                )  # fmt: skip
             self._waiting.append(data)
         else:
             self._deliver(data)
@@ -160,7 +173,9 @@ class Channel(asyncio.Transport):
         """Deliver what was kept, and go on."""
         self._paused = False
         while self._waiting and not self._paused:
-            self._deliver(self._waiting.popleft())
+            data = self._waiting.popleft()
+            self._kept -= len(data)
+            self._deliver(data)
 
     def close(self) -> None:
         """Hang up."""

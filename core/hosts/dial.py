@@ -24,7 +24,7 @@ from ..errors import AgentTopError, KernelUnreachable, from_dict
 from ..quick import OtherVersion
 from ..starting import START
 from .address import MISSING, Address, Reach, bridge_argv
-from .channels import MAGIC, PROTOCOL, FrameReader, Kind, frame
+from .channels import MAGIC, PROTOCOL, FrameReader, Garbled, Kind, frame
 
 GREETING = 20.0
 """Seconds until the bridge greets, where ssh does not ask: ssh's own ConnectTimeout, and a slow login."""
@@ -197,10 +197,8 @@ class _Handshake:
             assert self._process.stdin is not None
             os.write(self._process.stdin.fileno(), frame(Kind.WAKE))
             self._read(lambda: bool(self._frames), START + 5, "does not say whether its kernel runs")
-        answer = orjson.loads(self._frames[0])
-        if "error" in answer:
-            raise told(self._address, answer["error"])
-        return Called(self._process, _there(answer["there"]), self._reader, self._said)
+        there = awake(self._address, self._frames[0])
+        return Called(self._process, there, self._reader, self._said)
 
     def _read(self, done: Callable[[], bool], seconds: float | None, silent: str) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -261,12 +259,53 @@ class _Handshake:
         return f"Try `ssh {self._address.text}` by hand"
 
 
-def _there(data: dict[str, Any]) -> There:
-    return There(str(data["home"]), dict(data["environ"]), str(data["state"]))
+def awake(address: Address, payload: bytes) -> There:
+    """What the bridge tells of its place.
+
+    Raises:
+        AgentTopError: Why no kernel runs there.
+        Garbled: It does not say.
+    """
+    answer = _read(address, payload)
+    if "error" in answer:
+        raise _of_bridge(address, answer["error"])
+    there = answer.get("there")
+    if not isinstance(there, dict) or not isinstance(environ := there.get("environ"), dict):
+        raise senseless(address)
+    if not all(isinstance(value, str) for value in environ.values()):
+        raise senseless(address)
+    return There(str(there.get("home", "/")), environ, str(there.get("state", "/")))
 
 
-def told(address: Address, data: dict[str, Any]) -> AgentTopError:
-    """The bridge's error as this side's user reads it."""
+def told(address: Address, payload: bytes) -> AgentTopError:
+    """The bridge's error as this side's user reads it.
+
+    Raises:
+        Garbled: It is none.
+    """
+    return _of_bridge(address, _read(address, payload))
+
+
+def senseless(address: Address, why: str = "") -> Garbled:
+    """The error where a host's words cannot be understood, though they came whole."""
+    return Garbled(
+        f"{address.label} answers what makes no sense", why, f"See what runs as agenttop on {address.label}"
+    )
+
+
+def _read(address: Address, payload: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(payload)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise senseless(address)
+    return found
+
+
+def _of_bridge(address: Address, data: Any) -> AgentTopError:
+    if not isinstance(data, dict):
+        raise senseless(address)
     error = from_dict(data)
     if isinstance(error, OtherVersion):
         hint = f"Run `agenttop --host {address.text} kernel restart`; the agents run on"

@@ -12,22 +12,22 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import orjson
 
 from ..errors import AgentTopError, KernelUnreachable
 from ..http.connection import Connection
-from ..remote import SocketClient
+from ..http.frames import LONGEST
 from ..starting import START
 from .address import Address
 from .channels import BEAT, SILENCE, Channel, Kind, frame
-from .dial import TAIL, Called, There, end, ended, told
+from .checking import CheckedClient
+from .dial import TAIL, Called, There, awake, end, ended, told
 
 
 class Line:
     """Owns one called ssh process. ``hold`` is the task that keeps it; while that runs, it is open."""
 
     def __init__(self, address: Address, called: Called) -> None:
-        self._address = address
+        self.address = address
         self._process = called.process
         self._frames = called.reader
         self._said = called.said
@@ -65,14 +65,14 @@ class Line:
             await self._listen()
             if self._dead:
                 raise KernelUnreachable(
-                    f"the line to {self._address.label} is dead",
+                    f"the line to {self.address.label} is dead",
                     f"Nothing came over it for {SILENCE * BEAT:g} s",
                     "Its agents run on; it is called again",
                 )
             if self._fault is not None:
                 raise self._fault
             status = await self._status()
-            raise ended(self._address, status, self._said)
+            raise ended(self.address, status, self._said)
         finally:
             self._out = None
             for transport in (reading, errors):
@@ -96,11 +96,11 @@ class Line:
             KernelUnreachable: The line is not open.
         """
         if self._out is None:
-            raise KernelUnreachable(f"the line to {self._address.label} is not open")
+            raise KernelUnreachable(f"the line to {self.address.label} is not open")
         number = next(self._numbers)
         channel = self._channels[number] = Channel(number, self._send, self._left)
         self._send(Kind.OPEN, number)
-        connection = Connection()
+        connection = Connection(longest=LONGEST)
         channel.serve(connection)
         return connection
 
@@ -113,11 +113,9 @@ class Line:
         self._awake = asyncio.get_running_loop().create_future()
         self._send(Kind.WAKE)
         with anyio.move_on_after(START + 5):
-            answer = orjson.loads(await self._awake)
-            if "error" in answer:
-                raise told(self._address, answer["error"])
+            awake(self.address, await self._awake)
             return self.there
-        raise KernelUnreachable(f"{self._address.label} does not say whether its kernel runs")
+        raise KernelUnreachable(f"{self.address.label} does not say whether its kernel runs")
 
     # --- inside
 
@@ -156,6 +154,8 @@ class Line:
     def _arrived(self, data: bytes) -> None:
         self._silent = 0
         self.heard_at = time.time()
+        if self._over.is_set():
+            return  # what comes after something senseless is no better
         try:
             for kind, number, payload in self._frames.feed(data):
                 self._take(kind, number, payload)
@@ -173,14 +173,14 @@ class Line:
         elif kind == Kind.DATA:
             channel.arrived(payload)
         elif kind == Kind.SHUT:
-            channel.lost(told(self._address, orjson.loads(payload)) if payload else None)
+            channel.lost(told(self.address, payload) if payload else None)
 
 
-class LineClient(SocketClient):
-    """A ``SocketClient`` whose connections go through a line."""
+class LineClient(CheckedClient):
+    """A ``CheckedClient`` whose connections go through a line."""
 
     def __init__(self, line: Line) -> None:
-        super().__init__(Path(line.there.state) / "kernel.sock")
+        super().__init__(Path(line.there.state) / "kernel.sock", line.address)
         self._line = line
 
     async def _open(self) -> Connection:

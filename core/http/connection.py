@@ -15,14 +15,22 @@ from ..errors import AgentTopError, KernelUnreachable, from_dict
 HIGH, LOW = 1 << 20, 256 << 10
 """Bytes of an answer that may wait for their reader before the socket is left alone, and until when."""
 
+HEAD = 1 << 20
+"""Bytes that may come before the head of an answer is complete."""
+
 CONNECT = 5.0
 """Seconds a kernel may take to accept."""
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; the body is read in pieces, with back-pressure."""
+    """One request at a time; the body is read in pieces, with back-pressure.
 
-    def __init__(self) -> None:
+    Args:
+        longest: Bytes of an answer that is taken as a whole; more are not believed. ``None``: any number.
+    """
+
+    def __init__(self, longest: int | None = None) -> None:
+        self._longest = longest
         self._transport: asyncio.Transport | None = None
         self._lost = False
         self._reason: AgentTopError | None = None
@@ -89,8 +97,18 @@ class Connection(asyncio.Protocol):
             await self._until_news()
 
     async def body(self) -> bytes:
-        """The whole body."""
-        return b"".join([piece async for piece in self.pieces()])
+        """The whole body.
+
+        Raises:
+            KernelUnreachable: The kernel went away before its end, or it has none.
+        """
+        found, size = [], 0
+        async for piece in self.pieces():
+            found.append(piece)
+            size += len(piece)
+            if self._longest is not None and size > self._longest:
+                raise KernelUnreachable("the kernel's answer cannot be read", "It does not end")
+        return b"".join(found)
 
     def close(self) -> None:
         """Hang up at once, whatever is still on its way."""
@@ -106,6 +124,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
+        if self.status is None:
+            self._head += len(data)
+            if self._head > HEAD:
+                self._fault = "The head of its answer does not end"
+                self.close()
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -155,6 +179,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.status = None
+        self._head = 0
         self.headers: dict[bytes, bytes] = {}
         self._pieces: deque[bytes] = deque()
         self._waiting = 0
