@@ -237,8 +237,8 @@ class Kernel:
         )
         self.forking = Forking(self.books, self.creation, conversations, self.paths)
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
-        self.supervisor.watched = self.switch.watched
         self.idling = Idling(self.books, self.supervisor, self.control, self.clock)
+        self.supervisor.watched = self._watched
         self.desk.jobs.acts = AgentActs(self.books, self.control, self.supervisor, conversations.resumable)
         self.terminals = Terminals(self.books, self.supervisor, self.backends, self.clock, self.idling.wake)
         self.trimmer = Trimmer(self.supervisor, self.books, self.paths)
@@ -305,6 +305,10 @@ class Kernel:
         except AgentTopError as error:
             log.warning("the journal did not take the kernel's end: %s", error)
         await self.backends.close()
+
+    def _watched(self, agent_id: str) -> None:
+        self.switch.watched(agent_id)
+        self.idling.watched(agent_id)
 
     def _in_terminal(self, agent_id: str) -> bool:
         agent = self.books.pending.agents.get(agent_id)

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from ..api import Outcome
 from ..backend import Killed
-from ..errors import AgentTopError, BackendError, Conflict
+from ..errors import AgentTopError, BackendError, BackendUnavailable, Conflict
 from ..journal import events as ev
 from ..journal.books import Books
 from ..paths import Paths
@@ -180,13 +180,15 @@ class Control:
 
         Args:
             only_of: Whose freeze it must be; another's stays.
+
+        Raises:
+            BackendUnavailable: Its run has not been found again after the kernel's start.
         """
         async with self._supervisor.lock(agent.id):
             record = self._books.pending.agents.get(agent.id)
             if record is None or record.freeze is None or only_of not in (None, record.freeze.by):
                 return "not frozen", None
-            if run := self._supervisor.runs.get(agent.id):
-                await run.backend.thaw(run.ref)
+            await self._run_on(record)
             await self._supervisor.happened(ev.AgentResumed(agent=agent.id, how=Pause.FREEZE, by=by))
         return "thawed", None
 
@@ -204,15 +206,34 @@ class Control:
         return "held", None
 
     async def resume(self, agent: Agent, by: str) -> tuple[str, dict[str, Any] | None]:
-        """Undo freeze and hold."""
+        """Undo freeze and hold.
+
+        Raises:
+            BackendUnavailable: It is frozen, and its run has not been found again after the kernel's start.
+        """
         async with self._supervisor.lock(agent.id):
             record = self._books.pending.agents.get(agent.id)
             if record is None or record.pause is None:
                 return "not paused", None
-            if record.freeze is not None and (run := self._supervisor.runs.get(agent.id)):
-                await run.backend.thaw(run.ref)
+            if record.freeze is not None:
+                await self._run_on(record)
             await self._supervisor.happened(ev.AgentResumed(agent=agent.id, by=by))
         return "resumed", None
+
+    async def _run_on(self, agent: Agent) -> None:
+        """Let its processes run on.
+
+        Raises:
+            BackendUnavailable: Its run has not been found again: said to be thawed it would stay frozen.
+        """
+        if run := self._supervisor.runs.get(agent.id):
+            await run.backend.thaw(run.ref)
+        elif agent.live:
+            raise BackendUnavailable(
+                f"{agent.name} is still frozen",
+                f"Backend {agent.spec.backend} has not found its run again",
+                "Resume it once that answers",
+            )
 
     # --- ending ----------------------------------------------------------------------------------
 

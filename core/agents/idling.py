@@ -52,6 +52,8 @@ class Idling:
         self._not_before: dict[str, float] = {}
         self._wanted: set[str] = set()
         """Who is to be woken."""
+        self._missed: set[str] = set()
+        """Who is to be woken once its run is found again."""
         self._slots = anyio.CapacityLimiter(AT_ONCE)
         self._sooner = anyio.Event()
         books.listen(self._committed)
@@ -96,6 +98,12 @@ class Idling:
         else:
             await self._control.thaw(record, by, only_of=IDLE)
 
+    def watched(self, agent_id: str) -> None:
+        """A run was found again by a new kernel: it is woken if somebody needed it meanwhile."""
+        if agent_id in self._missed:
+            self._missed.remove(agent_id)
+            self._wake_soon(agent_id)
+
     # --- when ------------------------------------------------------------------------------------
 
     def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
@@ -117,12 +125,14 @@ class Idling:
         self._due.clear()
         for agent in self._books.pending.agents.values():
             self._plan(agent.id)
-            if agent.calls:
+            # The last kernel was killed before it could wake one that had begun something.
+            if agent.calls or not _idle(agent):
                 self._wake_soon(agent.id)
 
     def _forget(self, agent_id: str) -> None:
         for table in (self._due, self._used, self._not_before):
             table.pop(agent_id, None)
+        self._missed.discard(agent_id)
 
     def _plan(self, agent_id: str) -> None:
         agent = self._books.pending.agents.get(agent_id)
@@ -197,6 +207,9 @@ class Idling:
     async def _wake(self, agent_id: str) -> None:
         agent = self._books.pending.agents.get(agent_id)
         if agent is None:
+            return
+        if agent.live and agent_id not in self._supervisor.runs:
+            self._missed.add(agent_id)
             return
         try:
             await self.wake(agent, "kernel")

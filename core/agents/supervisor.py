@@ -483,14 +483,15 @@ class Supervisor:
             log.warning("start of %s.%s: %s", agent, number, error)
 
     async def _go_on(self, run: Watched) -> None:
-        """Finish what the last kernel had begun: a stop, or a freeze without its proof."""
+        """Finish what the last kernel had begun: a stop, or a freeze."""
         agent = self._books.pending.agents.get(run.agent)
         if agent is None:
             return
         if agent.stopping is not None:
             grace = agent.spec.stop_grace if agent.stopping == "stop" else 0.0
             self._tasks.start_soon(self._finish_stop, run, grace)
-        elif agent.freeze is not None and agent.freeze.total == 0:
+        elif agent.freeze is not None:
+            # Proven or not: the last kernel may have been killed as it thawed it.
             async with self.lock(agent.id):
                 await self._finish_freeze(run)
 
@@ -503,6 +504,8 @@ class Supervisor:
         except BackendError as error:
             log.warning("cannot finish the freeze of %s: %s", agent.id, error)
             return
+        if (frozen.frozen, frozen.total) == (agent.freeze.frozen, agent.freeze.total):
+            return  # as it was written down
         await self._books.record(
             ev.AgentPaused(
                 agent=agent.id,

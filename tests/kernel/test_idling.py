@@ -105,6 +105,70 @@ async def test_an_idle_freeze_outlives_the_kernel_and_is_woken_by_the_next(kerne
         await until_said(client, "hello", b"got again")
 
 
+async def test_who_is_not_found_again_yet_is_not_said_to_be_thawed(
+    kernel: Kernel, client: KernelClient
+) -> None:
+    hello = await client.run(sh(ECHO, **SOON))
+    await until_state(client, "hello", "executing")
+    await idle(kernel, hello.id)
+    await until_frozen(kernel, hello.id)
+    run = kernel.supervisor.runs.pop(hello.id)  # as while a new kernel looks for it
+    [outcome] = await client.resume(Target(refs=["hello"]))
+    assert outcome.error is not None
+    assert "not found its run again" in outcome.error["why"]
+    call = {"agent": hello.id, "call": "c2", "run": 1, "provider": "anthropic"}
+    await kernel.books.commit(ev.CallStarted(**call, protocol="anthropic"))
+
+    async def missed() -> bool:
+        return hello.id in kernel.idling._missed
+
+    await until(missed, "it being needed", 30)
+    assert kernel.books.committed.agents[hello.id].freeze is not None
+    kernel.supervisor.runs[hello.id] = run
+    kernel.supervisor.watched(hello.id)
+    await until_thawed(kernel, hello.id)
+
+
+async def test_what_a_killed_kernel_had_thawed_and_not_written_down_is_as_the_journal_says(
+    kernels: KernelMaker,
+) -> None:
+    async with kernels(leave=True) as kernel:
+        client = kernel.client()
+        hello = await client.run(sh("while :; do :; done", **QUICK))
+        await until_state(client, "hello", "executing")
+        done(await client.pause(PauseRequest(refs=["hello"])))
+        run = kernel.supervisor.runs[hello.id]
+        await run.backend.thaw(run.ref)
+    async with kernels() as kernel:
+
+        async def frozen() -> bool:
+            run = kernel.supervisor.runs.get(hello.id)
+            if run is None:
+                return False
+            before = await run.backend.sample({"": run.ref})
+            await anyio.sleep(0.1)
+            after = await run.backend.sample({"": run.ref})
+            return before[""].cpu_seconds == after[""].cpu_seconds
+
+        await until(frozen, "its processes being stopped", 30)
+
+
+async def test_one_that_began_something_as_its_kernel_was_killed_is_woken_by_the_next(
+    kernels: KernelMaker,
+) -> None:
+    async with kernels(leave=True) as kernel:
+        hello = await kernel.client().run(sh(ECHO, **SOON))
+        await until_state(kernel.client(), "hello", "executing")
+        await idle(kernel, hello.id)
+        await until_frozen(kernel, hello.id)
+        kernel.supervisor.runs.pop(hello.id)  # nobody wakes it in time
+        call = {"agent": hello.id, "call": "c2", "run": 1, "provider": "anthropic"}
+        await kernel.books.commit(ev.CallStarted(**call, protocol="anthropic"))
+        assert kernel.books.committed.agents[hello.id].freeze is not None
+    async with kernels() as kernel:
+        await until_thawed(kernel, hello.id)
+
+
 async def test_the_time_of_idleness_goes_on_over_a_restart_of_the_kernel(kernels: KernelMaker) -> None:
     async with kernels(leave=True) as kernel:
         hello = await kernel.client().run(sh(ECHO, idle={"freeze_after": 1.0}, **QUICK))
