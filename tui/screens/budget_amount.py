@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from agenttop.core.api import BudgetRequest, ExtendRequest
 from agenttop.core.budget.budget import Budget
@@ -18,7 +16,8 @@ from ..budgets import Amounts, amounts, beside, covers, lasts, rounded_up
 from ..format import age, clean, tokens
 from ..verbs import sentences
 from ..widgets.dialog import Chip, Dialog
-from ..widgets.fields import Choose, Field, Form, Option, Text
+from ..widgets.fields import Choose, Field, Option, Text
+from ..widgets.form_dialog import FormDialog
 from ..widgets.paper import Paper, Row, counted, wrapped
 from .budget_form import _tokens, _usd
 
@@ -28,14 +27,12 @@ if TYPE_CHECKING:
 ONCE, GOOD = "this window", "for good"
 
 
-class AmountScreen(Dialog[str]):
+class AmountScreen(FormDialog[str]):
     """Extend (``sign`` 1) or cut (-1). Closes with the budget's name when it was done."""
 
     WIDTH = 76
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "act", show=False, priority=True),
-        Binding("tab", "field(1)", show=False, priority=True),
-        Binding("shift+tab", "field(-1)", show=False, priority=True),
         Binding("up", "step(1)", show=False, priority=True),
         Binding("down", "step(-1)", show=False, priority=True),
     ]
@@ -45,8 +42,6 @@ class AmountScreen(Dialog[str]):
         self.info = info
         self.sign = sign
         self.of: Amounts = amounts(info)
-        self.error = ""
-        self.busy = False
         least = 0.01 if self.of.usd else 1000
         # A fifth of the limit to go on with; a tenth less, and cut to what is spent at most.
         first = rounded_up(self.of.limit / (5 if sign > 0 else 10))
@@ -62,15 +57,6 @@ class AmountScreen(Dialog[str]):
 
     def _text(self, value: float) -> str:
         return f"{value:.2f}" if self.of.usd else tokens(value)
-
-    def body(self) -> Iterable[Widget]:
-        """The amount and what it changes."""
-        yield Form(id="form")
-
-    @property
-    def form(self) -> Form:
-        """The fields."""
-        return self.query_one(Form)
 
     def on_mount(self) -> None:
         """Show it."""
@@ -130,10 +116,6 @@ class AmountScreen(Dialog[str]):
         said = {"ask": "calls are held", "deny": "calls are refused", "freeze": "agents are frozen"}
         return f"its {said.get(self.info.budget.action, 'agents are killed')}"
 
-    def body_height(self, width: int) -> int:
-        """The fields and what they mean."""
-        return len(self.form.rows)
-
     def chips(self) -> Sequence[Chip]:
         """Do it, or not."""
         verb = "Extend" if self.sign > 0 else "Cut"
@@ -145,15 +127,6 @@ class AmountScreen(Dialog[str]):
         )  # fmt: skip
 
     # --- keys ---------------------------------------------------------------------------------
-
-    @on(Form.Changed)
-    def _changed(self) -> None:
-        self.error = ""
-        self._lay_out()
-
-    def action_field(self, step: int) -> None:
-        """The other field."""
-        self.form.go(step)
 
     def action_step(self, step: int) -> None:
         """The next amount of 1, 2, 5, 10, …"""

@@ -7,9 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationError
-from textual import on
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from agenttop.core.api import BudgetRequest
 from agenttop.core.budget.budget import Budget
@@ -19,8 +17,9 @@ from agenttop.core.errors import AgentTopError, UsageError
 from ..budgets import amounts, covers
 from ..format import clean
 from ..model import ENDED
-from ..widgets.dialog import Chip, Dialog
-from ..widgets.fields import Choose, Field, Form, Option, Text
+from ..widgets.dialog import Chip
+from ..widgets.fields import Choose, Field, Option, Text
+from ..widgets.form_dialog import FormDialog
 from ..widgets.paper import Row, counted, rule, several, wrapped
 from .launch import free_name
 
@@ -133,7 +132,7 @@ def covered(values: Mapping[str, str], rows: Iterable[FleetRow]) -> list[FleetRo
     return [row for row in rows if all(f",{pair}," in f",{row.labels}," for pair in wanted)]
 
 
-class BudgetScreen(Dialog[str]):
+class BudgetScreen(FormDialog[str]):
     """The form. With ``info`` it changes that budget; with ``agent`` the agent's own, or makes one.
 
     Closes with the budget's name. It stays as it is when the kernel refuses.
@@ -142,8 +141,6 @@ class BudgetScreen(Dialog[str]):
     WIDTH = 92
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "set", show=False, priority=True),
-        Binding("tab", "field(1)", show=False, priority=True),
-        Binding("shift+tab", "field(-1)", show=False, priority=True),
     ]
 
     def __init__(
@@ -159,8 +156,6 @@ class BudgetScreen(Dialog[str]):
         self.agent = agent
         self.given = dict(given or {})
         self.at = at
-        self.error = ""
-        self.busy = False
         self.known: list[BudgetInfo] = []
         self.inputs: dict[str, Field] = {}
         self._fill()
@@ -194,15 +189,6 @@ class BudgetScreen(Dialog[str]):
             "soft": Text("soft", "Warn at", values["soft"], cells=6, note="% spent"),
             "action": Choose("action", "On breach", list(map(Option, ACTIONS)), values["action"], chips=True),
         }  # fmt: skip
-
-    def body(self) -> Iterable[Widget]:
-        """The form."""
-        yield Form(id="form")
-
-    @property
-    def form(self) -> Form:
-        """The fields."""
-        return self.query_one(Form)
 
     @property
     def values(self) -> dict[str, str]:
@@ -304,10 +290,6 @@ class BudgetScreen(Dialog[str]):
                 return [known[key].name if key in known else key for key in self.info.agents]
         return [row.name for row in covered(values, known.values())]
 
-    def body_height(self, width: int) -> int:
-        """All fields and what they mean."""
-        return len(self.form.rows)
-
     def chips(self) -> Sequence[Chip]:
         """Set it, or not."""
         verb = "Make it" if self.info is None else "Change it"
@@ -315,24 +297,11 @@ class BudgetScreen(Dialog[str]):
 
     # --- keys ---------------------------------------------------------------------------------
 
-    @on(Form.Changed)
-    def _changed(self) -> None:
-        self.error = ""
-        self._lay_out()
-
-    @on(Form.LaidOut)
-    def _laid_out(self) -> None:
-        self.fit()
-
     def _go_to(self, name: str) -> None:
         for _ in range(len(self.inputs)):
             if not name or self.form.focus_id == name:
                 return
             self.form.go(1)
-
-    def action_field(self, step: int) -> None:
-        """The next field."""
-        self.form.go(step)
 
     def action_set(self) -> None:
         """Set it; what is wrong is said here, and nothing typed is lost."""

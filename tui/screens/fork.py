@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationError
-from textual import on
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from agenttop.core.api import ForkRequest
 from agenttop.core.errors import AgentTopError, UsageError
@@ -16,40 +14,28 @@ from agenttop.core.errors import AgentTopError, UsageError
 from ..attaching import TERMINAL
 from ..format import clean
 from ..verbs import sentences
-from ..widgets.dialog import Chip, Dialog
-from ..widgets.fields import Field, Form, Text
+from ..widgets.dialog import Chip
+from ..widgets.fields import Field, Text
+from ..widgets.form_dialog import FormDialog
 from ..widgets.paper import Row, wrapped
 
 if TYPE_CHECKING:
     from agenttop.core.api import Row as FleetRow
 
 
-class ForkScreen(Dialog[str]):
+class ForkScreen(FormDialog[str]):
     """Asks for prompt and name. Closes with the new agent's id when it runs."""
 
     WIDTH = 76
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "act", show=False, priority=True),
-        Binding("tab", "field(1)", show=False, priority=True),
-        Binding("shift+tab", "field(-1)", show=False, priority=True),
     ]
 
     def __init__(self, row: FleetRow) -> None:
         super().__init__()
         self.row = row
-        self.error = ""
-        self.busy = False
         self.prompt = Text("prompt", "Prompt", cells=54, tall=3)
         self.named = Text("name", "Name", cells=24, note="its own with a number if empty")
-
-    def body(self) -> Iterable[Widget]:
-        """The fields."""
-        yield Form(id="form")
-
-    @property
-    def form(self) -> Form:
-        """The fields."""
-        return self.query_one(Form)
 
     def on_mount(self) -> None:
         """Show them."""
@@ -77,22 +63,9 @@ class ForkScreen(Dialog[str]):
             1,
         )
 
-    def body_height(self, width: int) -> int:
-        """The fields and what they mean."""
-        return len(self.form.rows)
-
     def chips(self) -> Sequence[Chip]:
         """Do it, or not."""
         return (Chip("Enter", "Fork", "good bold"), Chip("Tab", "Next field"), Chip("Esc", "Cancel"))
-
-    @on(Form.Changed)
-    def _changed(self) -> None:
-        self.error = ""
-        self._lay_out()
-
-    def action_field(self, step: int) -> None:
-        """The other field."""
-        self.form.go(step)
 
     def action_act(self) -> None:
         """Do it."""

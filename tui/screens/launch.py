@@ -10,9 +10,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 from rich.cells import cell_len
-from textual import on
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import RunRequest, TemplateInfo
@@ -20,8 +18,9 @@ from agenttop.core.errors import AgentTopError, UsageError
 
 from ..attaching import TERMINAL
 from ..format import clean
-from ..widgets.dialog import Chip, Dialog
-from ..widgets.fields import Choose, Field, Form, Option, Text
+from ..widgets.dialog import Chip
+from ..widgets.fields import Choose, Field, Option, Text
+from ..widgets.form_dialog import FormDialog
 from ..widgets.paper import Row, rule, wrapped
 
 #: The template that is none: a command of one's own.
@@ -172,22 +171,18 @@ def broken(words: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-class LaunchScreen(Dialog[str]):
+class LaunchScreen(FormDialog[str]):
     """The form; it stays as it is when the kernel refuses. Closes with the id of the new agent."""
 
     WIDTH = 100
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", show=False, priority=True),
         Binding("ctrl+s", "start_and_attach", show=False, priority=True),
-        Binding("tab", "field(1)", show=False, priority=True),
-        Binding("shift+tab", "field(-1)", show=False, priority=True),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.templates: list[TemplateInfo] = []
-        self.error = ""
-        self.busy = False
         self.host = ""
         """On which of several hosts: that of the cursor's row when the dialog opened."""
         here = _at_home(str(Path.cwd()))
@@ -209,15 +204,6 @@ class LaunchScreen(Dialog[str]):
             "parent": Text("parent", "Parent", cells=22),
             "network": Choose("network", "Network", [Option(name) for name in NETWORKS], "gateway"),
         }  # fmt: skip
-
-    def body(self) -> Iterable[Widget]:
-        """The form."""
-        yield Form(id="form")
-
-    @property
-    def form(self) -> Form:
-        """The fields."""
-        return self.query_one(Form)
 
     @property
     def values(self) -> dict[str, str]:
@@ -355,10 +341,6 @@ class LaunchScreen(Dialog[str]):
         assert isinstance(backend, Choose)
         return any(option.value == TERMINAL and not option.why for option in backend.options)
 
-    def body_height(self, width: int) -> int:
-        """All fields and the command."""
-        return len(self.form.rows)
-
     def chips(self) -> Sequence[Chip]:
         """Start, or not."""
         return (
@@ -369,19 +351,6 @@ class LaunchScreen(Dialog[str]):
         )
 
     # --- keys ---------------------------------------------------------------------------------
-
-    @on(Form.Changed)
-    def _changed(self) -> None:
-        self.error = ""
-        self._lay_out()
-
-    @on(Form.LaidOut)
-    def _laid_out(self) -> None:
-        self.fit()
-
-    def action_field(self, step: int) -> None:
-        """The next field."""
-        self.form.go(step)
 
     def action_start_and_attach(self) -> None:
         """Start it in a terminal and get in front of it; the detach key leads back to the fleet."""
