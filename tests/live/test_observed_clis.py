@@ -26,8 +26,7 @@ from agenttop.core.observe.index.scan_index import ScanIndex
 from agenttop.core.observe.watch import Observed, Watch
 from agenttop.tui.demo.provider import MockProvider, scenes
 
-from ..conftest import missing
-from .agent_clis import look_for
+from .agent_clis import search_path
 
 pytestmark = pytest.mark.anyio
 
@@ -140,11 +139,10 @@ def of_each(*hands: Hand) -> pytest.MarkDecorator:
 
 
 @contextmanager
-def started(hand: Hand, home: Path, url: str, prompt: str, gate: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    hand: Hand, path: str, home: Path, url: str, prompt: str, gate: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """The CLI in a home of its own; afterwards it is gone, and the commands that wait for ``gate`` are."""
-    path, problem = look_for(hand.name)
-    if problem:
-        missing(hand.name, problem)
     for folder in ("work", "tmp"):
         (home / folder).mkdir(parents=True)
     (home / "work" / "wait.sh").write_text("while [ ! -e gate ]; do sleep 0.1; done\n")
@@ -210,6 +208,7 @@ async def wait(condition: Callable[[], bool], explain: Callable[[], object]) -> 
 async def test_a_cli_started_by_hand_is_seen_at_work_and_counted_to_the_token(
     hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = search_path(hand.name)  # before a task group makes an error of the skip
     home = tmp_path / "home"
     gate = home / "work" / "gate"
     monkeypatch.setattr(scenes, "HARMLESS", ("sh wait.sh", "Wait"))
@@ -218,7 +217,7 @@ async def test_a_cli_started_by_hand_is_seen_at_work_and_counted_to_the_token(
     seen: list[Observed] = []
 
     async with MockProvider(speed=SPEED) as mock:
-        with started(hand, home, mock.url, f"delegate [[mock:tools={hand.tools}]]", gate) as process:
+        with started(hand, path, home, mock.url, f"delegate [[mock:tools={hand.tools}]]", gate) as process:
 
             def at_work() -> bool:
                 agents = watched.refresh(time.time(), time.monotonic())
@@ -275,12 +274,13 @@ async def test_a_cli_started_by_hand_is_seen_at_work_and_counted_to_the_token(
 
 @of_each(*(hand for hand in HANDS if not hand.tools))
 async def test_a_cli_that_only_estimates_is_counted_as_an_estimate(hand: Hand, tmp_path: Path) -> None:
+    path = search_path(hand.name)  # before a task group makes an error of the skip
     home = tmp_path / "home"
     observer = observers([hand.name])[0][hand.name]
     watched = Watch({hand.name: observer}, "boot")
     exact: set[bool] = set()
     async with MockProvider(speed=SPEED) as mock:
-        with started(hand, home, mock.url, "say hi [[mock:output=400]]", home / "gate") as process:
+        with started(hand, path, home, mock.url, "say hi [[mock:output=400]]", home / "gate") as process:
 
             def ended() -> bool:
                 for agent in watched.refresh(time.time(), time.monotonic()):
@@ -292,9 +292,9 @@ async def test_a_cli_that_only_estimates_is_counted_as_an_estimate(hand: Hand, t
         assert process.returncode == 0, (home / "out").read_text()[-2000:]
         truth = billed(mock, hand)
     assert exact == {False}
-    (path,) = (home / "work").glob(".aider.chat.history.md")
+    (chat,) = (home / "work").glob(".aider.chat.history.md")
     index = ScanIndex(tmp_path / "scan.db")
-    History(index, observer.roots({"AIDER_CHAT_HISTORY_FILE": str(path)}, str(home)), 1).refresh()
+    History(index, observer.roots({"AIDER_CHAT_HISTORY_FILE": str(chat)}, str(home)), 1).refresh()
     (row,) = index.sums()
     assert row.model == "openai/gpt-5.1"
     assert 0.5 < row.input / truth[0] < 2
