@@ -26,6 +26,9 @@ MISSING = "agenttop-is-not-here"
 _PLACES = "$HOME/.local/bin:$HOME/bin:/usr/local/bin"
 """Where pip, pipx and uv put programs; shells that are no login shells often do not look there."""
 
+_NO_SHELL = frozenset("'\"`$\\;&<>|(){}*?!")
+"""In no name of a host or user: ssh's own configuration may put names on a shell's command line."""
+
 _NAME = re.compile(
     r"(?:(?P<user>[^@/\s:]+)@)?(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^@/\s:\[\]]+)(?::(?P<port>\d{1,5}))?"
 )
@@ -74,7 +77,7 @@ def parse(texts: Sequence[str]) -> list[Address]:
     Raises:
         UsageError: One cannot be a host.
     """
-    found = [_one(text) for text in dict.fromkeys(texts)]
+    found = list({address.text: address for address in map(_one, texts)}.values())
     short = [address.label for address in found]
     return [
         address if short.count(address.label) == 1 else address._replace(label=address.text)
@@ -86,7 +89,8 @@ def _one(text: str) -> Address:
     plain = text.removeprefix("ssh://").rstrip("/")
     match = _NAME.fullmatch(plain)
     # A leading "-" would be an option of ssh.
-    if not match or plain.startswith("-") or match["name"].startswith("-") or not plain.isprintable():
+    wrong = plain.startswith("-") or not plain.isprintable() or _NO_SHELL & set(plain)
+    if not match or match["name"].startswith("-") or wrong:
         raise UsageError(
             f"{text!r} is not a host", hint="Write USER@HOST, HOST:PORT, or a Host of your ssh configuration"
         )

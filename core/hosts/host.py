@@ -70,6 +70,8 @@ class Host:
         self._client: SocketClient | None = None
         self._line: Line | None = None
         self._lives = 0
+        self._rose = 0.0
+        """Since when it is there (monotonic)."""
         self._attempt = 0
         self._doubted: AgentTopError | None = None
         self._true_until: float | None = None
@@ -217,12 +219,9 @@ class Host:
             except AgentTopError as error:
                 await self._rest(error)
                 continue
-            rose = time.monotonic()
             await self._rise(client)
             await self._doubt.wait()
-            if time.monotonic() - rose > STEADY:
-                self._attempt = 0
-            elif self._doubted is not None:
+            if not self._steady and self._doubted is not None:
                 await self._rest(self._doubted)
 
     async def _connect_here(self) -> SocketClient:
@@ -254,12 +253,18 @@ class Host:
     async def _rise(self, client: SocketClient) -> None:
         await self._leave()
         self._client = client
+        self._rose = time.monotonic()
         self._lives += 1
         self._doubt = anyio.Event()
         self._doubted = None
         self.absence = None
         self._known.set()
         self._tell()
+
+    @property
+    def _steady(self) -> bool:
+        """Whether it has been there long enough to count as back."""
+        return self._client is not None and time.monotonic() - self._rose > STEADY
 
     async def _leave(self) -> None:
         client, self._client = self._client, None
@@ -271,6 +276,8 @@ class Host:
         now = time.time()
         since = self.absence.since if self.absence is not None else (self._true_until or now)
         self._true_until = None
+        if self._steady:
+            self._attempt = 0  # it was back for good: its earlier losses say nothing about this one
         self._attempt += 1
         pause: float | None = PAUSES[min(self._attempt, len(PAUSES)) - 1]
         if isinstance(error, _FINAL) or now - since > GIVE_UP:

@@ -37,11 +37,11 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 class Names:
     """The names of one host's things, as the merged client tells them."""
 
-    def __init__(self, label: str, several: bool) -> None:
+    def __init__(self, label: str, several: bool, budgets: str = "") -> None:
         self.label = label
         self.several = several
         self._before = f"{label}/" if several else ""
-        self._budgets = _NOT_IN_NAMES.sub("-", label).strip("-") + "." if several else ""
+        self._budgets = f"{budgets or of_budgets([label])[0]}." if several else ""
 
     # --- on the way out
 
@@ -208,6 +208,19 @@ class Names:
         declared = request.budget
         target = self.bare(declared.target) if declared.scope == "agent" else declared.target
         return _with(request, budget=_with(declared, name=self.bare_budget(declared.name), target=target))
+
+
+def of_budgets(labels: Sequence[str]) -> list[str]:
+    """What each host is called in the names of its budgets, which may have letters, digits, - and _ only;
+    no two alike."""
+    found: list[str] = []
+    for label in labels:
+        plain = name = _NOT_IN_NAMES.sub("-", label).strip("-_") or "host"
+        number = 2
+        while name in found:
+            name, number = f"{plain}-{number}", number + 1
+        found.append(name)
+    return found
 
 
 def _with(model: M, **fields: Any) -> M:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AgentTopError, AmbiguousAgent, NoSuchAgent, UsageError
 from .host import Host
-from .naming import Names
+from .naming import Names, of_budgets
 
 if TYPE_CHECKING:
     from ..api import AgentInfo, Outcome
@@ -19,7 +19,10 @@ class Routes:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self.hosts = {host.label: host for host in hosts}
         several = len(hosts) > 1
-        self.names = {host.label: Names(host.label, several) for host in hosts}
+        budgets = of_budgets(list(self.hosts))
+        self.names = {
+            label: Names(label, several, name) for label, name in zip(self.hosts, budgets, strict=True)
+        }
         self.several = several
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -197,9 +197,9 @@ async def followed(
                 raise item
             yield item
     finally:
-        receiving.close()
         for scope in scopes:
             scope.cancel()
+        receiving.close()
 
 
 async def _send(
@@ -211,7 +211,8 @@ async def _send(
     kinds: list[str],
 ) -> None:
     life = 0
-    with scope, sending:
+    # Whoever waits for room when the reader leaves is told of that, and may not be cancelled any more.
+    with scope, sending, suppress(anyio.BrokenResourceError):
         while True:
             client, life = await host.up(after=life, patient=True)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,7 +13,9 @@ from typing import Any, cast
 
 import anyio
 import anyio.to_thread
+import orjson
 import pytest
+from anyio.streams.text import TextReceiveStream
 
 from agenttop.core import lock, quick
 from agenttop.core.agents.spec import AgentSpec
@@ -29,6 +32,8 @@ from agenttop.core.api import (
 )
 from agenttop.core.backend import MARKER, state_name
 from agenttop.core.errors import AmbiguousAgent, Forbidden, KernelUnreachable, NoSuchAgent, UsageError
+from agenttop.core.hosts import host as host_module
+from agenttop.core.hosts import streams
 from agenttop.core.hosts.address import Reach, parse
 from agenttop.core.hosts.client import HostsClient
 from agenttop.core.hosts.host import Host, HostAway
@@ -376,3 +381,69 @@ async def test_a_host_without_agenttop_says_so_and_is_not_called_again(home: Pat
         assert absence.next_try is None
         with pytest.raises(HostAway, match="There is no agenttop"):
             await client.agents()
+
+
+async def test_a_line_that_was_good_is_called_again_at_once_however_often_it_was_lost(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "STEADY", 0.0)
+    async with client_of(machines, "box") as client:
+        (host,) = client.hosts
+        for _ in range(3):
+            attempts: list[int] = []
+
+            def note(seen: list[int] = attempts) -> None:
+                if host.absence is not None:
+                    seen.append(host.absence.attempt)
+
+            unlisten = host.listen(note)
+            life = host.life
+            sever(client, "box")
+            with anyio.fail_after(60):
+                await host.up(after=life)
+            unlisten()
+            assert attempts == [1]
+
+
+async def test_followed_events_may_be_left_while_more_of_them_wait(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "AHEAD", 1)
+    async with client_of(machines) as client:
+        for name in machines:
+            await client.run(agent(f"on-{name}", name))
+        async with aclosing(cast("Any", client.events(follow=True))) as rows:
+            await anext(rows)
+            # Now both hosts have more to tell than may wait.
+            await anyio.wait_all_tasks_blocked()
+        assert len(await client.agents()) == 2
+
+
+async def test_the_newest_events_come_before_those_that_follow(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = Paths.from_environ()
+    paths.config_file.parent.mkdir(parents=True, exist_ok=True)
+    tables = [
+        f'[remote.{name}]\ncommand = "{agenttop(one.home, check=False)}"' for name, one in machines.items()
+    ]
+    paths.config_file.write_text("\n".join(tables))
+    monkeypatch.setenv("AGENTTOP_SSH", shlex.join(SHELL_FOR_SSH))
+    async with client_of(machines) as client:
+        for name in machines:
+            await client.run(agent(f"on-{name}", name))
+        words = [*agenttop().split(), "--host", "box", "--host", "shed", "events", "-f", "--json"]
+        async with await anyio.open_process(words) as process:
+            assert process.stdout is not None
+            lines = TextReceiveStream(process.stdout)
+            said = ""
+            with anyio.fail_after(60):
+                while not all(f"on-{name}" in said for name in machines):
+                    said += await lines.receive()
+                await client.run(agent("late", "box"))
+                while "box/late" not in said or not said.endswith("\n"):
+                    said += await lines.receive()
+            process.terminate()
+    seen = [orjson.loads(one) for one in said.splitlines()]
+    started = [one["name"] for one in seen if one["kind"] == "AgentCreated"]
+    assert sorted(started) == ["box/late", "box/on-box", "shed/on-shed"]

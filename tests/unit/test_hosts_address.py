@@ -119,3 +119,16 @@ def test_a_network_that_is_down_is_worth_another_try() -> None:
     assert not isinstance(error, (HostRefused, NotThere))
     assert "No route to host" in str(error)
     assert "ssh box" in str(error)
+
+
+def test_a_host_that_is_written_in_two_ways_is_one() -> None:
+    assert [one.label for one in parse(["box", "ssh://box", "box/", "box:22"])] == ["box", "box:22"]
+
+
+@pytest.mark.parametrize(
+    "text", ["$(id)@box", "`id`", "box;id", "a|b", "ana@box&", "a'b", 'a"b', "{a}", "a\\b"]
+)
+def test_what_a_shell_would_run_is_no_host(text: str) -> None:
+    """A ProxyCommand, or a Match exec, of ssh's configuration may pass the name to a shell."""
+    with pytest.raises(UsageError, match="is not a host"):
+        parse([text])

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from agenttop.core.api import Outcome, UsageRow
 from agenttop.core.errors import UsageError
+from agenttop.core.hosts.address import Reach, parse
+from agenttop.core.hosts.host import Host
 from agenttop.core.hosts.marks import Marks
 from agenttop.core.hosts.naming import Names
-from agenttop.core.hosts.routes import in_order
+from agenttop.core.hosts.routes import Routes, in_order
 from agenttop.core.hosts.sums import Merger
 from agenttop.core.hosts.totals import together
+from agenttop.core.paths import Paths
 from agenttop.core.table import Delta, Header, HostGauge, ProviderGauge, Row, Snapshot
 
 HOSTS = ("box", "shed", "attic")
@@ -197,3 +200,13 @@ def test_sums_under_equal_keys_become_one() -> None:
     opus, haiku = together(rows)
     assert (opus.calls, opus.input, opus.cost_usd, opus.exact, opus.unpriced) == (3, 15, 1.5, False, 1)
     assert (haiku.calls, haiku.cost_usd) == (2, 0.25)
+
+
+def test_budgets_of_hosts_with_like_names_are_told_apart() -> None:
+    labels = ["ana@box", "ana-box", "bob@box", "ana-box-2", "10.0.0.1", "10-0-0-1", "_"]
+    routes = Routes([Host(one, Paths.from_environ({}), Reach()) for one in parse(labels)])
+    names = [one.budget_name("day") for one in routes.names.values()]
+    assert len(set(names)) == len(names)
+    for label, name in zip(routes.hosts, names, strict=True):
+        assert routes.of_budget(name).label == label
+        assert routes.names[label].bare_budget(name) == "day"

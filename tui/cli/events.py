@@ -12,7 +12,7 @@ import typer
 
 from ..format import clean
 from . import printing
-from .kernel_call import call
+from .kernel_call import call, chosen_hosts
 from .options import Json, OptionalRefs
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def events(
         start = since
         if start is None:
             start = (await client.status()).seq
-            for event in await client.last_events(tail, refs or ()) if tail else ():
+            newest = await client.last_events(tail, refs or ()) if tail else []
+            if newest and len(chosen_hosts()) > 1:
+                # A row of several journals has a number of its own, given when it is told.
+                start = newest[-1].seq
+            for event in newest:
                 # What came since "start" is followed below; without following it is among the newest.
                 if (event.seq <= start or not follow) and (not kind or event.kind in kind):
                     _print(event, as_json)
