@@ -69,6 +69,13 @@ TABLE = (
     ByHand(_BY_NAME["qwen"], "qwen"),
     # The title's call stands nowhere in its database.
     ByHand(_BY_NAME["opencode"], "opencode", calls=2, untold="gpt-5-mini"),
+    ByHand(
+        Cli("copilot", "copilot", "openai"),
+        "copilot",
+        "exec copilot --disable-client-telemetry --disable-builtin-mcps --allow-all-tools"
+        ' --output-format json -p "$1"',
+        env={"COPILOT_MODEL": "gpt-5.1", "COPILOT_OFFLINE": "true", "COPILOT_AUTO_UPDATE": "false"},
+    ),
 )
 
 
@@ -118,6 +125,8 @@ def environment(row: ByHand, path: str, person: Path, url: str) -> dict[str, str
         "OPENAI_API_KEY": "x",
         "GOOGLE_GEMINI_BASE_URL": url,
         "GEMINI_API_KEY": "x",
+        "COPILOT_PROVIDER_BASE_URL": f"{url}/v1",
+        "COPILOT_PROVIDER_API_KEY": "x",
         **row.cli.env,
         **row.env,
     }
