@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from .. import regular
-from ..contract import Activity, Child, Oddities, Session, View
+from ..contract import Activity, Child, Session, View
 from ..index.calls import milliseconds
 from .claude_calls import ClaudeCalls
 from .claude_status import Status
 from .conversation import BEGINNING, Conversation
-from .subagents import Subagents
+from .parent_tail import ParentTail
 from .tail import TranscriptTail
 
 _ASKING = frozenset({"AskUserQuestion", "ExitPlanMode"})
@@ -42,30 +42,19 @@ _SILENT = frozenset(
 _INTERRUPTED = "[Request interrupted by user"
 
 
-class ClaudeTail:
+class ClaudeTail(ParentTail["_Thread"]):
     """Follows one session and its subagents."""
 
     def __init__(self, session: Session) -> None:
-        self._main = _Thread(session.path, sidechain=False)
         self._status = Status(session.beside)
         self._folder = f"{session.path.removesuffix('.jsonl')}/subagents"
-        self._children = Subagents(self._folder, "agent-", self._child)
+        super().__init__(_Thread(session.path, sidechain=False), self._folder, "agent-", self._child)
         self._names: dict[str, str] = {}
-
-    @property
-    def oddities(self) -> Oddities:
-        """What was not understood, in subagents' transcripts too."""
-        oddities = Oddities()
-        for thread in (self._main, *self._children.found.values()):
-            oddities.add(thread.tail.oddities)
-        return oddities
 
     def refresh(self) -> bool:
         """Read what is new; whether anything was."""
-        self._children.refresh()
         told = self._status.refresh()
-        changed = [thread.tail.refresh() for thread in (self._main, *self._children.found.values())]
-        return any(changed) or told
+        return super().refresh() or told
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...agents.states import State
-from ..contract import Activity, Child, Oddities, Session, View
+from ..contract import Activity, Child, Session, View
 from ..index.calls import milliseconds
 from .conversation import Conversation
 from .gemini_calls import GeminiCalls
-from .subagents import Subagents
+from .parent_tail import ParentTail
 from .tail import TranscriptTail
 
 _ASKING = frozenset({"ask_user"})
@@ -22,27 +22,12 @@ _PATCH = frozenset({"$set", "$rewindTo"})
 _SILENT = frozenset({"info", "warning"})
 
 
-class GeminiTail:
+class GeminiTail(ParentTail["_Chat"]):
     """Follows one chat and its subagents'."""
 
     def __init__(self, session: Session) -> None:
-        self._main = _Chat(session.path)
         folder = f"{session.path.rpartition('/')[0]}/{session.id}"
-        self._children = Subagents(folder, "", lambda agent, path: _Chat(path))
-
-    @property
-    def oddities(self) -> Oddities:
-        """What was not understood, in subagents' chats too."""
-        oddities = Oddities()
-        for chat in (self._main, *self._children.found.values()):
-            oddities.add(chat.tail.oddities)
-        return oddities
-
-    def refresh(self) -> bool:
-        """Read what is new; whether anything was."""
-        self._children.refresh()
-        changed = [chat.tail.refresh() for chat in (self._main, *self._children.found.values())]
-        return any(changed)
+        super().__init__(_Chat(session.path), folder, "", lambda agent, path: _Chat(path))
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""

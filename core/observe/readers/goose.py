@@ -12,13 +12,14 @@ from typing import Any
 
 import orjson
 
-from ..contract import Activity, Found, Oddities, Session, Tail, View
+from ..contract import Activity, Found, Session, Tail, View
 from ..index.history import Root
 from ..processes import option
 from .conversation import Conversation
-from .database import Stamp, opened, split, stamp
+from .database import opened
+from .database_tail import DatabaseTail
 from .goose_calls import GooseCalls, seconds
-from .joining import SLACK, Candidate, by_time, mains
+from .joining import SLACK, Candidate, by_database, by_time
 from .scripts import is_called
 from .tally import Tally
 
@@ -44,17 +45,7 @@ class GooseObserver:
 
     def join(self, processes: Sequence[Found]) -> dict[tuple[int, int], Session]:
         """By the session its command line names, else by folder and time."""
-        databases: dict[str, list[Found]] = defaultdict(list)
-        for process in mains(processes):
-            if process.cwd is not None and process.home:
-                databases[process.root + _database(process.environ or {}, process.home)].append(process)
-        joined: dict[tuple[int, int], Session] = {}
-        for path, here in databases.items():
-            try:
-                joined |= _join(path, here)
-            except OSError:  # not there yet, or locked: it is asked again in some seconds
-                continue
-        return joined
+        return by_database(processes, _database, _join)
 
     def tail(self, session: Session) -> Tail:
         """Begin to follow a session."""
@@ -94,34 +85,18 @@ def _join(path: str, processes: Sequence[Found]) -> dict[tuple[int, int], Sessio
     return known
 
 
-class GooseTail:
+class GooseTail(DatabaseTail):
     """Follows one session."""
 
     def __init__(self, session: Session) -> None:
-        self._file, self._session = split(session.path)
-        self._seen: Stamp | None = None
+        super().__init__(session)
         self._calls, self._tally = GooseCalls(), Tally()
         self._calls.calls = self._tally.calls
         self._talk = Conversation(frozenset(), _GUARDED)
-        self.oddities = Oddities()
 
-    def refresh(self) -> bool:
-        """Read what is new; whether anything was. A database that cannot be read now is tried again."""
-        try:
-            now = stamp(self._file)
-            if now is None or now == self._seen:
-                return False
-            with opened(self._file) as db:
-                self._calls.take(db, self._session)
-                self._state(db)
-            self._seen = now
-            self.oddities.problems.pop(self._file, None)
-            return True
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            self.oddities.problems[self._file] = error.strerror or str(error)
-            return False
+    def _read(self, db: sqlite3.Connection) -> None:
+        self._calls.take(db, self._session)
+        self._state(db)
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""

@@ -7,7 +7,8 @@ first session begun after it and before the next of them began, or none: no sess
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..contract import Found, Session
@@ -30,6 +31,30 @@ class Candidate(NamedTuple):
 def mains(processes: Iterable[Found]) -> list[Found]:
     """One process for each agent: the topmost, where shims and workers are found too."""
     return [group[0] for group in agents(processes).values()]
+
+
+def by_database(
+    processes: Iterable[Found],
+    place: Callable[[Mapping[str, str], str], str],
+    join: Callable[[str, Sequence[Found]], dict[Key, Session]],
+) -> dict[Key, Session]:
+    """The sessions of agents whose CLI keeps them in a database.
+
+    Args:
+        place: Where it is, by environment and home.
+        join: The sessions in one database of the agents that use it, one process for each; may raise OSError.
+    """
+    databases: dict[str, list[Found]] = defaultdict(list)
+    for process in mains(processes):
+        if process.cwd is not None and process.home:
+            databases[process.root + place(process.environ or {}, process.home)].append(process)
+    joined: dict[Key, Session] = {}
+    for path, here in databases.items():
+        try:
+            joined |= join(path, here)
+        except OSError:  # not there yet, or locked: it is asked again in some seconds
+            continue
+    return joined
 
 
 def by_time(

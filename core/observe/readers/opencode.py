@@ -16,7 +16,7 @@ from ..contract import Found, Session, Tail
 from ..index.history import Root
 from ..processes import option
 from .database import opened
-from .joining import SLACK, Candidate, by_time, mains
+from .joining import SLACK, Candidate, by_database, by_time
 from .opencode_state import OpenCodeTail
 from .scripts import is_called, runs_script
 
@@ -37,18 +37,7 @@ class OpenCodeObserver:
 
     def join(self, processes: Sequence[Found]) -> dict[tuple[int, int], Session]:
         """By the session its command line names, else by folder and time."""
-        databases: dict[str, list[Found]] = defaultdict(list)
-        for process in mains(processes):
-            if process.cwd is not None and process.home:
-                path = _database(process.environ or {}, process.home)
-                databases[f"{process.root}{path}"].append(process)
-        joined: dict[tuple[int, int], Session] = {}
-        for path, here in databases.items():
-            try:
-                joined |= _join(path, here)
-            except OSError:  # not there yet, or locked: it is asked again in some seconds
-                continue
-        return joined
+        return by_database(processes, _database, _join)
 
     def tail(self, session: Session) -> Tail:
         """Begin to follow a session, with its subagents'."""

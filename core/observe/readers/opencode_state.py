@@ -12,7 +12,7 @@ import orjson
 
 from ..contract import Activity, Child, Oddities, Session, View
 from .conversation import Conversation
-from .database import Stamp, opened, split, stamp
+from .database_tail import DatabaseTail
 from .opencode_calls import OpenCodeCalls
 from .tally import Tally
 
@@ -24,33 +24,17 @@ _CHILDREN = 64
 _RECENT = 20
 
 
-class OpenCodeTail:
+class OpenCodeTail(DatabaseTail):
     """Follows one session and those of its subagents."""
 
     def __init__(self, session: Session) -> None:
-        self._file, self._session = split(session.path)
-        self._seen: Stamp | None = None
+        super().__init__(session)
         self._threads = {self._session: _Thread(self._session)}
-        self.oddities = Oddities()
 
-    def refresh(self) -> bool:
-        """Read what is new; whether anything was. A database that cannot be read now is tried again."""
-        try:
-            now = stamp(self._file)
-            if now is None or now == self._seen:
-                return False
-            with opened(self._file) as db:
-                self._threads[self._session].read(db, self.oddities)
-                for thread in self._children(db):
-                    thread.read(db, self.oddities)
-            self._seen = now
-            self.oddities.problems.pop(self._file, None)
-            return True
-        except FileNotFoundError:  # the session is not there yet, or was deleted
-            return False
-        except OSError as error:
-            self.oddities.problems[self._file] = error.strerror or str(error)
-            return False
+    def _read(self, db: sqlite3.Connection) -> None:
+        self._threads[self._session].read(db, self.oddities)
+        for thread in self._children(db):
+            thread.read(db, self.oddities)
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 from .. import regular
-from ..contract import Activity, Child, Oddities, Session, View
+from ..contract import Activity, Child, Session, View
 from ..index.calls import milliseconds
 from .conversation import Conversation
+from .parent_tail import ParentTail
 from .qwen_calls import QwenCalls, subagent
-from .subagents import Subagents
 from .tail import TranscriptTail
 from .tally import Tally
 
@@ -19,30 +19,15 @@ _ASKING = frozenset({"ask_user_question", "exit_plan_mode"})
 _GUARDED = frozenset({"edit", "notebook_edit", "replace", "run_shell_command", "web_fetch", "write_file"})
 
 
-class QwenTail:
+class QwenTail(ParentTail["_Chat"]):
     """Follows one chat and its subagents'."""
 
     def __init__(self, session: Session) -> None:
         self._apart: dict[str, Tally] = {}
-        self._main = _Chat(session.path, self._apart)
         project = session.path.rpartition("/chats/")[0]
         self._folder = f"{project}/subagents/{session.id}"
-        self._children = Subagents(self._folder, "agent-", self._child)
+        super().__init__(_Chat(session.path, self._apart), self._folder, "agent-", self._child)
         self._names: dict[str, str] = {}
-
-    @property
-    def oddities(self) -> Oddities:
-        """What was not understood, in subagents' chats too."""
-        oddities = Oddities()
-        for chat in (self._main, *self._children.found.values()):
-            oddities.add(chat.tail.oddities)
-        return oddities
-
-    def refresh(self) -> bool:
-        """Read what is new; whether anything was."""
-        self._children.refresh()
-        changed = [chat.tail.refresh() for chat in (self._main, *self._children.found.values())]
-        return any(changed)
 
     def view(self, now: float, process: Activity | None = None) -> View:
         """What is known now."""
