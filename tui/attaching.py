@@ -1,7 +1,7 @@
 """In front of an agent's terminal: running what the kernel gave, so that the person's own is left as it was.
 
 The client (tmux) puts the terminal back when it ends, and it ends when we do: also by a ``kill -9``, after
-which it would else go on reading the keys that are meant for the shell.
+which it would else go on reading the keys that are meant for the shell. Where tmux itself was killed, we do.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncGenerator, Sequence
+import termios
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -38,6 +39,27 @@ ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
+
+
+#: Takes back what a client had asked of the terminal: the mouse, word of its focus, marks around what is
+#: pasted, other keys, a screen of its own, no cursor, colours and line drawing.
+_PLAIN = (
+    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[>4m"
+    b"\x1b[r\x1b[?1049l\x1b[?25h\x1b[m\x1b(B"
+)
+
+
+@contextlib.contextmanager
+def left_as_found() -> Iterator[None]:
+    """Put this terminal back as it was, if the client inside did not live to do that."""
+    before = termios.tcgetattr(0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error, OSError):  # the terminal has gone
+            if termios.tcgetattr(0) != before:
+                os.write(1, _PLAIN)
+                termios.tcsetattr(0, termios.TCSAFLUSH, before)
 
 
 def guarded(argv: Sequence[str]) -> list[str]:
@@ -144,7 +166,8 @@ class Attaching:
             with self._app.suspend():
                 self.away = True
                 try:
-                    return await _run(guarded(info.argv))
+                    with left_as_found():
+                        return await _run(guarded(info.argv))
                 finally:
                     self.away = False
         except SuspendNotSupported as error:

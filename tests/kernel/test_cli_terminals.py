@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,26 @@ def test_who_kills_the_client_leaves_the_agent_alone_and_the_terminal_usable(
     person.press("Enter")
     person.until_shows("\nas it was")
     sh.ok("send-keys", "hello", "x", "Enter")
+
+
+@pytest.mark.parametrize("killed", ["client", "server"])
+def test_a_client_or_server_that_is_killed_leaves_the_terminal_as_it_was(
+    sh: Shell, person: Outer, killed: str
+) -> None:
+    sh.ok("run", "-t", "--name", "hello", "--", "sh", "-c", ECHO)
+    person.type("stty -g >before; agenttop attach hello; stty -g | cmp before - && echo as it was")
+    person.press("Enter")
+    person.until_shows("hello there")
+    ours = child_of(person, "attach")
+    (pid,) = Path(f"/proc/{ours}/task/{ours}/children").read_text().split()
+    if killed == "server":
+        argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        command = [*argv[: argv.index("attach-session")], "display-message", "-p", "#{pid}"]
+        pid = subprocess.check_output(command, text=True, cwd=f"/proc/{pid}/cwd")
+    os.kill(int(pid), 9)
+    person.until_shows("status=", "\nas it was")
+    flags = "#{alternate_on}#{mouse_any_flag}#{cursor_flag}#{keypad_flag}#{keypad_cursor_flag}"
+    assert person("display-message", "-p", flags).strip() == "00100"
 
 
 def child_of(person: Outer, word: str) -> int:

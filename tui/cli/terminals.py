@@ -11,7 +11,7 @@ import typer
 
 from agenttop.core.errors import AgentTopError, UsageError
 
-from ..attaching import TOLD, exit_of, guarded, refusal
+from ..attaching import TOLD, exit_of, guarded, left_as_found, refusal
 from ..format import clean
 from . import printing
 from .kernel_call import call, checked
@@ -67,7 +67,8 @@ def enter(ref: str, *, resume: bool = False) -> int:
     if info.id and info.id == around():
         raise UsageError(f"cannot attach to {info.name}", "This is its own terminal")
     printing.note(f"attached to {info.name} ({info.id}); {info.detach_key} leads back")
-    status = subprocess.run(guarded(info.argv), check=False).returncode
+    with left_as_found():
+        status = subprocess.run(guarded(info.argv), check=False).returncode
     if status == info.left:
         printing.note(f"{info.name} ({info.id}) runs on; `agenttop attach {info.name}` goes back to it")
         return 0
