@@ -64,6 +64,7 @@ def test_the_first_free_name_is_taken() -> None:
         ({"template": "claude", "name": "two words"}, "Name cannot be used"),
         ({"template": "claude", "nice": "many"}, "Nice cannot be used"),
         ({"template": "claude", "nice": "40"}, "Nice cannot be used"),
+        ({"template": "claude", "budget": "much"}, "Budget cannot be used"),
     ],
 )
 def test_what_cannot_be_names_the_field(values: dict[str, str], what: str) -> None:
@@ -72,12 +73,33 @@ def test_what_cannot_be_names_the_field(values: dict[str, str], what: str) -> No
     assert caught.value.what == what
 
 
+@pytest.mark.parametrize(
+    ("values", "option", "limit"),
+    [
+        ({"budget": " $5/day ", "breach": "ask"}, "--budget '$5/day'", ("day", 5, None, "ask")),
+        ({"budget": "9k tok", "breach": "deny"}, "--budget '9k tok deny'", ("total", None, 9_000, "deny")),
+    ],
+)  # fmt: skip
+def test_a_budget_is_taken_as_the_command_takes_it(
+    values: dict[str, str], option: str, limit: tuple[object, ...]
+) -> None:
+    values = {"template": "claude", **values}
+    made = request(values, {}, ()).spec.budget
+    assert made is not None
+    assert (made.window, made.usd, made.tokens, made.action) == limit
+    assert option in command_line(values)
+
+
+def test_without_a_budget_a_breach_means_nothing() -> None:
+    values = {"template": "claude", "budget": "", "breach": "kill"}
+    assert request(values, {}, ()).spec.budget is None
+    assert "--budget" not in " ".join(command_line(values))
+
+
 async def test_a_template_is_started_with_what_was_typed() -> None:
     client = StageClient()
     async with stage(client, press=("n",)) as (app, pilot):
-        await shows(
-            pilot, "New agent", "Claude Code 2.1.329", "aider: not found on PATH", "comes with budgets"
-        )
+        await shows(pilot, "New agent", "Claude Code 2.1.329", "aider: not found on PATH", "$5/day")
         await pilot.press("tab", *typed("write it's log"), "tab", *typed("changelog"))
         await shows(pilot, "agenttop run --template claude --name changelog")
         await pilot.press("enter")

@@ -126,7 +126,7 @@ async def test_where_nothing_would_be_lost_there_is_nothing_to_discard() -> None
     async with stage(client, (100, 30)) as (app, pilot):
         await ended_row(app, pilot)
         await pilot.press("delete")
-        shown = await shows(pilot, "Remove", "their output go")
+        shown = await shows(pilot, "Remove", "its output go")
         assert "nowhere else" not in shown
         await pilot.press("D")
         await pilot.pause()

@@ -61,6 +61,7 @@ def request(
         "model": None if custom else values.get("model", "").strip() or None,
         "parent": values.get("parent", "").strip() or None,
         "nice": _number(values.get("nice", "0")),
+        "budget": _budget(values) or None,
     }
     if docker:
         fields |= {
@@ -76,6 +77,12 @@ def request(
             f"{where.capitalize()} cannot be used", first["msg"].removeprefix("Value error, ")
         ) from error
     return RunRequest(spec=spec, name_given=bool(name), environ=dict(environ))
+
+
+def _budget(values: Mapping[str, str]) -> str:
+    """As ``--budget`` takes it: ``$5/day deny``; nothing where none was typed."""
+    text, breach = values.get("budget", "").strip(), values.get("breach", BREACHES[0])
+    return f"{text} {breach}" if text and breach != BREACHES[0] else text
 
 
 def _folder(text: str, elsewhere: bool) -> str | None:
@@ -138,6 +145,7 @@ def command_line(values: Mapping[str, str]) -> list[str]:
     if values.get("backend") == "docker":
         option("image", values.get("image"))
         option("network", values.get("network"), "gateway")
+    option("budget", _budget(values))
     option("nice", values.get("nice"), "0")
     option("parent", values.get("parent"))
     if custom:
@@ -197,9 +205,8 @@ class LaunchScreen(FormDialog[str]):
             "model": Text("model", "Model", cells=34),
             "backend": Choose("backend", "Backend", value="subprocess"),
             "image": Text("image", "Image", cells=34, note="a local image; nothing is pulled"),
-            "budget": Text("budget", "Budget", "-", cells=10, note="comes with budgets", off=True),
-            "breach": Choose("breach", "On breach", [Option(name) for name in BREACHES], "ask",
-                             note="comes with budgets", off=True),
+            "budget": Text("budget", "Budget", cells=22, note="$5/day, 2M tokens/hour; empty: none"),
+            "breach": Choose("breach", "On breach", [Option(name) for name in BREACHES], "ask"),
             "nice": Text("nice", "Nice", "0", cells=10, note="-20 first … 19 last"),
             "parent": Text("parent", "Parent", cells=22),
             "network": Choose("network", "Network", [Option(name) for name in NETWORKS], "gateway"),
@@ -304,6 +311,8 @@ class LaunchScreen(FormDialog[str]):
             backend.value = offered[0]
         self._note("backend", "you talk to it there" if backend.value == TERMINAL else "")
         in_terminal = backend.value == TERMINAL
+        self.inputs["breach"].off = not values["budget"].strip()
+        self._note("breach", "" if values["budget"].strip() else "with a budget: not used here")
         self._note("task", "may be empty: you tell it" if in_terminal else "what it is told first")
         docker = backend.value == "docker"
         self.inputs["network"].off = not docker

@@ -87,8 +87,9 @@ class RemoveScreen(Dialog[None]):
         if not self.agents:
             return [[], [(" Nothing here has ended: stop it first (x)", "warn")]]
         rows: list[Row] = [[]]
+        whose = "its" if len(self.agents) == 1 else "their"
         rows.append(
-            [(f" {counted(len(self.agents), 'agent')}", "bright bold"), (" and their output go", "fg")]
+            [(f" {counted(len(self.agents), 'agent')}", "bright bold"), (f" and {whose} output go", "fg")]
         )
         if self.others:
             names = several([row.name for row in self.others])

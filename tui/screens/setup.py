@@ -28,6 +28,12 @@ NEXT_START = frozenset(("mouse", "ascii", "refresh"))
 #: Choices about agents that wait for their person, as ``[notify]`` calls them.
 NOTIFY = {"bell": "bell", "osc": "osc", "mark": "header"}
 
+_NOTES = {
+    "bell": "when one needs you",
+    "osc": "OSC 9 and OSC 777",
+    "mark": "in the header",
+    **dict.fromkeys(NEXT_START, "next start"),
+}
 _TEXT = {
     "theme": "Theme",
     "window": "Sums cover",
@@ -39,8 +45,8 @@ _TEXT = {
     "events": "Events",
     "split": "Split pane",
     "bell": "Bell",
-    "osc": "Notify",
-    "mark": "Mark needs",
+    "osc": "Notification",
+    "mark": "Need you",
     "mouse": "Mouse",
     "ascii": "ASCII only",
     "refresh": "Refresh, s",
@@ -183,7 +189,7 @@ class SetupScreen(Dialog[None]):
 
     def _choice(self, name: str, place: int) -> Row:
         value = shown(name, getattr(self.settings, name))
-        note = "  next start" if name in NEXT_START else ""
+        note = f"  {_NOTES[name]}" if name in _NOTES else ""
         if NOTIFY.get(name) in self.shell.silenced:
             note = "  off in config"
         return self._line(f" {_TEXT[name]:<14}", f"< {value} >", note, place, True)
