@@ -128,3 +128,18 @@ def test_every_dependency_has_its_reason_in_contributing() -> None:
     for dependency in declared:
         name = re.split(r"[<>=~!\[]", dependency)[0]
         assert re.search(rf"\b{re.escape(name)}\b", parts), name
+
+
+def test_the_map_names_every_room_and_only_modules_that_are_there() -> None:
+    drawn = (ROOT / "CONTRIBUTING.md").read_text().split("```")[1]
+    rooms = {
+        folder.relative_to(ROOT).as_posix()
+        for package in ("core", "backends", "tui", "themes")
+        for folder in [ROOT / package, *(ROOT / package).rglob("*")]
+        if (folder / "__init__.py").exists()
+    }
+    last = {room.rpartition("/")[2] for room in rooms}
+    named = set(re.findall(r"([a-z]+)/", drawn))
+    assert last - named - {"provider"} == set()
+    files = set(re.findall(r"\b([a-z_]+\.py)\b", drawn))
+    assert {name for name in files if not any((ROOT / room / name).exists() for room in rooms)} == set()
