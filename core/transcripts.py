@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ import orjson
 
 from .api import CheckInfo, TranscriptReport, TranscriptRequest
 from .budget.prices import Prices
-from .errors import AgentTopError, from_dict
+from .errors import AgentTopError, UsageError, from_dict
 from .observe.contract import Oddities, observers
 from .observe.index.reporting import checks, report
 from .observe.index.roots import all_roots
@@ -98,9 +98,10 @@ class Transcripts:
         """Sums over the calls in all transcripts, after what is new in them was read.
 
         Raises:
-            AgentTopError: They cannot be read; the time zone is not known.
+            AgentTopError: They cannot be read; the time zone, or a CLI, is not known.
         """
         zone(request.timezone)
+        await anyio.to_thread.run_sync(_refuse_unknown, request.agents)
         wish = Wish(
             by=[*request.by],
             agents=request.agents,
@@ -147,6 +148,13 @@ class Transcripts:
         if environ:
             wheres.append((environ, _home({**self._environ, **environ})))
         return [[*root, name] for root, name in all_roots(found, wheres, self._paths).items()]
+
+
+def _refuse_unknown(agents: Sequence[str]) -> None:
+    found, failed = observers()
+    for name in agents:
+        if name not in found and name not in failed:
+            raise UsageError(f"there is no agent CLI {name} here", hint=f"Take {', '.join(sorted(found))}")
 
 
 def _home(environ: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from .asking import Asking
 from .elsewhere import moved_fleet, moved_run
 from .host import Host
 from .naming import Names
-from .totals import together
+from .totals import costly_first, together
 
 if TYPE_CHECKING:
     from ..api import (
@@ -342,7 +342,7 @@ class HostsClient(Asking, KernelClient):
         found = await self._asked(
             request, lambda client, part: client.usage(part), lambda names, row: names.usage(row, request.by)
         )
-        return together(found) if self._routes.several else found
+        return sorted(together(found), key=lambda row: row.keys) if self._routes.several else found
 
     async def transcripts(self, request: TranscriptRequest) -> TranscriptReport:
         """Sums over the transcripts of every host."""
@@ -357,7 +357,9 @@ class HostsClient(Asking, KernelClient):
             return first
         return first.model_copy(
             update={
-                "rows": together([row for _, report in found for row in report.rows]),
+                "rows": costly_first(
+                    together([row for _, report in found for row in report.rows]), request.by
+                ),
                 "total": together([report.total for _, report in found])[0],
                 "files": sum(report.files for _, report in found),
                 "problems": sum(report.problems for _, report in found),

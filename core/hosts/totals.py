@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+_MOMENTS = ("day", "week", "month")
 
 R = TypeVar("R", bound="BaseModel")
 
@@ -21,6 +23,17 @@ def together(rows: Iterable[R]) -> list[R]:
         key = tuple(getattr(row, "keys"))  # noqa: B009 - both kinds of rows have it
         found[key] = _added(found[key], row) if key in found else row
     return list(found.values())
+
+
+def costly_first(rows: Iterable[R], by: Sequence[str]) -> list[R]:
+    """Sums over transcripts as one kernel orders them: by time, and of equal times what cost most first."""
+    times = [place for place, key in enumerate(by) if key in _MOMENTS]
+
+    def order(row: Any) -> tuple[Any, ...]:
+        tokens = row.input + row.cache_read + row.cache_write + row.output
+        return [row.keys[place] for place in times], -(row.cost_usd or 0.0), -tokens, row.keys
+
+    return sorted(rows, key=order)
 
 
 def _added(one: R, other: R) -> R:

@@ -41,6 +41,7 @@ from agenttop.core.paths import Paths
 from agenttop.core.remote import SocketClient
 
 from ..support.lines import SHELL_FOR_SSH, agenttop, cut, hosts
+from ..support.transcripts import START, Corpus
 from .conftest import until
 
 pytestmark = pytest.mark.anyio
@@ -419,9 +420,8 @@ async def test_followed_events_may_be_left_while_more_of_them_wait(
         assert len(await client.agents()) == 2
 
 
-async def test_the_newest_events_come_before_those_that_follow(
-    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def reached(machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command line reach them."""
     paths = Paths.from_environ()
     paths.config_file.parent.mkdir(parents=True, exist_ok=True)
     tables = [
@@ -429,6 +429,12 @@ async def test_the_newest_events_come_before_those_that_follow(
     ]
     paths.config_file.write_text("\n".join(tables))
     monkeypatch.setenv("AGENTTOP_SSH", shlex.join(SHELL_FOR_SSH))
+
+
+async def test_the_newest_events_come_before_those_that_follow(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached(machines, monkeypatch)
     async with client_of(machines) as client:
         for name in machines:
             await client.run(agent(f"on-{name}", name))
@@ -447,3 +453,29 @@ async def test_the_newest_events_come_before_those_that_follow(
     seen = [orjson.loads(one) for one in said.splitlines()]
     started = [one["name"] for one in seen if one["kind"] == "AgentCreated"]
     assert sorted(started) == ["box/late", "box/on-box", "shed/on-shed"]
+
+
+async def test_a_command_about_a_machine_is_never_about_another(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached(machines, monkeypatch)
+    for options in (["--host", "box"], ["--ascii", "--host", "box"], ["--theme", "--host", "--host=box"]):
+        words = [*agenttop().split(), *options, "kernel", "status", "--json"]
+        async with client_of(machines, "box"):
+            done = await anyio.run_process(words, check=False, stderr=None)
+        assert orjson.loads(done.stdout)["state_dir"] == str(machines["box"].paths.state)
+
+
+async def test_transcripts_there_are_not_looked_for_in_places_of_here(
+    machines: dict[str, Machine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "nothing"))
+    reached(machines, monkeypatch)
+    mine = Corpus(tmp_path / "mine", 1, body=40, tools=60)
+    mine.claude_session("shop", 3, START, hard=False)
+    words = [*agenttop().split(), "--host", "box", "usage", "--json"]
+    async with client_of(machines, "box"):  # its kernel runs from now on
+        monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "mine" / ".claude"))
+        done = await anyio.run_process(words, check=False, stderr=None)
+    assert orjson.loads(done.stdout)["total"]["calls"] == 0

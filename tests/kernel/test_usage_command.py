@@ -37,6 +37,9 @@ def test_usage_says_what_was_used(corpus: Corpus, sh: Shell) -> None:
     assert said["total"]["calls"] == 15
     only = json.loads(sh.ok("usage", "--json", "--project", "shop"))
     assert [only["total"][name] for name in ("input", "output")] == corpus.total("claude")[::3]
+    unknown = sh("usage", "--json", "--agent", "claud")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "Take aider, claude, codex" in unknown.stderr
     none = json.loads(sh.ok("usage", "--json", "--since", "2020-01-01", "--until", "2020-12-31"))
     assert (none["rows"], none["total"]["calls"]) == ([], 0)
     lines = sh.ok("usage").splitlines()

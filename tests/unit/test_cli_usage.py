@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from datetime import date
@@ -12,6 +13,7 @@ import pytest
 
 from agenttop.core.errors import UsageError
 from agenttop.tui.cli import usage
+from agenttop.tui.cli.app import run
 
 ROW = {
     "calls": 1234, "input": 672_272, "cache_read": 14_567_113, "cache_write": 1_600_910, "output": 532_992,
@@ -137,3 +139,24 @@ def test_what_a_transcript_says_cannot_move_the_cursor(capsys: pytest.CaptureFix
     assert "\x1b" not in out
     assert "\x9b" not in out
     assert len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01"])
+def test_a_day_beyond_all_calendars_is_refused_or_counted(text: str, zone: str | None) -> None:
+    with contextlib.suppress(UsageError):
+        assert isinstance(usage._moment(text, zone, 1), float)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--since", "2026-11-05", "--until", "2026-11-01"], "begins after its end"),
+        (["--project", ""], "--project"),
+        (["--agent", ""], "--agent"),
+        (["--timezone", ""], "--timezone"),
+    ],
+)
+def test_what_a_script_left_empty_or_turned_round_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        run(["usage", *words])

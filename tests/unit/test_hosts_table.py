@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agenttop.core.api import Outcome, UsageRow
+from agenttop.core.api import Outcome, TranscriptUsage, UsageRow
 from agenttop.core.errors import UsageError
 from agenttop.core.hosts.address import Reach, parse
 from agenttop.core.hosts.host import Host
@@ -16,7 +16,7 @@ from agenttop.core.hosts.marks import Marks
 from agenttop.core.hosts.naming import Names
 from agenttop.core.hosts.routes import Routes, in_order
 from agenttop.core.hosts.sums import Merger
-from agenttop.core.hosts.totals import together
+from agenttop.core.hosts.totals import costly_first, together
 from agenttop.core.paths import Paths
 from agenttop.core.table import Delta, Header, HostGauge, ProviderGauge, Row, Snapshot
 
@@ -210,3 +210,18 @@ def test_budgets_of_hosts_with_like_names_are_told_apart() -> None:
     for label, name in zip(routes.hosts, names, strict=True):
         assert routes.of_budget(name).label == label
         assert routes.names[label].bare_budget(name) == "day"
+
+
+def test_sums_of_several_hosts_stand_in_the_order_of_one() -> None:
+    def used(*keys: str, cost: float | None = None, calls: int = 1) -> TranscriptUsage:
+        return TranscriptUsage(keys=list(keys), calls=calls, cost_usd=cost, input=calls)
+
+    here = [used("2026-11-02", "a", cost=1.0), used("2026-11-04", "a", cost=1.0)]
+    there = [used("2026-11-01", "b"), used("2026-11-02", "b", cost=3.0), used("2026-11-04", "a", cost=1.0)]
+    rows = costly_first(together([*here, *there]), ["day", "model"])
+    assert [(*row.keys, row.calls) for row in rows] == [
+        ("2026-11-01", "b", 1),
+        ("2026-11-02", "b", 1),
+        ("2026-11-02", "a", 1),
+        ("2026-11-04", "a", 2),
+    ]

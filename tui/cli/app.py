@@ -133,15 +133,19 @@ def _refuse_here(command: str) -> None:
         )
 
 
+#: Options of the screen's before a command, that have a value.
+_VALUED = ("--host", "--theme", "--window")
+
+
 def _over_there(arguments: list[str]) -> int | None:
     """Run a command that is about its machine on the host it names; ``None``: this is none."""
     hosts, rest = [], list(arguments)
-    while rest and (rest[0] == "--host" or rest[0].startswith("--host=")):
-        word = rest.pop(0)
-        if word != "--host":
-            hosts.append(word.partition("=")[2])
-        elif rest:
-            hosts.append(rest.pop(0))
+    while rest and rest[0].startswith("--"):
+        name, equals, value = rest.pop(0).partition("=")
+        if name in _VALUED and not equals and rest:
+            value = rest.pop(0)
+        if name == "--host":
+            hosts.append(value)
     if not hosts or not rest or rest[0] not in ("kernel", "doctor") or {"-h", "--help"} & set(rest):
         return None
     from .hosts import run_there
@@ -156,7 +160,7 @@ def run(arguments: list[str]) -> int:
         AgentTopError: What failed, with the exit status it asks for.
     """
     choose_hosts(())
-    if arguments[:1] and arguments[0].startswith("--host") and (status := _over_there(arguments)) is not None:
+    if arguments[:1] and arguments[0].startswith("--") and (status := _over_there(arguments)) is not None:
         return status
     only = arguments[0] if arguments and arguments[0] in COMMANDS else None
     if "_AGENTTOP_COMPLETE" in os.environ:

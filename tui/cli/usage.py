@@ -63,14 +63,20 @@ def usage(
 ) -> None:
     """Sum up what agent CLIs used so far. Launched here or not, as their own transcripts tell it."""
     keys = _keys(by)
+    _refuse_empty(agent=agent, project=project, timezone=timezone)
     zone = timezone or local_zone()
+    first, end = _moment(since, zone, 0), _moment(until, zone, 1)
+    if first is not None and end is not None and first >= end:
+        raise UsageError(
+            f"the time begins after its end: {since} to {until}", hint="Say --since FIRST --until LAST"
+        )
     told = _told(
         {
             "by": keys,
             "agents": agent or [],
             "projects": [path for one in project or [] for path in _project(one)],
-            "since": _moment(since, zone, 0),
-            "until": _moment(until, zone, 1),
+            "since": first,
+            "until": end,
             "timezone": zone,
             "environ": _places(),
         }
@@ -98,6 +104,15 @@ def _told(request: Mapping[str, Any]) -> Any:
         return ask("/v1/transcripts", request, patient=True)
     finally:
         patient.cancel()
+
+
+def _refuse_empty(**options: str | Sequence[str] | None) -> None:
+    """What a script has left empty would else mean all, or nothing."""
+    for name, said in options.items():
+        if said == "" or (
+            said and "" in [word.strip() for word in ([said] if isinstance(said, str) else said)]
+        ):
+            raise UsageError(f"--{name} is empty", hint="Give it a value, or leave it out")
 
 
 def _keys(text: str) -> list[str]:
@@ -156,8 +171,12 @@ def _moment(text: str | None, zone: str | None, after: int) -> float | None:
         raise UsageError(
             f"the time zone {zone} is not known here", hint="Take an IANA name such as Europe/Berlin"
         ) from None
-    day = _day(text, datetime.now(place).date()) + timedelta(days=after)
-    return datetime(day.year, day.month, day.day, tzinfo=place).timestamp()
+    day = _day(text, datetime.now(place).date())
+    try:
+        day += timedelta(days=after)
+        return datetime(day.year, day.month, day.day, tzinfo=place).timestamp()
+    except (ValueError, OverflowError, OSError):  # the first and the last days of the calendar
+        raise _no_day(text) from None
 
 
 def _day(text: str, today: date) -> date:
@@ -169,7 +188,11 @@ def _day(text: str, today: date) -> date:
             return today - timedelta(days=int(ago[1]))
         return date.fromisoformat(word)
     except (ValueError, OverflowError):
-        raise UsageError(f"{text!r} is not a day", hint="Take 2026-11-01, today, yesterday or 7d") from None
+        raise _no_day(text) from None
+
+
+def _no_day(text: str) -> UsageError:
+    return UsageError(f"{text!r} is not a day", hint="Take 2026-11-01, today, yesterday or 7d")
 
 
 def _places() -> dict[str, str]:
