@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import select
 import signal
@@ -28,6 +29,8 @@ DEADLINE = 5.0
 KILL_DEADLINE = 10.0
 #: A tree is looked through again at least so often while it has time to end by itself.
 _LOOK = 0.25
+#: So many processes are waited for at once.
+_WAITED = 64
 #: Between two looks while signals take effect.
 _BEAT = 0.01
 
@@ -272,11 +275,11 @@ def _renice(process: Stat, nice: int) -> bool:
 
 
 def _until_ended(found: Iterable[Stat], seconds: float) -> None:
-    """Until all of these have ended, or time is up."""
+    """Until all of these have ended, or time is up; of very many the first ones: each takes a descriptor."""
     end = time.monotonic() + seconds
     with contextlib.ExitStack() as stack, select.epoll() as epoll:
         waiting = set()
-        for process in found:
+        for process in itertools.islice(found, _WAITED):
             descriptor = stack.enter_context(_opened(process.key))
             if descriptor is not None:
                 epoll.register(descriptor, select.EPOLLIN)
@@ -289,10 +292,22 @@ def _until_ended(found: Iterable[Stat], seconds: float) -> None:
 
 def _is_another(pid: int, own: bytes) -> bool:
     """Whether a process is a kernel's, or a managed agent's: an agent may have started either."""
-    command = read(f"/proc/{pid}/cmdline")
-    if b"agenttop.core." in command or b"/holder_process.py" in command:
-        return True
-    return _mark(pid) not in (b"", own)
+    return _is_ours(read(f"/proc/{pid}/cmdline").split(b"\0")) or _mark(pid) not in (b"", own)
+
+
+def _is_ours(argv: Sequence[bytes]) -> bool:
+    """Whether a command line is a kernel's or a holder's; not one that only names them, as a search does."""
+    if not os.path.basename(argv[0]).startswith((b"python", b"pypy")):
+        return False
+    words = iter(argv[1:])
+    for word in words:
+        if word == b"-m":
+            return next(words, b"").startswith(b"agenttop.core.")
+        if word == b"-c":
+            return False
+        if not word.startswith(b"-"):
+            return word.endswith(b"/holder_process.py")
+    return False
 
 
 def _mark(pid: int) -> bytes:

@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from ..agents import registry
+from ..agents.agent import ObservedFreeze
 from ..agents.control import ended, failed, proof_of
 from ..agents.supervisor import Supervisor
 from ..api import AgentDetail, AgentInfo, KillPlan, Outcome, Target
@@ -26,8 +27,9 @@ from ..journal import events as ev
 from ..journal.books import Books
 from . import rows, views
 from .acts import Acts
-from .contract import Child
-from .proc import Key, read, stat
+from .contract import Child, Found
+from .gauges import Tree
+from .proc import Key, Stat, read, stat
 from .processes import describe
 from .sightings import Sightings
 from .watch import Observed, is_id, name
@@ -40,6 +42,8 @@ Act = Callable[[Observed], Awaitable[Done]]
 
 #: Seconds between TERM and KILL where nobody says otherwise: no spec does.
 GRACE = 10.0
+#: At so many trees something is done at once.
+_AT_ONCE = 32
 
 
 class ObservedControl:
@@ -53,6 +57,8 @@ class ObservedControl:
         self._supervisor = supervisor
         self._clock = clock
         self._boot = boot
+        # Threads of their own: ending many takes as long as their graces, and others want to go on.
+        self._threads = anyio.CapacityLimiter(_AT_ONCE)
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     # --- who is meant ----------------------------------------------------------------------------
@@ -228,12 +234,13 @@ class ObservedControl:
             try:
                 frozen = await self._thread(acts.freeze)
                 if not frozen.complete or not frozen.total:
-                    await self._thread(acts.thaw)
                     raise BackendError(
                         f"{name(agent)} is not frozen",
                         f"Only {frozen.frozen} of {frozen.total} processes stopped, so all were let go again",
                     )
             except (BackendError, OSError):
+                # Nothing is called resumed that may be stopped: if this fails too, it stays in the books.
+                await self._thread(acts.thaw)
                 await self._books.record(ev.ObservedResumed(agent=agent.id, name=name(agent), by="kernel"))
                 raise
             proven = {
@@ -360,9 +367,9 @@ class ObservedControl:
         for key, freeze in list(self._books.committed.observed.items()):
             if key in self._locks or not freeze.total or look.frozen.get(key) is not freeze:
                 continue
-            main = stat(freeze.processes[0][0])
-            if main is None or main.key != freeze.processes[0] or not main.alive:
-                detail = "ended while frozen"
+            main = _alive(freeze.processes[0])
+            if main is None:
+                detail = await self._left_behind(freeze)
             elif not (tree.stopped if (tree := look.trees.get(key)) else main.stopped):
                 detail = "let go by somebody else"
             else:
@@ -372,31 +379,58 @@ class ObservedControl:
             except JournalUnavailable:
                 return  # it is noticed again
 
+    async def _left_behind(self, freeze: ObservedFreeze) -> str:
+        """Let go what an agent that ended while it was frozen left stopped: nobody else knows of it.
+
+        Not what is another agent's now, as a worker is whose shim died: its row says that it is stopped.
+        """
+        shown = {key for tree in self._sightings.last.trees.values() for key in tree.keys}
+        left = [key for key in freeze.processes[1:] if key not in shown and _alive(key)]
+        if not left:
+            return "ended while frozen"
+        thawed = await self._thread(Acts(left[0], left[1:]).thaw)
+        return f"ended while frozen; {thawed.total} processes that it left were let go"
+
     async def finish(self) -> None:
-        """Go on with freezes that the last kernel's end cut: they were asked for, and not proven."""
+        """Go on with freezes that the last kernel's end cut: they were asked for, and not proven.
+
+        What ended since is forgotten, also where nobody looks for observed agents any more.
+        """
         for key, freeze in list(self._books.committed.observed.items()):
-            if freeze.total:
-                continue
-            acts = Acts(freeze.processes[0], freeze.processes)
             async with self._lock(key):
-                frozen = await self._thread(acts.freeze)
-                if not frozen.complete or not frozen.total:
-                    await self._thread(acts.thaw)
-                    await self._books.record(ev.ObservedResumed(agent=key, name=freeze.name, by="kernel"))
-                    continue
-                proven = ev.ObservedPaused(
-                    agent=key,
-                    name=freeze.name,
-                    by=freeze.by,
-                    observer=freeze.observer,
-                    boot_id=freeze.boot_id,
-                    processes=[freeze.processes[0], *(p.key for p in await self._thread(acts.look))],
-                    frozen=frozen.frozen,
-                    total=frozen.total,
-                    mechanism=frozen.mechanism,
-                    seconds=frozen.seconds,
-                )
-                await self._books.record(proven)
+                try:
+                    if _alive(freeze.processes[0]) is None:
+                        detail = await self._left_behind(freeze)
+                        await self._books.record(
+                            ev.ObservedResumed(agent=key, name=freeze.name, detail=detail)
+                        )
+                    elif not freeze.total:
+                        await self._frozen_again(key, freeze)
+                except OSError as error:  # no descriptors left: it stays in the books, and can be resumed
+                    log.warning("the freeze of %s was not finished: %s", freeze.name, error)
+
+    async def _frozen_again(self, key: str, freeze: ObservedFreeze) -> None:
+        acts = Acts(freeze.processes[0], freeze.processes)
+        frozen = await self._thread(acts.freeze)
+        if not frozen.complete or not frozen.total:
+            await self._thread(acts.thaw)
+            await self._books.record(ev.ObservedResumed(agent=key, name=freeze.name, by="kernel"))
+            return
+        main = freeze.processes[0]
+        rest = [process.key for process in await self._thread(acts.look) if process.key != main]
+        proven = ev.ObservedPaused(
+            agent=key,
+            name=freeze.name,
+            by=freeze.by,
+            observer=freeze.observer,
+            boot_id=freeze.boot_id,
+            processes=[main, *rest],
+            frozen=frozen.frozen,
+            total=frozen.total,
+            mechanism=frozen.mechanism,
+            seconds=frozen.seconds,
+        )
+        await self._books.record(proven)
 
     # --- pieces ----------------------------------------------------------------------------------
 
@@ -407,7 +441,7 @@ class ObservedControl:
         return lock
 
     async def _thread(self, call: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(call)
+        return await anyio.to_thread.run_sync(call, limiter=self._threads)
 
     async def _shown(self, call: Callable[[], T]) -> T:
         """Off the event loop: the first price that is asked for reads the price lists."""
@@ -417,7 +451,7 @@ class ObservedControl:
         """The tree as it was last seen, and was when it was frozen; checked that we may act on all of it."""
         known: list[Key] = [process.key for process in agent.processes]
         tree = self._sightings.last.trees.get(agent.id)
-        known += tree.keys if tree is not None else ()
+        known += await self._thread(partial(stayed, agent.main, tree)) if tree is not None else ()
         freeze = self._books.pending.observed.get(agent.id)
         known += freeze.processes if freeze is not None else ()
         acts = Acts(agent.main.key, known, self._clock.time)
@@ -438,6 +472,22 @@ class ObservedControl:
         found = await self._thread(acts.look)
         rest = sorted(process.key for process in found if process.key != agent.main.key)
         return [agent.main.key, *rest]
+
+
+def _alive(key: Key) -> Stat | None:
+    """The process, unless it has ended or the pid is another's."""
+    found = stat(key[0])
+    return found if found is not None and found.key == key and found.alive else None
+
+
+def stayed(main: Found, tree: Tree) -> list[Key]:
+    """Those of a tree, as it was, that are still in it by their session, wherever their parents are.
+
+    What descends from the agent is found without that; what has put itself into a session of its own and
+    away from its parent since has left it.
+    """
+    sessions = {process.session for process in tree.processes if process.key == main.key}
+    return [key for key in tree.keys if (now := _alive(key)) is not None and now.session in sessions]
 
 
 def refusal(agent: Observed, verb: str) -> Conflict:

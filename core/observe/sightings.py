@@ -44,6 +44,8 @@ PATIENCE = 0.2
 FIRST = 0.05
 #: Seconds between two looks at frozen agents while nobody watches.
 SELDOM = 10.0
+#: After so many seconds what was seen is looked at again before it is told, or done anything to.
+OLD = 2.0
 #: Until it is so old, in seconds, a process is compared with the managed trees in each look: its run may be
 #: being written down just now.
 YOUNG = 5.0
@@ -125,14 +127,22 @@ class Sightings:
             if not self._looked_at():
                 with anyio.move_on_after(SELDOM if self._books.pending.observed else None):
                     await self._wake.wait()
-            await self.look(whole=False)
-            # What many agents write is still read at each glance; who comes and goes is seen a little later.
-            interval = max(self._config.interval, len(self.last.agents) / MANY)
-            due = self._clock.monotonic() + interval
-            while self._looked_at() and (rest := due - self._clock.monotonic()) > 0:
-                await anyio.sleep(min(rest, GLANCE))
-                if rest > GLANCE:
-                    await self._glance()
+            try:
+                await self._watched()
+            except OSError as error:  # no descriptors left: that must not end the kernel
+                log.warning("observed agents were not looked at: %s", error)
+                await anyio.sleep(self._config.interval)
+
+    async def _watched(self) -> None:
+        """Look once at everything, and until it is due again at what was written."""
+        await self.look(whole=False)
+        # What many agents write is still read at each glance; who comes and goes is seen a little later.
+        interval = max(self._config.interval, len(self.last.agents) / MANY)
+        due = self._clock.monotonic() + interval
+        while self._looked_at() and (rest := due - self._clock.monotonic()) > 0:
+            await anyio.sleep(min(rest, GLANCE))
+            if rest > GLANCE:
+                await self._glance()
 
     def begin(self) -> None:
         """Somebody begins to watch: look now."""
@@ -291,13 +301,13 @@ class Sightings:
         return begun[0] if begun else None
 
     async def known(self, ref: str) -> Observed | tuple[Observed, Child]:
-        """The same, looked for again if it is not known yet.
+        """The same, as it is now: looked for again unless it was seen a moment ago.
 
         Raises:
             NoSuchAgent: There is none.
         """
         found = self.find(ref)
-        if found is None:
+        if found is None or self._clock.monotonic() - self._began > OLD:
             await self.look()
             found = self.find(ref)
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -29,7 +30,8 @@ from agenttop.core.client import KernelClient
 from agenttop.core.errors import AgentTopError, Conflict, NoSuchAgent
 from agenttop.core.journal import events as ev
 from agenttop.core.kernel import Kernel
-from agenttop.core.observe.proc import everything
+from agenttop.core.observe import acts
+from agenttop.core.observe.proc import Stat, everything
 from agenttop.core.paths import Paths
 
 from ..support.clis import Clis, line, now, reply, say, start_time, states
@@ -273,6 +275,97 @@ async def test_books_forget_a_frozen_one_that_ended_or_that_somebody_else_let_go
     await until(forgotten)
     details = [event.text for event in await client.last_events(9, ids)][-2:]
     assert sorted(details) == ["observed: ended while frozen", "observed: let go by somebody else"]
+
+
+async def test_what_an_agent_that_was_killed_while_frozen_left_stopped_is_let_go(
+    kernel: Kernel, clis: Clis
+) -> None:
+    client = kernel.client()
+    pid = clis.start("claude", "setsid sleep 600 & READY; wait")
+    info = await found(client, pid)
+    (child,) = set(info.pids) - {pid}
+    try:
+        await client.pause(PauseRequest(refs=[info.id]))
+        assert states(pid, child) == "TT"
+        os.kill(pid, signal.SIGKILL)
+        clis.reap(pid)
+
+        async def forgotten() -> bool:
+            await client.agents()
+            return not kernel.books.committed.observed
+
+        await until(forgotten)
+        assert states(child) == "S"
+        (*_, last) = await client.last_events(9, [info.id])
+        assert last.text == "observed: ended while frozen; 1 processes that it left were let go"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+async def test_a_frozen_one_that_ended_without_a_kernel_is_forgotten_although_nobody_looks_for_such(
+    kernels: KernelMaker, paths: Paths, clis: Clis
+) -> None:
+    pid = clis.start("claude", TREE)
+    async with kernels() as kernel:
+        info = await found(kernel.client(), pid)
+        await kernel.client().pause(PauseRequest(refs=[info.id]))
+    for one in info.pids:
+        os.kill(one, signal.SIGKILL)
+    clis.reap(pid)
+    paths.config_file.write_text("[observe]\nenabled = false\n")
+    async with kernels() as kernel:
+
+        async def idle() -> bool:
+            return kernel.idle
+
+        await until(idle)
+
+
+async def test_a_freeze_that_fails_leaves_nothing_stopped(
+    kernel: Kernel, clis: Clis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = clis.start("claude", TREE)
+    info = await found(kernel.client(), pid)
+    real, sent = acts.send, []
+
+    def fails(process: Stat, signum: int) -> bool:
+        sent.append(signum)
+        if signum == signal.SIGSTOP and len(sent) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(process, signum)
+
+    monkeypatch.setattr(acts, "send", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        await kernel.observed.freeze(kernel.sightings.last.agents[info.id], "ana")
+    assert sent[0] == signal.SIGSTOP
+    assert "T" not in states(*info.pids)
+    assert not kernel.books.committed.observed
+
+
+async def test_what_is_told_of_one_is_how_it_is_now_although_nobody_watches(
+    kernel: Kernel, clis: Clis
+) -> None:
+    pid = clis.start("claude", "READY; read line")
+    client = kernel.client()
+    info = await found(client, pid)
+    path = clis.session(pid, "s1")
+    say(path, line("user", "go", now()), reply(1, now()))
+
+    async def told() -> bool:
+        return (await client.inspect(info.id)).info.tokens.output == 42
+
+    await until(told)
+    os.kill(pid, signal.SIGKILL)
+    clis.reap(pid)
+
+    async def gone() -> bool:
+        try:
+            await client.inspect(info.id)
+        except NoSuchAgent:
+            return True
+        return False
+
+    await until(gone)
 
 
 async def test_what_only_managed_agents_can_have_done_to_them_says_so(

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agenttop.core.observe.readers.claude_slug import slug
 
@@ -90,6 +90,13 @@ class Clis:
     def reap(self, pid: int) -> None:
         """Wait for one that was ended."""
         next(process for process in self._started if process.pid == pid).wait(30)
+
+    def pipes(self, pid: int) -> tuple[IO[bytes], IO[bytes]]:
+        """The stdin and the stdout of one that was started."""
+        process = next(process for process in self._started if process.pid == pid)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        return process.stdin, process.stdout
 
     def session(self, pid: int, session: str, folder: str = "w") -> Path:
         """Leave the pid file of a Claude; gives the path of its transcript, which is empty."""

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from agenttop.core.agents.sampler import Load
 from agenttop.core.observe.acts import Acts
-from agenttop.core.observe.proc import stat
+from agenttop.core.observe.control import stayed
+from agenttop.core.observe.gauges import Tree
+from agenttop.core.observe.proc import Census, below, stat
 
 from ..support.clis import Clis, start_time, states
 
@@ -70,6 +73,80 @@ def test_a_child_whose_parent_died_meanwhile_is_still_ended(clis: Clis) -> None:
     assert killed.survivors == ()
     assert killed.steps[-1].ok
     assert acts.look() == []
+
+
+def test_what_only_names_a_kernel_is_no_kernel_and_is_ended_with_the_rest(clis: Clis) -> None:
+    named = "import time; time.sleep(600)  # -m agenttop.core.daemon /holder_process.py"
+    script = f"{sys.executable} -c '{named}' & READY; wait"
+    pid = clis.start("claude", script)
+    acts = Acts(key(pid))
+    until(lambda: len(acts.look()) == 2)
+    killed = acts.stop(0.0)
+    assert (killed.processes, killed.survivors) == (2, ())
+
+
+def test_a_kernel_that_an_agent_started_is_not_ended_with_it(clis: Clis, tmp_path: Path) -> None:
+    module = tmp_path / "holder_process.py"
+    module.write_text("import time; time.sleep(600)")
+    pid = clis.start("claude", f"{sys.executable} -I -S {module} & READY; wait")
+    acts = Acts(key(pid))
+    until(lambda: Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    (kernel,) = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    begins = sys.executable.encode()
+    until(lambda: Path(f"/proc/{kernel}/cmdline").read_bytes().startswith(begins))  # it has execed
+    try:
+        assert [process.pid for process in acts.look()] == [pid]
+        assert acts.stop(0.0).processes == 1
+        assert states(kernel) in "RS"
+    finally:
+        os.kill(kernel, signal.SIGKILL)
+
+
+def test_what_left_the_tree_for_a_session_of_its_own_since_it_was_seen_is_not_in_it(clis: Clis) -> None:
+    leave = "import os, sys; os.read(0, 1); os.setsid(); os.write(1, b'x'); os.read(0, 1)"
+    start = "exec 3<&0; (PYTHON -c LEAVE <&3; :) & wait; read x".replace("PYTHON", sys.executable)
+    pid = clis.start("claude", "READY; " + start.replace("LEAVE", f'"{leave}"'))
+    watched = Census()
+
+    def tree() -> Tree:
+        watched.refresh()
+        found = [stat(one) for one in below([pid], watched.children)]
+        return Tree(tuple(process for process in found if process), Load(), 0, 0)
+
+    until(lambda: len(tree().processes) == 3)
+    seen = tree()
+    main, shell, server = (process.pid for process in seen.processes)
+    assert {one for one, _ in stayed(seen.processes[0], seen)} == {main, shell, server}
+    stdin, stdout = clis.pipes(pid)
+    stdin.write(b"x")
+    stdin.flush()
+    assert stdout.read(1) == b"x"
+    os.kill(shell, signal.SIGKILL)
+    until(lambda: states(shell) in "-Z")
+    left = stayed(seen.processes[0], seen)
+    assert {one for one, _ in left} == {main}
+    Acts(key(pid), left).stop(0.0)
+    try:
+        assert states(server) == "S"
+    finally:
+        os.kill(server, signal.SIGKILL)
+
+
+def test_more_processes_than_there_are_descriptors_are_ended_all_the_same(clis: Clis) -> None:
+    script = (
+        "import resource, sys; from agenttop.core.observe.acts import Acts\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))\n"
+        "print(len(Acts((int(sys.argv[1]), int(sys.argv[2]))).stop(0.2).survivors))\n"
+    )
+    pid = clis.start("claude", "trap '' TERM; for i in $(seq 120); do sleep 600 & done; READY; wait")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(pid), str(start_time(pid))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.stdout.split() == ["0"], done.stderr
 
 
 @pytest.fixture
