@@ -19,11 +19,12 @@ from ..agents.spec import AgentSpec
 from ..agents.worktree import Worktree
 from ..api import CheckInfo, Outcome, WorkspaceInfo
 from ..api.workspaces import Detail
-from ..errors import AgentTopError
+from ..errors import AgentTopError, UsageError
 from ..journal import events as ev
 from ..journal.books import Books
 from ..paths import Paths
 from . import head, looking, making, planning, removal, sharing
+from .contained import arranged, contained
 from .git import Git
 from .losses import CACHES, losses
 from .patch import SCRATCH
@@ -39,6 +40,9 @@ LOOKING, MAKING = 2, 4
 
 #: The file in an agent's folder that says which commit was checked out when it began.
 BEGAN = "began"
+
+#: Why git is not asked.
+ARRANGED = "an agent works there in a sandbox, and git is not run on what it may have arranged there"
 
 #: Names that a remark about a shared folder has; more are counted.
 NAMED = 5
@@ -118,6 +122,12 @@ class Workspaces:
     def _plan(
         self, agent: str, spec: AgentSpec, cwd: str, existing: Worktree | None, git: Git
     ) -> planning.Planned:
+        if name := arranged(cwd, self._contained()):
+            raise UsageError(
+                f"cannot make a worktree of {cwd}",
+                f"{name} works there in a sandbox, and git would run here what it may have arranged",
+                f"Look at the settings of the repository, then remove {name}",
+            )
         if existing is not None:
             return planning.moved(existing, spec.name, cwd, git)
         return planning.plan(
@@ -169,7 +179,7 @@ class Workspaces:
         """Keep which commit agents begin at, for those that have no worktree that says so."""
         commits: dict[str, str | None] = {}
         for agent in agents:
-            if agent.spec.worktree or agent.spec.cwd is None or _contained(agent.spec):
+            if agent.spec.worktree or agent.spec.cwd is None or contained(agent.spec):
                 continue
             cwd = agent.spec.cwd
             if cwd not in commits:
@@ -190,9 +200,11 @@ class Workspaces:
         tree = agent.worktree
         if tree is None:
             return None, []
-        places = self._places()
+        places, contained_ones = self._places(), self._contained()
 
         def dispose(git: Git) -> removal.Left:
+            if contained_ones and arranged(tree.path, contained_ones):
+                return removal.stays(tree, ARRANGED)
             inside = [place.name for place in places if place.id != agent.id and _inside(place, tree)]
             return removal.dispose(tree, discard=discard, others=inside, caches=self._caches, git=git)
 
@@ -247,14 +259,14 @@ class Workspaces:
         """An agent's folder as git sees it now; for ``losses``, its worktree, wherever it works by now."""
         places = self._places()
 
+        others = self._contained()
+
         def look(git: Git) -> WorkspaceInfo:
             own = agent.worktree if agent.spec.worktree or detail == "losses" else None
             folder = own.path if own is not None and detail == "losses" else self._folder_of(agent)
-            if _contained(agent.spec):
-                # What it can write, settings of git among it, must not make a git out here run its programs.
-                why = "it works in a sandbox, and git is not run on what it may have arranged there"
+            if contained(agent.spec) or (others and arranged(folder, others)):
                 return WorkspaceInfo(
-                    folder=folder, problem=why, shared_with=self._with(folder, agent.id, places)
+                    folder=folder, problem=ARRANGED, shared_with=self._with(folder, agent.id, places)
                 )
             base = own.base if own is not None else self._began(agent)
             found = self._look(folder, base, detail, git)
@@ -272,7 +284,13 @@ class Workspaces:
             return WorkspaceInfo(folder="", problem="where it works is not known")
         places = self._places()
 
+        others = self._contained()
+
         def look(git: Git) -> WorkspaceInfo:
+            if others and arranged(folder, others):
+                return WorkspaceInfo(
+                    folder=folder, problem=ARRANGED, shared_with=self._with(folder, agent, places)
+                )
             found = self._look(folder, None, detail, git)
             found.shared_with = self._with(folder, agent, places)
             return found
@@ -290,6 +308,9 @@ class Workspaces:
             return (self._paths.agent_dir(agent.id) / BEGAN).read_text().strip() or None
         except FileNotFoundError:
             return None
+
+    def _contained(self) -> list[Agent]:
+        return [agent for agent in list(self._books.pending.agents.values()) if contained(agent.spec)]
 
     def _places(self) -> list[Place]:
         """Who works where now: this kernel's live agents, and the observed ones."""
@@ -353,8 +374,3 @@ def _inside(place: Place, tree: Worktree) -> bool:
     """Whether an agent works in a worktree."""
     real, top = sharing.spot(place.folder).real, os.path.realpath(tree.path)
     return real == top or real.startswith(top + os.sep)
-
-
-def _contained(spec: AgentSpec) -> bool:
-    """Whether an agent is kept from what lies outside its folder."""
-    return spec.sandbox or spec.backend == "docker"

@@ -37,6 +37,17 @@ def commit(folder: str) -> str | None:
         return None
 
 
+def repository(folder: str) -> str | None:
+    """Git's directory of the repository there, which all its working trees share, without links."""
+    found = top(os.path.realpath(folder))
+    if found is None:
+        return None
+    try:
+        return os.path.realpath(_common(_directory(found)))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _directory(top: str) -> str:
     """Git's own directory of this working tree."""
     path = os.path.join(top, ".git")
@@ -50,13 +61,17 @@ def _resolve(directory: str) -> str | None:
     if not head.startswith("ref:"):
         return _as_commit(head)
     name = head.removeprefix("ref:").strip()
-    common = directory
-    if os.path.exists(path := os.path.join(directory, "commondir")):
-        common = os.path.join(directory, _read(path).strip())
+    common = _common(directory)
     try:
         return _as_commit(_read(os.path.join(common, name)).strip())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return _packed(os.path.join(common, "packed-refs"), name)
+
+
+def _common(directory: str) -> str:
+    """What a worktree's own directory shares with the others."""
+    path = os.path.join(directory, "commondir")
+    return os.path.join(directory, _read(path).strip()) if os.path.exists(path) else directory
 
 
 def _packed(path: str, name: str) -> str | None:

@@ -51,7 +51,7 @@ def dispose(
             return _dispose(tree, discard, others, caches, git, lock)
     except (GitError, OSError) as error:
         why = str(error) if isinstance(error, GitError) else (error.strerror or str(error))
-        return _stays(tree, why.rstrip("."))
+        return stays(tree, why.rstrip("."))
 
 
 def _dispose(
@@ -64,15 +64,15 @@ def _dispose(
         forget(tree, git, lock)
         return _gone(tree, "its worktree was gone already" if tree.made else "", [], git)
     if others:
-        return _stays(tree, f"{', '.join(sorted(others))} works in it")
+        return stays(tree, f"{', '.join(sorted(others))} works in it")
     if not tree.made and not _half(tree, git):
-        return _stays(tree, "it is not the one that was to be made there")
+        return stays(tree, "it is not the one that was to be made there")
     if not tree.made:  # half of an attempt: nobody has worked in it
         clear(tree, git, lock)
         return _gone(tree, "", [], git)
     found = losses(tree, caches=caches, git=Git(min(SECONDS, git.left)))
     if found.forbidden or (found.any and not discard):
-        return _stays(tree, found.said(), discarding=bool(found.forbidden))
+        return stays(tree, found.said(), discarding=bool(found.forbidden))
     said = f"its worktree too, and in it {found.said()}" if found.any else "its worktree too"
     known = os.path.isdir(tree.repository) and registered(tree, git) is not None
     # One step for whoever looks: from here on it is nowhere that anybody would work in.
@@ -124,7 +124,8 @@ def _branch_stays(tree: Worktree, git: Git) -> str:
     return ""
 
 
-def _stays(tree: Worktree, why: str, *, discarding: bool = False) -> Left:
+def stays(tree: Worktree, why: str, *, discarding: bool = False) -> Left:
+    """It was left alone, and where it is."""
     path = shlex.quote(tree.path)
     notes = [
         f"to get at the work: cd {path}",

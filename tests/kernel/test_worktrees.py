@@ -375,6 +375,32 @@ async def test_who_starts_in_a_folder_where_another_works_is_told_and_it_is_writ
     assert (await client.workspace("one")).shared_with == []
 
 
+async def test_git_is_not_run_out_here_on_what_an_agent_in_a_sandbox_can_arrange(
+    kernel: Kernel, client: KernelClient, repo: Repo, tmp_path: Path
+) -> None:
+    await client.run(own(repo, STAY))
+    await client.run(sh("exec sleep 600", "plain", cwd=str(repo.path / "src")))
+    spec = AgentSpec(name="caged", command=["/bin/true"], cwd=str(repo.path), sandbox=True)
+    await kernel.books.commit(ev.AgentCreated(agent="caged1", spec=spec, owner="ana"))
+    tree = await tree_of(client, "api")
+    trap = tmp_path / "ran"
+    repo("config", "filter.trap.clean", f"touch {trap}; cat")
+    repo("config", "filter.trap.smudge", f"touch {trap}; cat")
+    repo.write(".git/info/attributes", "* filter=trap\n")
+    for top in (repo.path, tree):
+        repo.write("README", "changed\n", top=top)
+    for name, detail in (("plain", "diff"), ("api", "diff"), ("api", "losses")):
+        assert "sandbox" in (await client.workspace(name, detail)).problem
+    with pytest.raises(UsageError, match="caged"):
+        await client.run(own(repo, name="second"))
+    await client.stop(StopRequest(refs=["api"], how="kill"))
+    assert "its worktree stays" in await removed(client, "api", discard=True)
+    assert not trap.exists()
+    await kernel.books.commit(ev.AgentRemoved(agent="caged1", by="ana"))
+    assert (await client.workspace("plain")).problem == ""
+    assert trap.exists()
+
+
 async def test_a_fleet_in_one_folder_is_told_once(client: KernelClient, repo: Repo) -> None:
     specs = [AgentSpec(name=f"w-{n}", command=["sleep", "600"], cwd=str(repo.path)) for n in range(9)]
     outcomes = await client.up(FleetRequest(fleet="/f", specs=specs, environ=ENVIRON))
