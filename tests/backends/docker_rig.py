@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -341,3 +343,26 @@ def private_dockerd() -> Iterator[PrivateDockerd]:
         yield made
     finally:
         made.clean()
+
+
+@contextmanager
+def host_port() -> Iterator[tuple[list[str], list[object]]]:
+    """A port on every address of this host; the addresses with the port, and who came."""
+    accepted: list[object] = []
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        listed = json.loads(
+            subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, check=True).stdout
+        )
+        addresses = [f"{info['local']}:{port}" for link in listed for info in link["addr_info"]]
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    accepted.append(server.accept()[1])
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield addresses, accepted
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -23,7 +22,7 @@ from agenttop.core.errors import BackendError, BackendUnavailable
 from agenttop.core.nice import weight
 
 from .docker_fixtures import docker_image, docker_rig  # noqa: F401 - fixtures
-from .docker_rig import Rig, docker, free_port, rig, wait_for
+from .docker_rig import Rig, docker, free_port, host_port, rig, wait_for
 from .evidence import ticks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -318,7 +317,7 @@ async def test_the_first_call_of_a_program_finds_the_door_open(docker_rig: Rig) 
 
 @needs_root
 async def test_a_container_on_the_gateway_network_reaches_no_port_of_the_host(docker_rig: Rig) -> None:  # noqa: F811
-    with _host_listener() as (addresses, accepted):
+    with host_port() as (addresses, accepted):
         calls = "; ".join(f"wget -q -O- http://{address}/ 2>&1" for address in addresses)
         launch = docker_rig.launch("sh", "-c", f"{calls}; true", network="gateway")
         await docker_rig.backend.wait(await docker_rig.backend.start(launch))
@@ -404,29 +403,6 @@ def test_a_program_behind_a_gate_begins_when_it_opens(tmp_path: Path) -> None:
         gate.open()
         thread.join(10)
     assert marker.exists()
-
-
-@contextlib.contextmanager
-def _host_listener() -> Iterator[tuple[list[str], list[object]]]:
-    """A port on every address of this host; the addresses with the port, and who came."""
-    accepted: list[object] = []
-    with socket.create_server(("0.0.0.0", 0)) as server:
-        port = server.getsockname()[1]
-        listed = json.loads(
-            subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, check=True).stdout
-        )
-        addresses = [f"{info['local']}:{port}" for link in listed for info in link["addr_info"]]
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    accepted.append(server.accept()[1])
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield addresses, accepted
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 async def test_a_stop_waits_for_dockerd_to_hear_of_it(docker_rig: Rig) -> None:  # noqa: F811

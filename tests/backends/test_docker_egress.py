@@ -6,16 +6,13 @@ root and by an ordinary user who may use Docker.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +21,7 @@ from agenttop.backends import docker_container, netns
 
 from ..conftest import missing
 from .docker_fixtures import docker_image  # noqa: F401 - a fixture
-from .docker_rig import Rig, docker, free_port, rig
+from .docker_rig import Rig, docker, free_port, host_port, rig
 from .test_ordinary_user import HERE, REPOSITORY, USER, environment, interpreter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -99,26 +96,6 @@ async def test_nothing_but_the_gateway_is_reached(gated: Rig) -> None:
         said = (await gated.text(launch)).split("\n")
     assert said == ["the gateway answers", "end", ""]
     assert accepted == []
-
-
-@contextlib.contextmanager
-def host_port() -> Iterator[tuple[list[str], list[object]]]:
-    """A port on every address of this host; the addresses with the port, and who came."""
-    accepted: list[object] = []
-    with socket.create_server(("0.0.0.0", 0)) as server:
-        port = server.getsockname()[1]
-        listed = json.loads(
-            subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, check=True).stdout
-        )
-        addresses = [f"{info['local']}:{port}" for link in listed for info in link["addr_info"]]
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    accepted.append(server.accept()[1])
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield addresses, accepted
 
 
 @pytest.mark.root

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from agenttop.core import detach, lock, quick, uds
+from agenttop.core import lock, quick, uds
+from agenttop.core.api import StopRequest
+from agenttop.core.connect import connect
 from agenttop.core.paths import Paths
+from agenttop.tui.demo.provider import MockProvider
+
+from ..support.holders import dismiss
 
 COMMAND = [sys.executable, "-P", "-m", "agenttop.tui.main"]
 
@@ -148,21 +153,32 @@ class Shell:
         assert until(lambda: not marked(self.home), "the end of all agents")
 
 
-def dismiss(path: Path) -> None:
-    """Say goodbye to a holder that a killed kernel left."""
-    try:
-        link = uds.connect(path, socket.SOCK_SEQPACKET)
-    except OSError:
-        return
-    with link:
-        link.send(f"hello\0{os.getpid()}\0{detach.start_time(os.getpid())}".encode())
-        if link.recv(100).startswith(b"ok"):
-            link.send(b"bye")
-            link.recv(100)
-
-
 @pytest.fixture
 def sh(home: Path) -> Iterator[Shell]:
     shell = Shell(home)
     yield shell
     shell.leave()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[MockProvider]:
+    """What the kernel of ``paths`` forwards calls to."""
+    async with MockProvider(seed=7, speed=8.0, key="k3y") as running:
+        yield running
+
+
+@pytest.fixture
+async def paths(home: Path, provider: MockProvider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Paths]:
+    """A home whose kernel knows ``provider``; everything in it is ended after the test."""
+    home.mkdir()
+    (home / "config.toml").write_text(f'[providers.anthropic]\nbase_url = "{provider.url}"\n')
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k3y")
+    paths = Paths.from_environ()
+    try:
+        yield paths
+    finally:
+        with anyio.CancelScope(shield=True):
+            async with await connect(paths) as client:
+                await client.stop(StopRequest(all=True, how="kill"))
+                await client.prune()
+                await client.shutdown()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 
 import anyio
 import pytest
 
 from agenttop.core.agents.spec import AgentSpec
-from agenttop.core.api import BudgetInfo, BudgetRequest, FleetRequest, StopRequest
+from agenttop.core.api import BudgetInfo, BudgetRequest, FleetRequest
 from agenttop.core.budget import prices
 from agenttop.core.budget.budget import Budget
 from agenttop.core.client import KernelClient
@@ -50,28 +48,6 @@ while status != 402:
     except (OSError, http.client.HTTPException):
         time.sleep(0.05)
 """
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[MockProvider]:
-    async with MockProvider(seed=7, speed=8.0, key="k3y") as running:
-        yield running
-
-
-@pytest.fixture
-async def paths(home: Path, provider: MockProvider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Paths]:
-    home.mkdir()
-    (home / "config.toml").write_text(f'[providers.anthropic]\nbase_url = "{provider.url}"\n')
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "k3y")
-    paths = Paths.from_environ()
-    try:
-        yield paths
-    finally:
-        with anyio.CancelScope(shield=True):
-            async with await connect(paths) as client:
-                await client.stop(StopRequest(all=True, how="kill"))
-                await client.prune()
-                await client.shutdown()
 
 
 async def complete(provider: MockProvider, calls: int) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -48,28 +48,6 @@ done
 
 #: Makes streamed calls for ever and says how each one ended. A refused or cut call is tried again.
 CALLER = Path(__file__).with_name("caller.py")
-
-
-@pytest.fixture
-async def provider(tmp_path: Path) -> AsyncIterator[MockProvider]:
-    async with MockProvider(seed=7, speed=8.0, key="k3y") as running:
-        yield running
-
-
-@pytest.fixture
-async def paths(home: Path, provider: MockProvider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Paths]:
-    home.mkdir()
-    (home / "config.toml").write_text(f'[providers.anthropic]\nbase_url = "{provider.url}"\n')
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "k3y")
-    paths = Paths.from_environ()
-    try:
-        yield paths
-    finally:
-        with anyio.CancelScope(shield=True):
-            async with await connect(paths) as client:
-                await client.stop(StopRequest(all=True, how="kill"))
-                await client.prune()
-                await client.shutdown()
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import anyio
 import pytest
 from tests.support.desk import DeskRig, desk_rig
+from tests.support.disks import fill
 
 from agenttop.core.budget.amount import NANOS
 from agenttop.core.errors import JournalUnavailable
@@ -20,37 +18,6 @@ from agenttop.core.journal import fold
 from agenttop.core.journal.books import _copy
 
 pytestmark = pytest.mark.anyio
-
-FILL = b"\0" * (16 << 10)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB of the test's own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "agenttop-test", disk], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"mount is not allowed here: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(FILL):
-                pass
-        except OSError:
-            return filler
-    raise AssertionError("the disk did not fill up")
 
 
 async def heal(rig: DeskRig) -> None:

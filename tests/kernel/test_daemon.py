@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from agenttop.core import connect as connecting
-from agenttop.core import detach, lock, port, uds
+from agenttop.core import lock, port, uds
 from agenttop.core.api import StopRequest, Target
 from agenttop.core.connect import connect, start_kernel
 from agenttop.core.errors import AgentTopError, ConfigError, KernelUnreachable
@@ -25,6 +25,7 @@ from agenttop.core.quick import OtherVersion, ask
 from agenttop.core.service import AlreadyRunning, take_lock
 from agenttop.core.starting import begin
 
+from ..support.holders import dismiss
 from .conftest import sh, until
 
 pytestmark = pytest.mark.anyio
@@ -43,20 +44,7 @@ async def paths(home: Path) -> AsyncIterator[Paths]:
     holder = found.holder_socket
     found.lock.unlink(missing_ok=True)
     if holder.exists():
-        _dismiss(holder)
-
-
-def _dismiss(path: Path) -> None:
-    """Say goodbye to a holder that a killed kernel left."""
-    try:
-        link = uds.connect(path, socket.SOCK_SEQPACKET)
-    except OSError:
-        return
-    with link:
-        link.send(f"hello\0{os.getpid()}\0{detach.start_time(os.getpid())}".encode())
-        assert link.recv(100).startswith(b"ok")
-        link.send(b"bye")
-        assert link.recv(100) == b"ok"
+        assert dismiss(holder)
 
 
 async def gone(paths: Paths) -> None:

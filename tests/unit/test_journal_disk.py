@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,10 @@ from agenttop.core.errors import JournalUnavailable
 from agenttop.core.journal.events import RunStarted
 from agenttop.core.journal.journal import Journal
 
+from ..support.disks import fill
+
 pytestmark = pytest.mark.anyio
 
-FILL = b"\0" * (64 << 10)
 
 #: Commits until it is killed, and says each acknowledged seq when it is.
 WRITER = """
@@ -94,35 +93,6 @@ def rows(path: Path) -> list[int]:
         return [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq")]
     finally:
         db.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB of the test's own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root; the file size limit test covers the rest")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "agenttop-test", disk], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"mount is not allowed here: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(FILL):
-                pass
-        except OSError:
-            return filler
-    raise AssertionError("the disk did not fill up")
 
 
 async def test_a_full_disk_refuses_says_so_and_recovers_without_losing_what_was_acknowledged(

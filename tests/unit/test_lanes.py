@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -14,13 +13,6 @@ from agenttop.core.nice import weight
 from ..support.lanes_stage import Asked, Stage, provider
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[anyio.abc.TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 async def warm(stage: Stage, **waiter: object) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 
@@ -16,13 +14,6 @@ pytestmark = pytest.mark.anyio
 
 OWN = provider(auth="passthrough", key_env=None)
 REJECTED = {"retry-after": "3600"}
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[anyio.abc.TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 async def test_one_accounts_429_closes_its_own_lane_and_no_others(tasks: anyio.abc.TaskGroup) -> None:

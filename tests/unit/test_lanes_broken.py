@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
 from typing import Literal
 
 import anyio
@@ -20,13 +19,6 @@ from agenttop.core.gateway.providers import CallLimits
 from ..support.lanes_stage import Asked, Stage, provider
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[anyio.abc.TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 async def lose(stage: Stage, *calls: Asked) -> list[Asked]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -16,13 +15,6 @@ from agenttop.core.gateway.providers import CallLimits
 from ..support.lanes_stage import Asked, Stage, provider
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[anyio.abc.TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 class Fleet:
