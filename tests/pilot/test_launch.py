@@ -145,6 +145,20 @@ async def test_templates_that_cannot_start_are_passed_over() -> None:
         assert seen == ["claude", "codex", "custom", "claude"]
 
 
+class Bare(StageClient):
+    """A machine on which most CLIs are missing."""
+
+    async def templates(self) -> list[TemplateInfo]:
+        lacking = [TemplateInfo(name=f"t{n}", title="T", ready=False, hint=f"install t{n}") for n in range(5)]
+        return [*await super().templates(), *lacking]
+
+
+async def test_many_templates_that_cannot_start_are_told_in_one_line() -> None:
+    async with stage(Bare(), press=("n",)) as (_, pilot):
+        shown = await shows(pilot, "others cannot start here: `agenttop templates` says why")
+        assert "install t0" not in shown
+
+
 async def test_containers_ask_for_an_image_and_a_network() -> None:
     client = StageClient()
     async with stage(client, press=("n", "left")) as (app, pilot):

@@ -295,6 +295,8 @@ class LaunchScreen(FormDialog[str]):
         )
         self._note("parent", ", ".join(sorted(there)[:5]) + (" …" if len(there) > 5 else ""))
         missing = [f"{t.name}: {t.hint or 'not found'}" for t in self.templates if not t.ready]
+        if len(missing) > 2:
+            missing = [f"{len(missing)} others cannot start here: `agenttop templates` says why"]
         notes = [f"{chosen.title} {chosen.found}".strip() if chosen else "a program of your own", *missing]
         template = self.inputs["template"]
         assert isinstance(template, Choose)
