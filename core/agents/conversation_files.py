@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import sqlite3
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
 from ..errors import BackendError, Conflict
 from ..observe.readers.claude_slug import slug
@@ -24,6 +24,9 @@ from .template_parts import filled
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 
 _CHUNK = 1 << 20
+
+#: So many folders deep ``**`` looks.
+_DEEPEST = 32
 _DATABASES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -68,20 +71,35 @@ def settle(template: Template, session: str, folder: Path, cwd: str) -> None:
 
 
 def _files(folder: Path, pattern: str, session: str) -> Iterator[Path]:
-    """The plain files of a pattern; no link is followed out of the folder."""
-    wanted = filled(pattern, {"session": glob.escape(session)}) or ""
-    for found in glob.iglob(wanted, root_dir=folder, recursive=True, include_hidden=True):
-        file = folder / found
-        whole = file.resolve()
-        if whole.is_relative_to(folder.resolve()) and not file.is_symlink() and _is_plain(file):
-            yield file
+    """The plain files of a pattern; no link is followed, neither out of the folder nor in circles."""
+    wanted = PurePosixPath(filled(pattern, {"session": glob.escape(session)}) or "")
+    return _matching(folder, wanted.parts)
 
 
-def _is_plain(file: Path) -> bool:
+def _matching(folder: Path, parts: Sequence[str], depth: int = 0) -> Iterator[Path]:
+    wanted, rest = parts[0], parts[1:]
+    if wanted == "**" and rest:
+        yield from _matching(folder, rest, depth)
+    for entry in _entries(folder):
+        inside = entry.is_dir(follow_symlinks=False)
+        if wanted == "**":
+            if inside and depth < _DEEPEST:
+                yield from _matching(folder / entry.name, parts, depth + 1)
+            elif not rest and entry.is_file(follow_symlinks=False):
+                yield folder / entry.name
+        elif fnmatchcase(entry.name, wanted):
+            if inside and rest:
+                yield from _matching(folder / entry.name, rest, depth)
+            elif not rest and entry.is_file(follow_symlinks=False):
+                yield folder / entry.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return stat.S_ISREG(file.lstat().st_mode)
-    except FileNotFoundError:
-        return False
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _copy(file: Path, to: Path) -> None:

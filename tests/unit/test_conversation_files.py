@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -44,6 +46,21 @@ def test_only_the_conversation_is_copied_with_its_age_and_for_its_owner_alone(tm
     assert copied.read_bytes() == file.read_bytes()
     assert copied.stat().st_mtime == 1_000_000
     assert copied.stat().st_mode & 0o777 == 0o600
+
+
+def test_links_of_folders_to_themselves_are_not_gone_round(tmp_path: Path) -> None:
+    made(tmp_path / "a", f"x/2026/11/{SESSION}.jsonl")
+    for name in "bcdefgh":
+        (tmp_path / "a" / "x" / name).symlink_to(".")
+    pattern = {"x/**/{session}.jsonl": ""}
+    script = "import sys, pathlib; from tests.unit.test_conversation_files import copy; " + (
+        f"print(copy(pathlib.Path(sys.argv[1], 'a'), pathlib.Path(sys.argv[1], 'b'), **{pattern!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout == f"['x/2026/11/{SESSION}.jsonl']\n"
 
 
 @given(st.binary(max_size=4_000))
