@@ -58,7 +58,7 @@ async def connect(
 
 def _import_embedded() -> None:
     import agenttop.core.embedded
-    import agenttop.core.service  # noqa: F401
+    import agenttop.core.service  # noqa: F401 (the kernel that is started next needs it)
 
 
 async def _reach(client: SocketClient, paths: Paths, start: bool) -> None:

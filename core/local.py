@@ -398,7 +398,7 @@ class LocalClient(KernelClient):
                 offsets = {name: max(0, _size(launch.folder / name) - tail) for name in ("out", "err")}
                 tail = None
             async with contextlib.aclosing(
-                kernel.backends.get(agent.spec.backend).output(launch, offsets, follow=follow)  # type: ignore[type-var]
+                kernel.backends.get(agent.spec.backend).output(launch, offsets, follow=follow)  # type: ignore[type-var]  # a generator in every backend
             ) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -450,7 +450,7 @@ class LocalClient(KernelClient):
 
     async def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """One snapshot, then deltas."""
-        async with contextlib.aclosing(self._kernel.feed.watch(window)) as changes:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._kernel.feed.watch(window)) as changes:  # type: ignore[type-var]  # a generator
             async for change in changes:
                 yield change
 

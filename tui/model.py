@@ -98,7 +98,7 @@ class FleetModel:
         """Take a snapshot (the whole table) or a delta (what changed)."""
         self.seq = update.seq
         if hasattr(update, "window"):
-            self._snapshot(update)  # type: ignore[arg-type]
+            self._snapshot(update)  # type: ignore[arg-type]  # told apart without importing the class
         else:
             self._delta(update)
 

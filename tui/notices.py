@@ -136,6 +136,6 @@ class Notices:
 def at_terminal() -> bool:
     """Whether both what is written by Textual (stderr) and stdout are a person's terminal."""
     try:
-        return os.isatty(sys.__stdout__.fileno()) and os.isatty(sys.__stderr__.fileno())  # type: ignore[union-attr]
+        return os.isatty(sys.__stdout__.fileno()) and os.isatty(sys.__stderr__.fileno())  # type: ignore[union-attr]  # caught below
     except (AttributeError, OSError, ValueError):  # closed, or never there
         return False

@@ -127,4 +127,4 @@ class Session:
 
 
 def _import_models() -> None:
-    import agenttop.core.answers  # noqa: F401
+    import agenttop.core.answers  # noqa: F401 (imported for those who need it next)

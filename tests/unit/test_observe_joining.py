@@ -160,6 +160,8 @@ def qwen_chat(home: Path, name: str, begun: float, runtime: dict[str, Any] | Non
 def test_a_qwen_is_joined_by_what_it_wrote_about_its_process(tmp_path: Path) -> None:
     qwen_chat(tmp_path, "a", T + 1, {"pid": 11, "started_at": T + 2})
     qwen_chat(tmp_path, "stale", T + 50, {"pid": 11, "started_at": T - 900})
+    for number, nonsense in enumerate(("soon", [1], {"at": 1})):  # an agent could write it
+        qwen_chat(tmp_path, f"odd{number}", T - 99, {"pid": 11, "started_at": nonsense})
     qwen_chat(tmp_path, "b", T + 90)
     shim = process(10, "node", "/b/qwen", home=str(tmp_path))
     worker = process(11, "node", "/b/qwen", home=str(tmp_path), ppid=10)

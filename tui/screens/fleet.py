@@ -133,7 +133,7 @@ class FleetScreen(PaneScreen):
         current = self.shell.model.current
         self.query_one(Footer).offer_attach(current is not None and current.attach)
         for split in self.query("#split"):
-            split.follow()  # type: ignore[attr-defined]
+            split.follow()  # type: ignore[attr-defined]  # a Split: imported when it is first shown
         if self.shell.toasts:
             self.show_toasts()
 

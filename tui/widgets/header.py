@@ -13,6 +13,7 @@ from ..meters import Meter, parts
 
 if TYPE_CHECKING:
     from agenttop.core.api import Header as Sums
+    from agenttop.core.table import ProviderGauge
 
     from ..model import FleetModel
 
@@ -58,9 +59,9 @@ def _token_meters(sums: Sums | None, words: tuple[str, str]) -> list[Meter]:
     ]  # fmt: skip
 
 
-def _fullness(gauge: object) -> tuple[float, float]:
-    used = gauge.input + gauge.cache_read + gauge.cache_write + gauge.output  # type: ignore[attr-defined]
-    return (used / gauge.limit if gauge.limit else 0.0, used)  # type: ignore[attr-defined]
+def _fullness(gauge: ProviderGauge) -> tuple[float, float]:
+    used = gauge.input + gauge.cache_read + gauge.cache_write + gauge.output
+    return (used / gauge.limit if gauge.limit else 0.0, used)
 
 
 def _token_text(used: int, limit: int | None, peak: int, words: tuple[str, str]) -> str:

@@ -10,7 +10,6 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
@@ -75,9 +74,8 @@ def _exact(folder: str, here: list[Found], pids: dict[int, Found]) -> dict[tuple
         if identity and "/" not in identity and os.path.exists(path := f"{folder}/{identity}.jsonl"):
             found[process.key] = Session(identity, path, True)
     newest: dict[tuple[int, int], float] = {}
-    for identity, told in _runtimes(folder, min(process.started for process in here) - SLACK):
-        main = pids.get(told.get("pid"))  # type: ignore[arg-type]
-        began = float(told.get("started_at") or 0)
+    for identity, pid, began in _runtimes(folder, min(process.started for process in here) - SLACK):
+        main = pids.get(pid)
         # A pid may have been another process's before.
         if main is None or began < main.started - SLACK or began < newest.get(main.key, 0):
             continue
@@ -86,8 +84,8 @@ def _exact(folder: str, here: list[Found], pids: dict[int, Found]) -> dict[tuple
     return found
 
 
-def _runtimes(folder: str, since: float) -> list[tuple[str, dict[str, Any]]]:
-    """What was written about processes since then, by session."""
+def _runtimes(folder: str, since: float) -> list[tuple[str, int, float]]:
+    """What was written about processes since then: session, pid, and when it began, in wall-clock seconds."""
     try:
         with os.scandir(folder) as entries:
             names = [
@@ -101,9 +99,9 @@ def _runtimes(folder: str, since: float) -> list[tuple[str, dict[str, Any]]]:
     for name in names:
         try:
             told = orjson.loads(regular.beginning(f"{folder}/{name}", _MOST))
-            if isinstance(told, dict) and isinstance(told.get("pid"), int):
-                found.append((name.removesuffix(_RUNTIME), told))
-        except (OSError, ValueError):
+            if isinstance(told, dict) and isinstance(pid := told.get("pid"), int):
+                found.append((name.removesuffix(_RUNTIME), pid, float(told.get("started_at") or 0)))
+        except (OSError, ValueError, TypeError):
             continue
     return found
 
