@@ -311,7 +311,7 @@ class Sightings:
             await self.look()
             found = self.find(ref)
         if found is None:
-            shown = ref if ref.isprintable() else repr(ref)
+            shown = ref if ref and ref.isprintable() else repr(ref)
             raise NoSuchAgent(f"no agent {shown[:80]}", "", "`agenttop ps --all` lists every agent")
         return found
 

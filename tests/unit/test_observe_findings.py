@@ -269,3 +269,52 @@ def test_what_live_readers_and_failed_observers_say_is_there() -> None:
     ]
     assert said[-1].group == "cursor"
     assert {check.group for check in said} == {"Claude Code", "cursor"}
+
+
+DEEP: Any = json.loads("[" * 400 + "]" * 400)
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, ["x"], {"a": 1}, DEEP, "x" * 100_000, True], ids=lambda value: repr(value)[:9]
+)
+def test_facts_that_are_none_and_times_that_no_calendar_has_break_no_sum(
+    home: Path, folder: Path, wrong: Any
+) -> None:
+    sessions = home / ".codex" / "sessions"
+    sessions.mkdir(parents=True)
+    about = {"id": wrong, "cwd": wrong, "git": {"branch": wrong}, "source": wrong, "parent_thread_id": wrong}
+    usage = {"input_tokens": 0, "output_tokens": 0, "reasoning_output_tokens": 0}
+    lines = [
+        {"type": "session_meta", "timestamp": "2026-01-01T00:00:00Z", "payload": about},
+        {
+            "type": "turn_context",
+            "timestamp": "2026-01-01T00:00:00Z",
+            "payload": {"model": wrong, "cwd": wrong},
+        },
+    ]
+    for number, time in enumerate(("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"), 1):
+        total = usage | {"input_tokens": number}
+        info = {"total_token_usage": total, "last_token_usage": usage | {"input_tokens": 1}}
+        lines.append(
+            {"type": "event_msg", "timestamp": time, "payload": {"type": "token_count", "info": info}}
+        )
+    name = "rollout-2026-01-01T00-00-00-0199a213-81c0-7800-8aa1-bbab2a035a53.jsonl"
+    (sessions / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert shown(answer(question(home)))
+    for zone in ("America/Los_Angeles", "Asia/Tokyo"):
+        by = ["day", "week", "month", "project", "model", "session"]
+        asked = question(home, "sums") | {"wish": {"by": by, "timezone": zone}}
+        found = answer(asked)["groups"]
+        assert sum(group[5] for group in found) == truth(home)[0] + 2
+        assert all(isinstance(key, str) and len(key) <= 4096 for group in found for key in group[0])
+
+
+def test_a_name_that_is_no_text_is_named_and_the_rest_is_counted(home: Path, folder: Path) -> None:
+    good = next(folder.glob("*-*.jsonl")).read_bytes()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).write_bytes(good)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xfe")).mkdir()
+    told = answer(question(home))
+    assert found(told, folder / "?.jsonl") == "Its name is no UTF-8"
+    assert found(told, folder / "?") == "Its name is no UTF-8"
+    assert json.dumps(told["checks"]).isascii()
+    assert sums(home) == truth(home)

@@ -149,7 +149,9 @@ class Folder:
             with entries:
                 try:
                     for entry in entries:
-                        if entry.name.endswith(self._suffix):
+                        if (named := _writable(entry.path)) != entry.path:
+                            problems[named] = "Its name is no UTF-8"
+                        elif entry.name.endswith(self._suffix):
                             if (source := _source(entry, problems)) is not None:
                                 yield source
                         elif entry.is_dir(follow_symlinks=False):
@@ -158,6 +160,11 @@ class Folder:
                             problems[entry.path] = _link(entry.path)
                 except OSError as error:  # while it is listed
                     problems[folder] = error.strerror or str(error)
+
+
+def _writable(path: str) -> str:
+    """A path as it can be written down; another one if its bytes are no text."""
+    return path.encode("utf-8", "replace").decode()
 
 
 def _source(entry: os.DirEntry[str], problems: dict[str, str]) -> Source | None:

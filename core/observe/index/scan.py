@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from .. import regular
@@ -13,6 +14,10 @@ from .formats import CallReader, DatabaseReader, LineReader, Placed, Reader, rea
 
 #: How much of a file's beginning tells whether it is still the same file.
 HEAD = 1024
+
+
+#: So many characters of a fact, or of a model's name, are kept (PATH_MAX).
+_LONGEST = 4096
 
 
 class Job(NamedTuple):
@@ -100,6 +105,9 @@ def _found(
     long: int,
 ) -> Reading:
     """What was found; ``stamp`` and ``place`` are the reading's own fields, in their order."""
+    facts = believed(reader.facts)
+    reader.facts.clear()  # what the reader has to know next time is made of the same
+    reader.facts.update(facts)
     device, inode, size, changed = stamp
     offset, head, head_size, whole = place
     calls = b"".join([pack(*call) for call in reader.calls.values()])
@@ -118,10 +126,21 @@ def _found(
         long,
         "",
         reader.state,
-        reader.facts,
-        reader.models,
+        facts,
+        {key: name[:_LONGEST] for key, name in reader.models.items()},
         calls,
     )
+
+
+def believed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what can be a fact: a text of a bearable length, yes or no; an agent can write anything there."""
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, str):
+            found[key] = value[:_LONGEST].encode("utf-8", "replace").decode()
+        elif value is None or isinstance(value, bool):
+            found[key] = value
+    return found
 
 
 def _same(job: Job, descriptor: int, size: int) -> bool:

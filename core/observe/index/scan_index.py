@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from .calls import Copy, band, better, counted, messages, pack, unpack_all
-from .scan import Reading
+from .scan import Reading, believed
 
 _VERSION = 1
 _PARTS = 16
@@ -141,7 +141,8 @@ class ScanIndex:
 
     def facts(self) -> dict[int, dict[str, Any]]:
         """Session, folder, branch and the like of every file."""
-        return {file: orjson.loads(facts) for file, facts in self._db.execute("SELECT id, facts FROM file")}
+        rows = self._db.execute("SELECT id, facts FROM file")
+        return {file: believed(orjson.loads(facts)) for file, facts in rows}
 
     def add_files(self, found: Iterable[tuple[str, str]]) -> None:
         """Give numbers to new files: kind and path of each."""

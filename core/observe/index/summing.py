@@ -16,6 +16,8 @@ from ...errors import UsageError
 from .scan_index import QUARTER, Sum
 
 _SECONDS = QUARTER // 1000
+#: Stands for a time that no calendar has.
+NO_DAY = "-"
 
 
 class Group(NamedTuple):
@@ -135,12 +137,17 @@ class _Moments:
     def shown(self, key: str, quarter: int) -> str:
         """``2026-11-21``; of a week its Monday; ``2026-11``."""
         if (shown := self._shown.get((key, quarter))) is None:
+            shown = self._shown[key, quarter] = self._called(key, quarter)
+        return shown
+
+    def _called(self, key: str, quarter: int) -> str:
+        try:
             day = datetime.fromtimestamp(quarter * _SECONDS, self._zone)
             if key == "week":
                 day -= timedelta(days=day.weekday())
-            shown = day.strftime("%Y-%m" if key == "month" else "%Y-%m-%d")
-            self._shown[key, quarter] = shown
-        return shown
+            return day.strftime("%Y-%m" if key == "month" else "%Y-%m-%d")
+        except (ValueError, OverflowError, OSError):  # a transcript may say anything
+            return NO_DAY
 
 
 class _Files:
