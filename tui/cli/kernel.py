@@ -48,7 +48,7 @@ def status(as_json: Json = False) -> None:
 
 @kernel.command()
 def stop(
-    agents: Annotated[bool, typer.Option("--agents", help="Stop all agents first.")] = False,
+    agents: Annotated[bool, typer.Option("--agents", help="Stop all managed agents first.")] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

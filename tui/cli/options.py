@@ -34,5 +34,5 @@ OptionalRefs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
-All = Annotated[bool, typer.Option("--all", "-a", help="All agents.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="All managed agents; observed ones are named.")]
 Children = Annotated[bool, typer.Option("--children", help="Their children, grandchildren… too.")]
