@@ -98,6 +98,10 @@ class Caller:
         """
         if self.agent is None:
             return request
+        own = (await self._client.inspect(self.agent)).spec
+        if own is not None and own.sandbox:
+            # Whoever is started is started by the kernel, outside, and in a folder of its choice.
+            raise self._forbidden("an agent in a sandbox starts no others: they could write where it may not")
         spec = request.spec
         if spec.parent is not None:
             await self.must_own(spec.parent)

@@ -11,7 +11,9 @@ from agenttop.core.agents.spec import AgentSpec, Restart, RestartMode
 from agenttop.core.agents.states import Pause
 from agenttop.core.api import FleetRequest, PauseRequest, RemoveRequest, RunRequest, StopRequest, Target
 from agenttop.core.client import KernelClient
-from agenttop.core.errors import BackendError, Conflict, NoSuchAgent, UsageError
+from agenttop.core.errors import BackendError, Conflict, Forbidden, NoSuchAgent, UsageError
+from agenttop.core.http.callers import Caller
+from agenttop.core.journal import events as ev
 from agenttop.core.kernel import Kernel
 
 from .conftest import ENVIRON, sh, until, until_processes, until_state
@@ -308,3 +310,15 @@ async def test_a_fleet_starts_without_those_that_cannot(client: KernelClient, ke
     await client.up(FleetRequest(fleet="/fifty", specs=[specs[1]], environ=ENVIRON))
     assert b"NEW" in kept["agent-1"].read_bytes()
     assert b"NEW" not in kept["agent-0"].read_bytes()
+
+
+async def test_an_agent_in_a_sandbox_starts_nobody_outside_of_it(
+    kernel: Kernel, client: KernelClient
+) -> None:
+    for name, sandbox in (("caged", True), ("free", False)):
+        spec = AgentSpec(name=name, command=["/bin/true"], cwd="/tmp", sandbox=sandbox)
+        await kernel.books.commit(ev.AgentCreated(agent=f"{name}1", spec=spec, owner="ana"))
+    assert (await Caller(client, "free1").child(sh("true"))).spec.parent == "free1"
+    for asked in (sh("true"), sh("true", sandbox=True, cwd="/etc")):
+        with pytest.raises(Forbidden, match="sandbox"):
+            await Caller(client, "caged1").child(asked)
