@@ -27,7 +27,7 @@ def resolve(fleet: Fleet, ref: str) -> Agent:
     if found:
         listed = ", ".join(f"{agent.id} {agent.name}" for agent in found[:5])
         raise AmbiguousAgent(f"{ref} is the beginning of {len(found)} ids", listed, "Give more characters")
-    shown = ref if ref.isprintable() else repr(ref)
+    shown = ref if ref and ref.isprintable() else repr(ref)
     raise NoSuchAgent(f"no agent {shown[:80]}", "", "`agenttop ps --all` lists every agent")
 
 

@@ -159,7 +159,12 @@ def test_without_a_terminal_nobody_is_attached_and_nothing_is_started(sh: Shell)
     assert "no terminal" in sh.fails(2, "run", "-it", "--name", "hello", "--", "sh", "-c", ECHO)
     assert "--tty and --backend docker" in sh.fails(2, "run", "-t", "--backend", "docker", "--", "sh")
     assert [agent["name"] for agent in sh.ps()] == ["plain"]
-    for command in (["history", "plain"], ["send-keys", "plain", "x"], ["send-keys", "plain", "-l", "x"]):
+    for command in (
+        ["history", "plain"],
+        ["send-keys", "plain", "x"],
+        ["send-keys", "plain", "-l", "x"],
+        ["send-keys", "plain", "-"],
+    ):
         assert "has no terminal" in sh.fails(1, *command)
     sh.fails(3, "history", "nobody")
     sh.fails(2, "send-keys", "plain")

@@ -45,6 +45,7 @@ def test_nothing_found_says_so_on_one_printable_line(ref: str) -> None:
     with pytest.raises(NoSuchAgent) as caught:
         registry.resolve(FLEET, ref)
     assert str(caught.value).isprintable()
+    assert "no agent ." not in str(caught.value)
 
 
 def test_select_keeps_order_and_errors_and_takes_nobody_twice() -> None:

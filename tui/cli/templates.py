@@ -42,7 +42,7 @@ def show(
     if info is None:
         close = difflib.get_close_matches(name, found, 1)
         hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(found)}"
-        raise UsageError(f"there is no template {name}", hint=hint)
+        raise UsageError(f"there is no template {name or repr(name)}", hint=hint)
     if not info["definition"]:
         raise ConfigError(info["hint"])
     if as_json:

@@ -136,9 +136,10 @@ def send_keys(
 
         if text is None:
             await client.press(checked(PressRequest, ref=ref, keys=keys))
-        elif text:
+        else:
             await client.history(ref, 0)  # refuses what has no terminal, which may have a stdin
-            await client.write(ref, text)
+            if text:
+                await client.write(ref, text)
 
     call(send)
 
