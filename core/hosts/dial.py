@@ -39,6 +39,8 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 
+_ACTS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+"""Control characters that do more than begin a line; ssh asks on the terminal itself, and not here."""
 
 Started = Callable[[subprocess.Popen[bytes]], None]
 
@@ -243,7 +245,7 @@ class _Handshake:
     def _err(self, data: bytes) -> None:
         self._said = (self._said + data)[-TAIL:]
         if self._asks and not self._greeted and MISSING.encode() not in data:
-            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.write(_ACTS.sub(b"", data))
             sys.stderr.flush()
 
     def _check(self, greeting: str) -> None:

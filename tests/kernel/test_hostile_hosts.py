@@ -146,3 +146,13 @@ async def test_a_channel_does_not_take_more_than_its_window() -> None:
         channel.arrived(bytes(PIECE))
     with pytest.raises(Garbled, match="more than it may"):
         channel.arrived(b"y")
+
+
+async def test_what_a_host_prints_before_it_greets_does_not_act_on_the_terminal(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    way = reach(tmp_path / "far")
+    noise = r"printf '\033]0;mine\007hello\302\233 there\r\n' >&2; "
+    way = way._replace(commands={"evil": noise + way.commands["evil"]})
+    dial.end(dial.call(parse(["evil"])[0], way, asks=True).process)
+    assert capfdbinary.readouterr().err == b"]0;minehello there\r\n"

@@ -34,7 +34,7 @@ def print_agents(
         printing.json(chosen)
     elif quiet:
         for agent in chosen:
-            printing.line(agent["id"])
+            printing.line(f.clean(agent["id"]))
     else:
         now = time.time()
         printing.table(HEADER, [row(agent, now) for agent in chosen], right=RIGHT, drop=DROP)
