@@ -53,17 +53,17 @@ def _directory(top: str) -> str:
     path = os.path.join(top, ".git")
     if os.path.isdir(path):
         return path
-    return os.path.join(top, _read(path).removeprefix("gitdir:").strip())
+    return os.path.join(top, read(path).removeprefix("gitdir:").strip())
 
 
 def _resolve(directory: str) -> str | None:
-    head = _read(os.path.join(directory, "HEAD")).strip()
+    head = read(os.path.join(directory, "HEAD")).strip()
     if not head.startswith("ref:"):
         return _as_commit(head)
     name = head.removeprefix("ref:").strip()
     common = _common(directory)
     try:
-        return _as_commit(_read(os.path.join(common, name)).strip())
+        return _as_commit(read(os.path.join(common, name)).strip())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return _packed(os.path.join(common, "packed-refs"), name)
 
@@ -71,7 +71,7 @@ def _resolve(directory: str) -> str | None:
 def _common(directory: str) -> str:
     """What a worktree's own directory shares with the others."""
     path = os.path.join(directory, "commondir")
-    return os.path.join(directory, _read(path).strip()) if os.path.exists(path) else directory
+    return os.path.join(directory, read(path).strip()) if os.path.exists(path) else directory
 
 
 def _packed(path: str, name: str) -> str | None:
@@ -89,7 +89,8 @@ def _as_commit(text: str) -> str | None:
     return text if _COMMIT.fullmatch(text) else None
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The beginning of one of git's small files. Raises ``OSError``, for what is no plain file too."""
     with _opened(path) as file:
         return file.read(65_536)
 

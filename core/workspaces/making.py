@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..agents.worktree import Worktree
+from . import head
 from .git import Git, GitError
 from .planning import GONE, checked_out, entries
 
@@ -108,7 +109,7 @@ def halves(tree: Worktree) -> bool:
 def private(path: str) -> Path | None:
     """Git's own directory of a worktree, as its ``.git`` file names it."""
     try:
-        text = os.fsdecode(Path(path, ".git").read_bytes())
+        text = head.read(os.path.join(path, ".git"))
     except OSError:
         return None
     return Path(path, text.removeprefix("gitdir:").strip()) if text.startswith("gitdir:") else None
@@ -117,7 +118,7 @@ def private(path: str) -> Path | None:
 def locked(admin: Path) -> str | None:
     """Why a worktree is locked; ``None`` if it is not."""
     try:
-        return os.fsdecode((admin / "locked").read_bytes()).strip()
+        return head.read(str(admin / "locked")).strip()
     except FileNotFoundError:
         return None
 

@@ -473,6 +473,11 @@ def gitless(repo: Repo, top: str) -> None:
     Path(top, ".git").unlink()
 
 
+def piped(repo: Repo, top: str) -> None:
+    gitless(repo, top)
+    os.mkfifo(Path(top, ".git"))
+
+
 def broken_index(repo: Repo, top: str) -> None:
     admin = making.private(top)
     assert admin is not None
@@ -489,7 +494,7 @@ def broken_index(repo: Repo, top: str) -> None:
         (detached, "commits that are on no branch"), (merging, "a merge is not finished"),
         (locked, "git worktree lock keeps it (mine)"), (nested, "1 new file"),
         (embedded, "submodules with repositories of their own"),
-        (gitless, "git cannot tell"), (broken_index, "git cannot tell"),
+        (gitless, "git cannot tell"), (piped, "git cannot tell"), (broken_index, "git cannot tell"),
     ],
 )  # fmt: skip
 def test_what_would_be_lost_keeps_the_worktree(
