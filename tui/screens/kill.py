@@ -19,7 +19,7 @@ from ..widgets.dialog import Chip, Dialog
 from ..widgets.paper import Paper, Row, column, counted, ends, several, wrapped
 from ..widgets.process_tree import in_short
 from .proof import ProofScreen
-from .signals import Choice, choices, send
+from .signals import Choice, below, choices, send
 
 #: From this many cells the menu stands beside the preview; below it is one line above.
 TWO_COLUMNS = 100
@@ -245,7 +245,7 @@ class KillScreen(Dialog[str]):
         assert self.plan is not None
         shell, agents, began = self.shell, self.plan.agents, self.shell.clock.time()
         try:
-            outcomes = await send(self.client, chosen.id, self.refs, self.children_ids)
+            outcomes = await send(self.client, chosen.id, self.refs, below(self.plan, self.refs, chosen.id))
         except AgentTopError as error:
             shell.toast(*sentences(error), "error")
             self._leave(None)

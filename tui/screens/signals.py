@@ -59,11 +59,22 @@ def _why_not(choice: Choice, plan: KillPlan) -> str:
         return reason
     if choice.id == "hold" and all(agent.observed for agent in agents):
         return "observed: its calls do not pass the gateway"
+    if choice.id == "only" and any(agent.observed and agent.parent for agent in agents):
+        return "observed: they are in its tree"
     if choice.id in ("freeze", "hold") and all(
         agent.state == State.PAUSED and agent.reason == choice.id for agent in agents
     ):
         return "already so"
     return ""
+
+
+def below(plan: KillPlan, chosen: list[str], choice: str) -> list[str]:
+    """Whom else a choice is asked of: the children of the chosen agents, by id.
+
+    What ends or freezes an observed agent does it to its whole tree, and its children are in that.
+    """
+    whole = choice in ("stop", "kill", "freeze")
+    return [agent.id for agent in plan.agents if agent.id not in chosen and not (whole and agent.observed)]
 
 
 async def send(client: KernelClient, choice: str, refs: list[str], children: list[str]) -> list[Outcome]:
