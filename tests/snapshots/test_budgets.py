@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from textual.pilot import Pilot
 
 from agenttop.core.clock import ManualClock
 from agenttop.tui.app import AgentTopApp
-from agenttop.tui.widgets import tabs
 
 from ..pilot.stage import TERMINAL, StageClient, shows
 from ..support.sample import NOW
 from ..support.sample_budgets import runaway
+from .conftest import StillClient
+
+pytestmark = pytest.mark.usefixtures("anywhere")
 
 Compare = Callable[..., bool]
-
-
-class StillClient(StageClient):
-    """A table that does not change beneath: when it would is a matter of the machine's load."""
-
-    def push(self, *rows: object, **given: object) -> None:
-        """Tell nobody."""
-
-
-@pytest.fixture(autouse=True)
-def _anywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One host name, one time zone."""
-    monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.setattr(tabs, "_host", lambda: "devbox")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def app(theme: str, ascii: bool, *, two: bool = False, halted: bool = False) -> AgentTopApp:

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from textual.pilot import Pilot
 
 from agenttop.core.clock import ManualClock
 from agenttop.tui.app import AgentTopApp
-from agenttop.tui.widgets import tabs
 
 from ..pilot.stage import TERMINAL, StageClient, shows
 from ..support.sample import NOW, OUTPUT
+from .conftest import StillClient
+
+pytestmark = pytest.mark.usefixtures("anywhere")
 
 Compare = Callable[..., bool]
-
-
-class StillClient(StageClient):
-    """A table that does not change beneath the dialog: when it would is a matter of the machine's load."""
-
-    def push(self, *rows: object, **given: object) -> None:
-        """Tell nobody."""
-
-
-@pytest.fixture(autouse=True)
-def _anywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The same picture on every machine: zone, host and folder are part of it."""
-    monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.setattr(tabs, "_host", lambda: "devbox")
-    monkeypatch.setenv("HOME", "/")
-    monkeypatch.chdir("/")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def app(*, theme: str | None = None, ascii: bool = False) -> AgentTopApp:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,22 +11,10 @@ from textual.pilot import Pilot
 from agenttop.core.client import KernelClient
 from agenttop.core.clock import ManualClock
 from agenttop.tui.app import AgentTopApp
-from agenttop.tui.widgets import tabs
 
 from ..support.sample import NOW, SampleClient
 
-
-@pytest.fixture(autouse=True)
-def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One host name, one time zone."""
-    import time
-
-    monkeypatch.setattr(tabs, "_host", lambda: "devbox")
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("anywhere")
 
 
 def screen(theme: str = "htop", *, client: SampleClient | None = None, ascii: bool = False) -> AgentTopApp:
