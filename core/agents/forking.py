@@ -106,6 +106,6 @@ def _spec(agent: Agent, template: Template, request: ForkRequest, declared: dict
             "nice": agent.nice,
             "branch": None,
             # What the other has in no commit stays with it.
-            "base": agent.worktree.branch if spec.worktree and agent.worktree is not None else spec.base,
+            "base": f"refs/heads/{agent.worktree.branch}" if spec.worktree and agent.worktree else spec.base,
         }
     )

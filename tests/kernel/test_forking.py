@@ -175,6 +175,11 @@ async def test_a_fork_of_a_worktree_agent_has_a_worktree_of_its_own_and_knows_th
     first = await start(client, cwd=str(repository), worktree=True)
     await until_said(client, "first", "secret: heron")
     await calls(kernel, first.id)
+    # A tag of its branch's name is another commit.
+    own = kernel.books.committed.agents[first.id].worktree
+    assert own is not None
+    for words in (["commit", "-q", "--allow-empty", "-m", "other"], ["tag", own.branch]):
+        await anyio.run_process([*git, *words])
     fork = await client.fork(ForkRequest(ref="first", prompt="two"))
     assert 'knows: {"told": "--told one"}' in await until_said(client, fork.id, "knows: ")
     places = [kernel.books.committed.agents[agent].worktree for agent in (first.id, fork.id)]
@@ -182,6 +187,7 @@ async def test_a_fork_of_a_worktree_agent_has_a_worktree_of_its_own_and_knows_th
     assert places[1] is not None
     assert places[0].folder != places[1].folder
     assert places[0].branch != places[1].branch
+    assert places[0].base == places[1].base
 
 
 @pytest.mark.parametrize(
