@@ -132,7 +132,7 @@ def summary(header: Header, rows: list[Row], now: float) -> str:
     cost = f.money(header.cost, 12, exact=header.cost_exact)
     problem = f"; {f.clean(header.problem)}" if header.problem else ""
     return (
-        f"agenttop {f.clock(now)}, {len(rows)} agents: {by_state}; "
+        f"agenttop {f.clock(now)}, {len(rows)} agent{'s' * (len(rows) != 1)}: {by_state}; "
         f"${cost} ({f.money(header.spend_hour, 8)}/h), "
         f"tokens in {f.tokens(header.input)} cache {f.tokens(header.cache_read + header.cache_write)} "
         f"out {f.tokens(header.output)}{problem}"
