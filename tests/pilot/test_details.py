@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -113,6 +114,25 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
         await pilot.resize_terminal(80, 24)
         await pilot.resize_terminal(140, 44)
         assert text(app).isascii()
+
+
+async def test_an_answer_that_comes_while_the_screen_is_taken_apart_is_let_go() -> None:
+    class Slow(StageClient):
+        asked = asyncio.Event()
+        answer = asyncio.Event()
+
+        async def inspect(self, ref: str) -> AgentDetail:
+            self.asked.set()
+            await self.answer.wait()
+            return await super().inspect(ref)
+
+    client = Slow()
+    async with stage(client, (80, 24), press=("enter",)) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, DetailsScreen))
+        await client.asked.wait()
+        await app.screen.query_one("#log").remove()  # as leaving does, before it ends who waits
+        client.answer.set()
+        await until(pilot, lambda: not [one for one in app.workers if one.group == "inspect"])
 
 
 async def test_a_new_run_speaks_in_the_same_log() -> None:

@@ -125,12 +125,15 @@ class DetailsScreen(PaneScreen):
 
     async def _look(self) -> None:
         """Ask once a second for as long as the screen is open; a kernel that is away is waited for."""
-        while True:
+        while self._whole():
             client = self.shell.client
             if client is not None:
                 self._listen(client)
                 try:
-                    self._learned(await client.inspect(self.ref))
+                    detail = await client.inspect(self.ref)
+                    if not self._whole():
+                        return
+                    self._learned(detail)
                     await self._learn_money(client)
                     if self.tab == "Events":
                         self.events = await client.last_events(500, [self.ref])
@@ -138,8 +141,13 @@ class DetailsScreen(PaneScreen):
                     self.problem = error.what if error.code == "host_away" else "no kernel answers"
                 except AgentTopError as error:
                     self.problem = str(error)
-            self.updated()
+            if self._whole():
+                self.updated()
             await anyio.sleep(EVERY)
+
+    def _whole(self) -> bool:
+        """False once the screen is being taken apart; whoever waited for something meanwhile looks first."""
+        return bool(self.query("#log"))
 
     async def _learn_money(self, client: KernelClient) -> None:
         from agenttop.core.api import CallsRequest
