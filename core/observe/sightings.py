@@ -33,7 +33,7 @@ from .watch import Observed, Watch, name
 log = logging.getLogger(__name__)
 
 #: Seconds between two glances at transcripts that are followed.
-GLANCE = 0.4
+GLANCE = 0.6
 #: Agents that are looked at in a second; of more the processes are looked at more seldom.
 MANY = 100
 #: Trees that are measured in one look of many; the others' turn comes in the next ones.
