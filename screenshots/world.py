@@ -120,7 +120,7 @@ class _Story:
             restart = Restart(start_seconds=0)
             if spec.restart.policy is not RestartMode.NEVER:
                 restart = Restart(policy=spec.restart.policy, start_seconds=3600, max_restarts=3, backoff=0)
-            spec = spec.model_copy(update={"command": command, "restart": restart, "cwd": "/"})
+            spec = spec.model_copy(update={"command": command, "restart": restart, "cwd": spec.cwd and "/"})
             info = await self.client.run(RunRequest(spec=spec, environ={}))
             if restart.policy is RestartMode.NEVER:
                 await self.until(lambda id=info.id: self.agent(id).run.ready)

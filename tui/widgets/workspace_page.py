@@ -15,7 +15,7 @@ def section(info: WorkspaceInfo | None, width: int) -> list[Row]:
     if info is None:
         return [*rows, [(" -", "muted")]]
     rows.append([(" ", ""), *_sums(info)])
-    if info.shared_with:
+    if info.shared_with and info.repository is not None:  # a home or /tmp is shared by nature
         rows.append([(" ! ", "warn bold"), (f"{several(info.shared_with)} {_works(info)} here, too", "warn")])
     return rows
 
