@@ -7,9 +7,8 @@ import asyncio
 import concurrent.futures
 import functools
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,6 +16,7 @@ import anyio.to_thread
 from .client import KernelClient
 from .errors import KernelUnreachable
 from .paths import Paths
+from .streams import closing
 
 if TYPE_CHECKING:
     from .backend import Chunk
@@ -156,7 +156,7 @@ class EmbeddedClient(KernelClient):
 
         async def drive() -> None:
             try:
-                async with aclosing(cast("AsyncGenerator[T, None]", source)) as generator:
+                async with closing(source) as generator:
                     async for item in generator:
                         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(put(item), here))
             except Exception as error:  # noqa: BLE001 - raised by the reader below

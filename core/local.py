@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -58,6 +57,7 @@ from .client import KernelClient
 from .errors import AgentTopError, BackendError, Conflict, NoSuchAgent
 from .journal import describe
 from .journal.events import EVENTS, Record
+from .streams import closing
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -397,8 +397,8 @@ class LocalClient(KernelClient):
             if tail is not None:
                 offsets = {name: max(0, _size(launch.folder / name) - tail) for name in ("out", "err")}
                 tail = None
-            async with contextlib.aclosing(
-                kernel.backends.get(agent.spec.backend).output(launch, offsets, follow=follow)  # type: ignore[type-var]  # a generator in every backend
+            async with closing(
+                kernel.backends.get(agent.spec.backend).output(launch, offsets, follow=follow)
             ) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -450,7 +450,7 @@ class LocalClient(KernelClient):
 
     async def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """One snapshot, then deltas."""
-        async with contextlib.aclosing(self._kernel.feed.watch(window)) as changes:  # type: ignore[type-var]  # a generator
+        async with closing(self._kernel.feed.watch(window)) as changes:
             async for change in changes:
                 yield change
 

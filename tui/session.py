@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from textual.message import Message
 
 from agenttop.core.errors import AgentTopError, KernelUnreachable
+from agenttop.core.streams import closing
 
 if TYPE_CHECKING:
     from agenttop.core.api import Delta, Snapshot
     from agenttop.core.client import KernelClient
+    from agenttop.core.table import Window
 
     from .app import AgentTopApp
 
@@ -104,7 +105,7 @@ class Session:
     async def _watch(self, client: KernelClient) -> None:
         while True:
             with anyio.CancelScope() as self._watching:
-                async with aclosing(client.watch(self._window)) as updates:  # type: ignore[type-var,arg-type]
+                async with closing(client.watch(cast("Window", self._window))) as updates:
                     async for update in updates:
                         if self._attempt is not None:
                             # Only what it says proves a kernel; an open socket does not.

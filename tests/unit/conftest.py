@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from tests.support.repos import Repo
 
 
 @pytest.fixture
@@ -15,3 +17,15 @@ async def tasks() -> AsyncIterator[TaskGroup]:
     async with anyio.create_task_group() as group:
         yield group
         group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """A repository with a commit."""
+    return Repo(tmp_path / "proj")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where an agent's worktrees go."""
+    return tmp_path / "state" / "worktrees" / "a1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import aclosing
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.strip import Strip
@@ -11,6 +10,7 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from agenttop.core.errors import AgentTopError
+from agenttop.core.streams import closing
 
 from .. import keys
 from ..lines import Lines, Part, strip
@@ -147,7 +147,7 @@ class EventsScreen(PaneScreen):
                 first = await client.last_events(FIRST)
                 self.list.add(first)
                 since = first[-1].seq if first else 0
-            async with aclosing(client.events(since=since, follow=True)) as events:  # type: ignore[type-var]
+            async with closing(client.events(since=since, follow=True)) as events:
                 async for event in events:
                     self._pending.append(event)
         except AgentTopError as error:

@@ -109,12 +109,12 @@ def reader_class(kind: str, place: str = "") -> Reader:
     if not name:
         raise ImportError(f"no transcript format is called {kind!r}")
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        found: Reader | None = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # somebody else's code must not hide the others' transcripts
         raise ImportError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     if found is None:
         raise ImportError(f"{module} has no {name}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def lister(kind: str, path: str, place: str = "") -> Lister:

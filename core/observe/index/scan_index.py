@@ -137,7 +137,8 @@ class ScanIndex:
     def state(self, file: int) -> dict[str, Any]:
         """What its reader has to know to go on."""
         (found,) = self._db.execute("SELECT state FROM file WHERE id = ?", (file,)).fetchone()
-        return orjson.loads(found)  # type: ignore[no-any-return]
+        state: dict[str, Any] = orjson.loads(found)
+        return state
 
     def facts(self) -> dict[int, dict[str, Any]]:
         """Session, folder, branch and the like of every file."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ..index.formats import Source
 from .database import opened, split, stamp
 
 
-class DatabaseCalls:
+class DatabaseCalls(ABC):
     """Gathers the calls of one conversation; see ``formats.DatabaseReader``.
 
     Attributes:
@@ -37,10 +38,10 @@ class DatabaseCalls:
             changed = self.take(db, session)
         return Source(path, seen.inode, 0, changed)
 
+    @abstractmethod
     def take(self, db: sqlite3.Connection, session: str) -> int:
         """Read it out of an open database; when it changed, as the lister has it.
 
         Raises:
             OSError: There is no such session.
         """
-        raise NotImplementedError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 
 from ..contract import Oddities, Session
 from .database import Stamp, opened, split, stamp
 
 
-class DatabaseTail:
+class DatabaseTail(ABC):
     """Follows one session, and reads only when the database has changed."""
 
     def __init__(self, session: Session) -> None:
@@ -33,10 +34,10 @@ class DatabaseTail:
             self.oddities.problems[self._file] = error.strerror or str(error)
             return False
 
+    @abstractmethod
     def _read(self, db: sqlite3.Connection) -> None:
         """Take in what changed.
 
         Raises:
             OSError: It cannot be read now, or the session is gone.
         """
-        raise NotImplementedError

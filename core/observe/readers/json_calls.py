@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import orjson
@@ -10,7 +11,7 @@ from ..index.calls import Call, count, digest, milliseconds
 from .tally import Tally
 
 
-class JsonCalls:
+class JsonCalls(ABC):
     """Gathers the calls of one file; a format says which lines matter and what they tell.
 
     Attributes:
@@ -58,13 +59,13 @@ class JsonCalls:
         finally:
             line.release()
 
+    @abstractmethod
     def entry(self, data: dict[str, Any]) -> None:
         """Read one line.
 
         Raises:
             ValueError: It is not what it should be; so do the errors of taking it apart.
         """
-        raise NotImplementedError
 
     def put(
         self,
