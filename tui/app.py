@@ -258,13 +258,15 @@ class AgentTopApp(Actions):
 
     def on_connected(self, message: Connected) -> None:
         """The kernel is back, or there for the first time."""
-        if self.trouble is not None:
+        if self.is_running and self.trouble is not None:
             self.trouble = None
             self.toast("The kernel answers", "the table is live again", "good")
             self._restyle()
 
     def on_lost(self, message: Lost) -> None:
         """No kernel: the last snapshot stays readable, the dialog says what is tried."""
+        if not self.is_running:  # leaving: the screens are being taken apart
+            return
         first = self.trouble is None
         self.trouble = message.trouble
         if first:

@@ -82,6 +82,8 @@ class FleetScreen(PaneScreen):
 
     def _arrange(self) -> None:
         """Give the space below the rows to what fits there."""
+        if not self.app.is_running:  # leaving: the parts go one by one
+            return
         model = self.shell.model
         empty = model.known and not model.rows
         panel, tall = self._wanted()
