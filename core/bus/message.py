@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from random import SystemRandom
+from random import Random
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,7 +26,8 @@ DIRECT, TOPIC, BROADCAST = "direct", "topic", "broadcast"
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TRACE = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _KEY = 128
-_bits = SystemRandom().getrandbits
+#: Trace ids must differ, not be secret; the system's generator would cost a call to it each.
+_bits = Random().getrandbits
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ def next_trace(given: str) -> str:
         bits = _bits(192) | 1 << 64 | 1
         return f"00-{bits >> 64:032x}-{bits & 0xFFFFFFFFFFFFFFFF:016x}-01"
     match = _TRACE.fullmatch(given) if len(given) <= 512 else None
-    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]) or not int(match[2], 16) or not int(match[3], 16):
+    bad = match is None or match[1] == "ff" or (match[1] == "00" and match[5])
+    if match is None or bad or not int(match[2], 16) or not int(match[3], 16):
         raise BadMessage(f"{given[:80]!r} is no traceparent", "W3C Trace Context: 00-<32 hex>-<16 hex>-<2 hex>")
     return f"00-{match[2]}-{_bits(64) | 1:016x}-{match[4]}"
