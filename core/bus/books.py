@@ -16,6 +16,8 @@ from .waits import Waits
 
 ACKED, DEAD, REVIVED, DROPPED, LAPSED, CLOSED = "acked", "dead", "revived", "dropped", "lapsed", "closed"
 
+PAST = 20_000
+
 
 class Mark(NamedTuple):
     """Something that happened to a message in a mailbox, as its row is stored.
@@ -65,6 +67,8 @@ class Books:
         #: Wall clock seconds at which a message expires or a request's deadline passes, and which.
         self.due: list[tuple[float, int]] = []
         self.bytes = 0
+        #: Hops and trace of messages that are finished, the newest: others may name them as their cause.
+        self.past: dict[int, tuple[int, str]] = {}
         self.arrived: set[int] = set()
         self.ended: list[Ended] = []
         self.rings: list[list[str]] = []
@@ -183,6 +187,9 @@ class Books:
         if message.payload is not None:
             self.bytes -= len(message.payload)
         self.finished.append(seq)
+        self.past[seq] = (message.hops, message.trace)
+        if len(self.past) > PAST:
+            del self.past[next(iter(self.past))]
 
     def trim_keys(self, now: float) -> list[tuple[str, str]]:
         """Forget keys that are too old or too many; returns them."""

@@ -37,7 +37,7 @@ class Limits:
     payload: int = 256 << 10
     depth: int = 1_000
     dead: int = 1_000
-    hops: int = 16
+    hops: int = 32
     attempts: int = 5
     visible_after: float = 60.0
     #: Messages one sender may send in a second on average, and at once.
