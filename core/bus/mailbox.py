@@ -108,7 +108,10 @@ class Mailbox:
         return None
 
     def release(self, seq: int) -> None:
-        """Make a letter visible again, and with it what was handed out behind it."""
+        """Make a letter visible again, and with it what was handed out behind it.
+
+        Only its own attempt counts: nobody got as far as those behind it.
+        """
         letter = self.letters.get(seq)
         if letter is None:
             return
@@ -117,8 +120,10 @@ class Mailbox:
         for other in queue:
             behind = behind or other is letter
             if behind:
-                if not other.until and other is not letter:
-                    break
+                if other is not letter:
+                    if not other.until:
+                        break
+                    other.attempts -= 1
                 other.until = 0.0
         self._offer(letter.lane)
 
