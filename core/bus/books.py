@@ -52,7 +52,10 @@ class Ended(NamedTuple):
 
 
 class Books:
-    """The state of the bus. ``arrived``, ``ended``, ``rings`` and ``finished`` are for whoever applies to take away."""
+    """The state of the bus.
+
+    ``arrived``, ``ended``, ``rings`` and ``finished`` are for whoever applies to take away.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -73,6 +76,7 @@ class Books:
         self.ended: list[Ended] = []
         self.rings: list[list[str]] = []
         self.finished: list[int] = []
+        self.finished_keys: list[tuple[str, str, int, float]] = []
         self._open: dict[int, int] = {}
 
     def open(self, number: int, name: str) -> Mailbox:
@@ -90,10 +94,10 @@ class Books:
 
     def apply(self, item: Message | Mark) -> None:
         """Fold one row in."""
-        if len(item) == len(Mark._fields):
-            self._mark(item)  # type: ignore[arg-type]  # the length tells them apart, cheaper than isinstance
+        if isinstance(item, Message):
+            self._message(item)
         else:
-            self._message(item)  # type: ignore[arg-type]
+            self._mark(item)
 
     def _message(self, message: Message) -> None:
         seq = self.seq = message.seq
@@ -104,11 +108,11 @@ class Books:
             boxes[number].push(seq, lane)
         self.arrived.update(numbers)
         self._open[seq] = len(numbers)
-        if message.payload is not None:
-            if self.bytes + len(message.payload) > self._limits.memory:
-                message = message._replace(payload=None)
-            else:
-                self.bytes += len(message.payload)
+        size = len(message.payload or b"")
+        if self.bytes + size > self._limits.memory:
+            message = message._replace(payload=None)
+        else:
+            self.bytes += size
         self.messages[seq] = message
         if message.key is not None:
             self.keys[message.sender, message.key] = (seq, message.at)
@@ -187,6 +191,8 @@ class Books:
         if message.payload is not None:
             self.bytes -= len(message.payload)
         self.finished.append(seq)
+        if message.key is not None:
+            self.finished_keys.append((message.sender, message.key, seq, message.at))
         self.past[seq] = (message.hops, message.trace)
         if len(self.past) > PAST:
             del self.past[next(iter(self.past))]

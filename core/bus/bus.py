@@ -29,7 +29,7 @@ _PURGE = 1.0
 
 
 class Bus:
-    """Send, publish, ask, take, acknowledge. ``async with await Bus.open(...)``, and ``run`` in a task group."""
+    """Send, publish, ask, take, acknowledge: ``async with await Bus.open(...)``, with ``run`` in a task."""
 
     def __init__(
         self, path: Path, clock: Clock, limits: Limits, permit: Permit, on_deadlock: OnDeadlock
@@ -150,7 +150,9 @@ class Bus:
             if not letter.leaving:
                 batch = self.mail.bury(box, letter, "closed")
         for request in tuple(self.pipeline.books.requests.values()):
-            if request.asker == box.name or (request.mailbox == box.number and request.seq not in box.letters):
+            if request.asker == box.name or (
+                request.mailbox == box.number and request.seq not in box.letters
+            ):
                 batch = self.pipeline.mark(request.seq, request.mailbox, CLOSED, "closed")
         if batch is not None:
             await batch
@@ -213,8 +215,7 @@ class Bus:
         found = self.pipeline.books.keys.get((sender, key))
         if found is None:
             return None
-        posted = Posted(found[0], self.pipeline.settled, again=True)
-        return posted
+        return Posted(found[0], self.pipeline.settled, again=True)
 
     async def send(self, sender: str, to: str, draft: Draft, *, patience: float = 0.0) -> str:
         """Send a direct message and return its id when it is durable.
@@ -281,7 +282,7 @@ class Bus:
     # --- asking ----------------------------------------------------------------------------
 
     async def ask(self, sender: str, to: str, draft: Draft, timeout: float) -> Delivery:
-        """Send a request and wait for its reply, ``timeout`` seconds at most; cancelling cancels the request.
+        """Send a request and wait up to ``timeout`` seconds for its reply; cancelling cancels both.
 
         Raises:
             NoReply: There was none in time. Deadlock: it would have waited for itself. Others as ``post``.
@@ -291,7 +292,7 @@ class Bus:
         return await self.requests.reply_to(posted, known(self.pipeline.books, to).number)
 
     async def reply(self, sender: str, request: int, draft: Draft) -> str:
-        """Answer a request, and acknowledge it in the same commit; returns the reply's id when durable.
+        """Answer a request and acknowledge it, in one commit; returns the reply's id when durable.
 
         Raises:
             Conflict: Nobody waits for it any more. Forbidden: it was put to somebody else. Others as ``post``.

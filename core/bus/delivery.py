@@ -55,7 +55,13 @@ class Deliveries:
                     news.set()
 
     async def take(
-        self, name: str, limit: int = 1, *, run: int = 1, wait: float = 0.0, visible_after: float | None = None
+        self,
+        name: str,
+        limit: int = 1,
+        *,
+        run: int = 1,
+        wait: float = 0.0,
+        visible_after: float | None = None,
     ) -> list[Delivery]:
         """Hand out up to ``limit`` messages, waiting up to ``wait`` seconds for the first.
 
@@ -175,7 +181,8 @@ class Deliveries:
         expired = old and letter.order == letter.seq
         box.release(letter.seq)
         if expired or letter.attempts >= self._pipe.limits.attempts:
-            self.bury(box, letter, "expired" if expired else f"delivered {letter.attempts} times, never acknowledged")
+            reason = f"delivered {letter.attempts} times, never acknowledged"
+            self.bury(box, letter, "expired" if expired else reason)
         else:
             self._pipe.mark(letter.seq, box.number, LAPSED, letter.attempts)
             self.arrived((box.number,))

@@ -50,7 +50,7 @@ class TooFast(AgentTopError):
 
 
 class TooManyHops(AgentTopError):
-    """The chain of messages that caused this one is as long as it may be: agents answer each other's answers."""
+    """This message has as many causes before it as it may: agents answer each other's answers."""
 
     status: ClassVar[int] = 409
     code: ClassVar[str] = "too_many_hops"

@@ -94,7 +94,8 @@ class Pipeline:
 
     def check(self) -> None:
         """Raises ``BusUnavailable`` while nothing can be posted."""
-        healthy(self.problem, self._waiting, self.limits)
+        if self.problem is not None or self._waiting >= self.limits.waiting:
+            healthy(self.problem, self._waiting, self.limits)
 
     def message(self, message: Message) -> Posted:
         """Post a message whose number is ``next_seq``; its places in mailboxes are reserved."""
@@ -209,19 +210,20 @@ class Pipeline:
         """
         books = self.books
         seqs, books.finished = books.finished, []
+        keys, books.finished_keys = books.finished_keys, []
         gone = books.trim_keys(self.clock.time())
         if not seqs and not gone:
             return 0
         highest = self._seq
 
         def job(db: object) -> None:
-            tables.purge(db, seqs, highest)  # type: ignore[arg-type]
+            tables.purge(db, seqs, keys, highest)  # type: ignore[arg-type]
             tables.forget_keys(db, gone)  # type: ignore[arg-type]
 
         try:
             await self.run(job)
         except BusUnavailable:
             books.finished[:0] = seqs
+            books.finished_keys[:0] = keys
             raise
         return len(seqs)
-

@@ -93,11 +93,13 @@ class Requests:
                 waiting.set_exception(BusUnavailable(f"request m{seq} was lost", "The mail store failed"))
 
     def rings(self, rings: Iterable[list[str]]) -> None:
-        """Agents wait for each other; those rings that still are there are reported, and broken if so decided."""
+        """Agents wait for each other: report the rings that are still there, break them if so decided."""
         waits = self._pipe.books.waits
         for ring in rings:
             requests = waits.requests(ring)
-            still = all(b in waits.waiting().get(a, ()) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))
+            still = all(
+                b in waits.waiting().get(a, ()) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)
+            )
             if still and self._on_deadlock(ring):
                 # The youngest has waited least, and closed the ring.
                 self.cancel(max(requests), "deadlock")

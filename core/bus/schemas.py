@@ -41,5 +41,9 @@ class Schemas:
             adapter.validate_json(payload)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)[:_SHOWN]
-            places = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'payload'}: {one['msg']}" for one in found)
-            raise BadMessage(f"the payload does not fit type {type_}", places, "Ask for the type's schema") from error
+            places = "; ".join(
+                f"{'.'.join(map(str, one['loc'])) or 'payload'}: {one['msg']}" for one in found
+            )
+            raise BadMessage(
+                f"the payload does not fit type {type_}", places, "Ask for the type's schema"
+            ) from error

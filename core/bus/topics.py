@@ -28,7 +28,9 @@ def levels(topic: str, *, pattern: bool = False) -> list[str]:
     """
     parts = topic.split("/")
     if len(topic) > LENGTH or len(parts) > LEVELS:
-        raise BadMessage(f"the topic {topic[:60]!r} is too long", f"{LENGTH} characters, {LEVELS} levels at most")
+        raise BadMessage(
+            f"the topic {topic[:60]!r} is too long", f"{LENGTH} characters, {LEVELS} levels at most"
+        )
     for place, part in enumerate(parts):
         wild = pattern and (part == ANY or (part == REST and place == len(parts) - 1))
         if not wild and _LEVEL.fullmatch(part) is None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+
 from agenttop.core.bus.bus import Bus
-from agenttop.core.bus.errors import MailboxFull, TooFast
+from agenttop.core.bus.errors import TooFast
 from agenttop.core.bus.message import Draft
 from agenttop.core.clock import SystemClock
 

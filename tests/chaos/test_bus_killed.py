@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
 from agenttop.core.bus.bus import Bus
 from agenttop.core.clock import SystemClock
 
@@ -20,7 +21,9 @@ _CHILD = Path(__file__).with_name("mailing.py")
 
 def life(store: Path, first: int, lines: int) -> list[list[str]]:
     """Run a bus until it has said so many things, kill it, and return all it said."""
-    with subprocess.Popen([sys.executable, str(_CHILD), str(store), str(first)], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, str(_CHILD), str(store), str(first)], stdout=subprocess.PIPE
+    ) as child:
         assert child.stdout is not None
         said = []
         for line in child.stdout:
@@ -49,7 +52,9 @@ def judge(said: Iterable[list[str]]) -> tuple[set[tuple[str, int]], dict[str, li
     return accepted, seen
 
 
-async def test_every_acknowledged_message_is_delivered_in_order_whenever_the_bus_is_killed(tmp_path: Path) -> None:
+async def test_every_acknowledged_message_is_delivered_in_order_whenever_the_bus_is_killed(
+    tmp_path: Path,
+) -> None:
     store = tmp_path / "mail.db"
     chance = random.Random(tmp_path.name)
     said: list[list[str]] = []

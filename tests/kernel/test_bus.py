@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agenttop.core.bus.bus import Bus
 from agenttop.core.bus.errors import (
     BadMessage,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from pydantic import BaseModel
+
 from agenttop.core.bus.errors import BadMessage
 from agenttop.core.bus.mailbox import Mailbox
 from agenttop.core.bus.message import Draft, Limits, check, next_trace, pack, seq_of, unpack
@@ -12,10 +17,6 @@ from agenttop.core.bus.rates import Rates
 from agenttop.core.bus.schemas import Schemas
 from agenttop.core.bus.topics import Topics, levels
 from agenttop.core.bus.waits import Waits
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from pydantic import BaseModel
 
 LANES = st.tuples(st.sampled_from("ab"), st.integers(0, 2))
 
@@ -122,7 +123,9 @@ def fits(pattern: str, topic: str) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), PATTERN), max_size=20), st.lists(TOPIC, max_size=5))
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 2), PATTERN), max_size=20), st.lists(TOPIC, max_size=5)
+)
 def test_topics_find_whom_the_patterns_name(steps: list[tuple[bool, int, str]], asked: list[str]) -> None:
     topics: Topics[int] = Topics()
     model: set[tuple[int, str]] = set()
@@ -140,7 +143,9 @@ def test_topics_find_whom_the_patterns_name(steps: list[tuple[bool, int, str]], 
     assert topics._root.empty
 
 
-@pytest.mark.parametrize("topic", ["", "a//b", "/a", "a/", "a/*", "a b", "a/\x1b[2J", "a/" * 20 + "b", "x" * 300])
+@pytest.mark.parametrize(
+    "topic", ["", "a//b", "/a", "a/", "a/*", "a b", "a/\x1b[2J", "a/" * 20 + "b", "x" * 300]
+)
 def test_a_topic_out_of_bounds_is_refused(topic: str) -> None:
     with pytest.raises(BadMessage):
         levels(topic)
@@ -210,7 +215,8 @@ def test_a_message_is_a_span_in_the_trace_of_its_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    "trace", ["x", f"00-{'0' * 32}-{'1' * 16}-01", f"ff-{'1' * 32}-{'1' * 16}-01", f"00-{'1' * 32}-{'1' * 16}-01-x"]
+    "trace",
+    ["x", f"00-{'0' * 32}-{'1' * 16}-01", f"ff-{'1' * 32}-{'1' * 16}-01", f"00-{'1' * 32}-{'1' * 16}-01-x"],
 )
 def test_a_malformed_trace_is_refused(trace: str) -> None:
     with pytest.raises(BadMessage):
@@ -226,6 +232,7 @@ def test_a_malformed_trace_is_refused(trace: str) -> None:
         Draft(b"1", priority=10),
         Draft(b"1", priority=-1),
         Draft(b"1", key="k" * 129),
+        Draft(b"1", key="\ud800"),
         Draft(b"1", expires=0.0),
         Draft(b"1", expires=float("nan")),
     ],
