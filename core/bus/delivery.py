@@ -236,7 +236,7 @@ class Deliveries:
         return self._pipe.mark(seq, request.mailbox, CLOSED, reason)
 
     def dead(self, name: str) -> list[DeadLetter]:
-        """The dead letters of an agent, those of closed mailboxes too, oldest first. Payloads may be in the store only."""
+        """Dead letters of an agent, closed mailboxes too, oldest first; payloads may be in the store only."""
         books = self._pipe.books
         boxes = [box for box in books.boxes.values() if box.name == name] or [known(books, name)]
         dead = [one for box in boxes for one in box.dead.values()]

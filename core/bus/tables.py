@@ -128,7 +128,7 @@ def _row(message: Message) -> tuple[int, bytes, bytes | None, bytes]:
 def _message(row: tuple[int, bytes, bytes, bytes]) -> Message:
     seq, head, payload, boxes = row
     values = orjson.loads(head)
-    return Message(seq, *values[:6], payload, *values[6:], boxes)
+    return Message._make((seq, *values[:6], payload, *values[6:], boxes))
 
 
 def _statements(table: str, width: int, rows: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -156,7 +156,7 @@ def load(db: sqlite3.Connection, limits: Limits) -> Books:
         books.keys[sender, key] = (seq, at)
     messages: Iterable[Message] = map(_message, db.execute("SELECT * FROM messages ORDER BY seq"))
     marks: Iterable[Mark] = map(Mark._make, db.execute("SELECT * FROM marks ORDER BY seq"))
-    rows: Iterable[Message | Mark] = heapq.merge(messages, marks, key=attrgetter("seq"))  # type: ignore[type-var]
+    rows: Iterable[Message | Mark] = heapq.merge(messages, marks, key=attrgetter("seq"))
     for item in rows:
         books.apply(item)
     (highest,) = db.execute("SELECT seq FROM highest").fetchone()
@@ -167,7 +167,7 @@ def load(db: sqlite3.Connection, limits: Limits) -> Books:
 def purge(
     db: sqlite3.Connection, seqs: Sequence[int], keys: Iterable[tuple[str, str, int, float]], highest: int
 ) -> None:
-    """Delete finished messages with their marks; their idempotency keys (sender, key, number, time) stay."""
+    """Delete finished messages with their marks; their keys (sender, key, number, time) stay."""
     db.execute("BEGIN IMMEDIATE")
     try:
         db.execute("UPDATE highest SET seq = max(seq, ?)", (highest,))

@@ -36,7 +36,7 @@ def levels(topic: str, *, pattern: bool = False) -> list[str]:
         if not wild and _LEVEL.fullmatch(part) is None:
             raise BadMessage(
                 f"{part[:60]!r} is no level of a {'pattern' if pattern else 'topic'}",
-                "Levels are letters, digits and _ . : @ -; patterns may have * for one and a last ** for the rest",
+                "Letters, digits and _ . : @ - in each; patterns may have * for one level, ** for the rest",
                 "Write it like build/api/failed",
             )
     return parts

@@ -65,7 +65,7 @@ async def opened(path: Path, count: int) -> Bus:
 
 
 async def accepts(path: Path, at_once: int) -> tuple[float, float]:
-    """Durable accepts a second, and CPU microseconds each; ``at_once`` posted between two looks at the loop."""
+    """Durable accepts a second, and CPU microseconds each; ``at_once`` posted in a turn of the loop."""
     async with await opened(path, BOXES) as bus:
         begun, cpu = time.perf_counter(), time.process_time()
         posted = None
