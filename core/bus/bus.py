@@ -295,7 +295,7 @@ class Bus:
         """Answer a request and acknowledge it, in one commit; returns the reply's id when durable.
 
         Raises:
-            Conflict: Nobody waits for it any more. Forbidden: it was put to somebody else. Others as ``post``.
+            Conflict: Nobody waits for it any more. Forbidden: somebody else was asked. Others as ``post``.
         """
         if draft.key and (before := self._before(sender, draft.key)) is not None:
             await before.batch

@@ -143,7 +143,7 @@ def main() -> None:
             for at_once in (50, 1_000):
                 rate, cpu = anyio.run(accepts, folder / f"accept{at_once}.db", at_once)
                 print(
-                    f"  accepts, {at_once} at once: {rate:,.0f}/s, {rate / rival:.1f} x, {cpu:.1f} µs of CPU each"
+                    f"  accepts, {at_once} at once: {rate:,.0f}/s, {rate / rival:.1f} x, {cpu:.1f} µs CPU each"
                 )
             for count in (50, 1_000):
                 rate, late = anyio.run(senders, folder / f"senders{count}.db", count)
