@@ -142,9 +142,7 @@ def main() -> None:
             print(f"round {number + 1}: one commit a message {rival:,.0f}/s")
             for at_once in (50, 1_000):
                 rate, cpu = anyio.run(accepts, folder / f"accept{at_once}.db", at_once)
-                print(
-                    f"  accepts, {at_once} at once: {rate:,.0f}/s, {rate / rival:.1f} x, {cpu:.1f} µs CPU each"
-                )
+                print(f"  accepts, {at_once} at once: {rate:,.0f}/s, {rate / rival:.1f} x, {cpu:.1f} µs each")
             for count in (50, 1_000):
                 rate, late = anyio.run(senders, folder / f"senders{count}.db", count)
                 print(f"  {count} senders, each waiting: {rate:,.0f}/s, p99 {late:.2f} ms")
