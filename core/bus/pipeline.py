@@ -66,6 +66,8 @@ class Pipeline:
             BusUnavailable: It cannot be opened or read. StoreTooNew: a newer version wrote it.
         """
         async with self._reopening:
+            # What was posted before is not numbered by the books that come now: it goes in front of them.
+            self.flush()
             books: Books = await self._writer.open(partial(tables.load, limits=self.limits))
             self.books = books
             self._seq = books.seq
@@ -167,10 +169,11 @@ class Pipeline:
             self._loop.call_exception_handler({"message": "the mail books failed", "exception": error})
         for batch in batches:
             batch.settle(self.problem)
+        # Receivers first: a listener that raises must not keep their mail from them.
+        self._follow()
         for listener in tuple(self._listeners):
             for batch in batches:
                 listener(batch.items)
-        self._follow()
 
     def _fold(self, batch: Batch) -> None:
         books = self.books
