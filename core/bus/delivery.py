@@ -1,0 +1,299 @@
+"""Handing out mail and taking acknowledgements: at least once, in order, with a way out for poison."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import anyio
+
+from . import tables
+from .books import ACKED, CLOSED, DEAD, DROPPED, LAPSED, REVIVED
+from .errors import NoSuchMessage, OutOfOrder
+from .mailbox import Letter, Mailbox
+from .message import Message, unpack
+from .pipeline import Pipeline
+from .posting import Desk, known
+from .writer import Batch
+
+
+class Delivery(NamedTuple):
+    """A message as it is handed to its receiver; ``attempt`` is 1 the first time."""
+
+    message: Message
+    attempt: int
+
+
+class DeadLetter(NamedTuple):
+    """A message that was given up, and why."""
+
+    message: Message
+    reason: str
+    attempts: int
+
+
+class Deliveries:
+    """What receivers do: take, acknowledge, give back; and what happens to what they leave."""
+
+    def __init__(self, pipeline: Pipeline, desk: Desk) -> None:
+        self._pipe = pipeline
+        self._desk = desk
+        self._news: dict[int, anyio.Event] = {}
+        self._leases: list[tuple[float, int, int]] = []
+        #: Called with monotonic seconds at which there will be something to do.
+        self.on_due: Callable[[float], None] = lambda _: None
+
+    def arrived(self, numbers: Iterable[int]) -> None:
+        """There may be something to take in these mailboxes."""
+        if self._news:
+            for number in numbers:
+                news = self._news.pop(number, None)
+                if news is not None:
+                    news.set()
+
+    async def take(
+        self,
+        name: str,
+        limit: int = 1,
+        *,
+        run: int = 1,
+        wait: float = 0.0,
+        visible_after: float | None = None,
+    ) -> list[Delivery]:
+        """Hand out up to ``limit`` messages, waiting up to ``wait`` seconds for the first.
+
+        ``run`` of one lane at most (see ``mailbox.py``); what is not acknowledged within
+        ``visible_after`` seconds is handed out again.
+
+        Raises:
+            NoSuchMailbox: There is none (any more).
+            BusUnavailable: A payload cannot be read.
+        """
+        letters = self._hand_out(name, limit, run, visible_after)
+        if not letters and wait > 0:
+            with anyio.move_on_after(wait):
+                while not letters:
+                    box = known(self._pipe.books, name)
+                    await self._news.setdefault(box.number, anyio.Event()).wait()
+                    letters = self._hand_out(name, limit, run, visible_after)
+        return await self._with_payloads(letters)
+
+    def _hand_out(self, name: str, limit: int, run: int, visible_after: float | None) -> list[Letter]:
+        box = known(self._pipe.books, name)
+        clock = self._pipe.clock
+        seconds = self._pipe.limits.visible_after if visible_after is None else visible_after
+        until = clock.monotonic() + seconds
+        letters = box.take(limit, run, clock.time(), until)
+        for letter in letters:
+            heapq.heappush(self._leases, (until, box.number, letter.seq))
+        if letters:
+            last = self._pipe.books.messages[letters[-1].seq]
+            self._desk.reading[name] = (last.seq, last.hops, last.trace)
+            self.on_due(until)
+        return letters
+
+    async def _with_payloads(self, letters: Sequence[Letter]) -> list[Delivery]:
+        books = self._pipe.books
+        found = [Delivery(books.messages[one.seq], one.attempts) for one in letters]
+        absent = [one.message.seq for one in found if one.message.payload is None]
+        if not absent:
+            return found
+        payloads = await self._pipe.run(partial(tables.payloads, seqs=absent))
+        assert isinstance(payloads, dict)
+        filled = []
+        for one in found:
+            message = one.message
+            if message.payload is None:
+                message = message._replace(payload=payloads[message.seq])
+            filled.append(Delivery(message, one.attempt))
+        return filled
+
+    def post_ack(self, name: str, seqs: Iterable[int]) -> tuple[int, Batch | None]:
+        """Acknowledge, in the order given; returns how many were waiting, and the batch to await.
+
+        What is not here (any more) is not counted: a second acknowledgement is harmless.
+
+        Raises:
+            OutOfOrder: An earlier message of the same lane is not acknowledged; nothing after it was.
+            NoSuchMailbox: There is none.
+        """
+        box = known(self._pipe.books, name)
+        count, batch = 0, None
+        reading = self._desk.reading.get(name)
+        for seq in seqs:
+            letter = box.letters.get(seq)
+            if letter is None or letter.leaving:
+                continue
+            _check_order(box, letter)
+            batch = self._pipe.mark(seq, box.number, ACKED, letter.taken or None)
+            letter.leaving = True
+            count += 1
+            if reading is not None and reading[0] == seq:
+                self._desk.reading.pop(name, None)
+        return count, batch
+
+    def check_order(self, name: str, seq: int) -> None:
+        """Raises ``OutOfOrder`` where ``post_ack`` would."""
+        box = known(self._pipe.books, name)
+        letter = box.letters.get(seq)
+        if letter is not None:
+            _check_order(box, letter)
+
+    async def ack(self, name: str, seqs: Iterable[int]) -> int:
+        """``post_ack``, returning when durable.
+
+        Raises:
+            BusUnavailable: The disk did not acknowledge it; they will be delivered again.
+        """
+        count, batch = self.post_ack(name, seqs)
+        if batch is not None:
+            await batch
+        return count
+
+    def release(self, name: str, seq: int) -> None:
+        """Give a message back unread: it is visible again at once, as an attempt that failed.
+
+        Raises:
+            NoSuchMessage: It was not handed out.
+        """
+        box = known(self._pipe.books, name)
+        letter = box.letters.get(seq)
+        if letter is None or not letter.until or letter.leaving:
+            raise NoSuchMessage(f"m{seq} is not in the hands of {name}", "It was acknowledged or has lapsed")
+        self._lapse(box, letter)
+
+    def lapse(self, now: float) -> float:
+        """Take back what was handed out too long ago; returns when there is more to do (monotonic)."""
+        while self._leases and self._leases[0][0] <= now:
+            until, number, seq = heapq.heappop(self._leases)
+            box = self._pipe.books.boxes.get(number)
+            letter = box.letters.get(seq) if box is not None else None
+            if box is not None and letter is not None and letter.until == until and not letter.leaving:
+                self._lapse(box, letter)
+        return self._leases[0][0] if self._leases else math.inf
+
+    def _lapse(self, box: Mailbox, letter: Letter) -> None:
+        message = self._pipe.books.messages[letter.seq]
+        old = message.expires is not None and message.expires <= self._pipe.clock.time()
+        expired = old and letter.order == letter.seq
+        box.release(letter.seq)
+        if expired or letter.attempts >= self._pipe.limits.attempts:
+            reason = f"delivered {letter.attempts} times, never acknowledged"
+            self.bury(box, letter, "expired" if expired else reason)
+        else:
+            self._pipe.mark(letter.seq, box.number, LAPSED, letter.attempts)
+            self.arrived((box.number,))
+
+    def bury(self, box: Mailbox, letter: Letter, reason: str) -> Batch:
+        """Make a dead letter of it; the oldest ones go when there are too many."""
+        letter.leaving = True
+        over = len(box.dead) + 1 - self._pipe.limits.dead
+        for seq in list(box.dead)[: max(0, over)]:
+            self._pipe.mark(seq, box.number, DROPPED)
+        return self._pipe.mark(letter.seq, box.number, DEAD, reason)
+
+    def refuse(self, box: Mailbox, seq: int) -> None:
+        """A published message finds the mailbox full: it becomes a dead letter as it arrives."""
+        for old in list(box.dead)[: max(0, len(box.dead) + 1 - self._pipe.limits.dead)]:
+            self._pipe.mark(old, box.number, DROPPED)
+        self._pipe.mark(seq, box.number, DEAD, "mailbox full")
+
+    def fall_due(self, now: float) -> float:
+        """Expire what is too old and end requests whose deadline passed; returns when the next is (wall)."""
+        due = self._pipe.books.due
+        while due and due[0][0] <= now:
+            _, seq = heapq.heappop(due)
+            message = self._pipe.books.messages.get(seq)
+            if message is None:
+                continue
+            if message.deadline is not None and message.deadline <= now and seq in self._pipe.books.requests:
+                self.end_request(seq, "deadline")
+            elif message.expires is not None and message.expires <= now:
+                self._expire(message)
+        return due[0][0] if due else math.inf
+
+    def _expire(self, message: Message) -> None:
+        for number in unpack(message.boxes):
+            box = self._pipe.books.boxes[number]
+            letter = box.letters.get(message.seq)
+            # What a person put back after it expired is wanted all the same.
+            fresh = letter is not None and letter.order == letter.seq
+            if letter is not None and fresh and not letter.until and not letter.leaving:
+                self.bury(box, letter, "expired")
+
+    def end_request(self, seq: int, reason: str) -> Batch | None:
+        """End an open request without a reply; unread after its deadline it is a dead letter."""
+        request = self._pipe.books.requests.get(seq)
+        if request is None:
+            return None
+        box = self._pipe.books.boxes[request.mailbox]
+        letter = box.letters.get(seq)
+        if reason == "deadline" and letter is not None and not letter.leaving:
+            return self.bury(box, letter, reason)
+        return self._pipe.mark(seq, request.mailbox, CLOSED, reason)
+
+    def dead(self, name: str) -> list[DeadLetter]:
+        """Dead letters of an agent, closed mailboxes too, oldest first; payloads may be in the store only."""
+        books = self._pipe.books
+        boxes = [box for box in books.boxes.values() if box.name == name] or [known(books, name)]
+        dead = [one for box in boxes for one in box.dead.values()]
+        return [DeadLetter(books.messages[one.seq], one.reason, one.attempts) for one in dead]
+
+    async def revive(self, name: str, seq: int) -> None:
+        """Put a dead letter back into its mailbox, behind what waits there, as if it were new.
+
+        Raises:
+            NoSuchMessage: It is not dead there.
+            MailboxFull: There is no room for it.
+        """
+        box = known(self._pipe.books, name)
+        self._dead_one(box, seq)
+        self._desk.room(box)
+        await self._pipe.mark(seq, box.number, REVIVED)
+
+    async def drop(self, name: str, seq: int) -> None:
+        """Throw a dead letter away.
+
+        Raises:
+            NoSuchMessage: It is not dead there.
+        """
+        box = known(self._pipe.books, name)
+        self._dead_one(box, seq)
+        await self._pipe.mark(seq, box.number, DROPPED)
+
+    @staticmethod
+    def _dead_one(box: Mailbox, seq: int) -> None:
+        if seq not in box.dead:
+            raise NoSuchMessage(f"m{seq} is no dead letter of {box.name}", "It was put back or thrown away")
+
+    async def collect(self, name: str, seq: int) -> Delivery:
+        """Take one message out of its turn and acknowledge it: a reply somebody waits for.
+
+        Raises:
+            NoSuchMessage: It is not there: another reader of the mailbox has it.
+            BusUnavailable: The disk did not acknowledge it.
+        """
+        box = known(self._pipe.books, name)
+        letter = box.letters.get(seq)
+        if letter is None or letter.leaving:
+            raise NoSuchMessage(f"m{seq} is not in the mailbox of {name}", "Another reader took it")
+        letter.attempts += 1
+        letter.leaving = True
+        message = self._pipe.books.messages[seq]
+        found = await self._with_payloads([letter])
+        await self._pipe.mark(seq, box.number, ACKED, self._pipe.clock.time())
+        self._desk.reading[name] = (seq, message.hops, message.trace)
+        return found[0]
+
+
+def _check_order(box: Mailbox, letter: Letter) -> None:
+    earlier = box.before(letter)
+    if earlier is not None:
+        raise OutOfOrder(
+            f"m{letter.seq} cannot be acknowledged yet",
+            f"m{earlier.seq} of the same sender and priority comes before it",
+            f"Acknowledge m{earlier.seq} first",
+        )

@@ -1,0 +1,156 @@
+"""Deciding whether a message is accepted, and what its row is. Decisions are made on pending state:
+what is accepted and not durable yet counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..clock import Clock
+from .books import Books
+from .errors import BusUnavailable, MailboxFull, NoSuchMailbox, TooFast, TooManyHops
+from .mailbox import Mailbox
+from .message import Draft, Limits, Message, check, next_trace, pack, seq_of
+from .rates import Rates
+from .schemas import Schemas
+
+#: Asked before a message is accepted, with sender, mode, address and type; raises ``Forbidden``.
+Permit = Callable[[str, str, str, str], None]
+
+
+def anyone(sender: str, mode: str, to: str, type_: str) -> None:
+    """Everybody may write to everybody: the policy where none is configured."""
+
+
+class Desk:
+    """The checks every message passes, cheapest first."""
+
+    def __init__(self, limits: Limits, clock: Clock, schemas: Schemas, permit: Permit) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._schemas = schemas
+        self._permit = permit
+        self.rates = Rates(limits.rate, limits.burst)
+        #: The last message handed out to each mailbox: what its agent sends next is caused by it.
+        self.reading: dict[str, tuple[int, int, str]] = {}
+
+    def admit(self, sender: str, mode: str, to: str, draft: Draft) -> None:
+        """May this be sent?
+
+        Raises:
+            BadMessage: Out of bounds, not JSON, or not what its type asks for.
+            Forbidden: The policy says no.
+            TooFast: The sender is over its rate.
+        """
+        check(draft, self.limits)
+        wait = self.rates.take(sender, self._clock.monotonic())
+        if wait:
+            raise TooFast(
+                f"{sender} sends more than {self.limits.rate:g} messages a second",
+                f"The next one may be sent in {wait:.3f} s",
+                "Wait, or put more into one message",
+            )
+        self._permit(sender, mode, to, draft.type)
+        self._schemas.check(draft.type, draft.payload)
+
+    def room(self, box: Mailbox) -> None:
+        """Raises ``MailboxFull`` where one message more is one too many."""
+        if box.depth >= self.limits.depth:
+            raise MailboxFull(
+                f"the mailbox of {box.name} is full",
+                f"{box.depth} messages wait in it",
+                "Wait until it has read some",
+            )
+
+    def message(
+        self,
+        books: Books,
+        seq: int,
+        sender: str,
+        mode: str,
+        to: str,
+        draft: Draft,
+        boxes: Iterable[Mailbox],
+        reply_to: int | None = None,
+        deadline: float | None = None,
+    ) -> Message:
+        """The row of an admitted message.
+
+        Raises:
+            BadMessage: Its cause or trace is malformed.
+            TooManyHops: The chain of causes is too long.
+        """
+        now = self._clock.time()
+        cause, hops, trace = self._origin(books, sender, draft, reply_to)
+        if hops > self.limits.hops:
+            raise TooManyHops(
+                f"this message is {hops} hops from the first one",
+                f"{self.limits.hops} are allowed, so that agents do not answer each other for ever",
+                "Stop here, or ask a person",
+            )
+        row = (
+            seq,
+            now,
+            sender,
+            mode,
+            to,
+            draft.type,
+            draft.priority,
+            draft.payload,
+            next_trace(draft.trace or trace),
+            cause,
+            hops,
+            reply_to,
+            deadline,
+            None if draft.expires is None else now + draft.expires,
+            draft.key or None,
+            pack([box.number for box in boxes]),
+        )
+        # A NamedTuple's own constructor takes twice as long, and this is paid for every message.
+        return tuple.__new__(Message, row)
+
+    def _origin(
+        self, books: Books, sender: str, draft: Draft, reply_to: int | None
+    ) -> tuple[int | None, int, str]:
+        """What caused it, how many hops from the first message it is, and the trace it belongs to.
+
+        Without a cause it is what the sender was handed last, if it still has that: who wants a storm
+        does not say so.
+        """
+        cause = reply_to if reply_to is not None else seq_of(draft.cause) if draft.cause else None
+        if cause is None:
+            reading = self.reading.get(sender)
+            if reading is None:
+                return None, 0, ""
+            cause, hops, trace = reading
+            return cause, hops + 1, trace
+        known = books.messages.get(cause)
+        if known is not None:
+            return cause, known.hops + 1, known.trace
+        hops, trace = books.past.get(cause, (-1, ""))
+        return cause, hops + 1, trace
+
+
+def known(books: Books, name: str) -> Mailbox:
+    """The open mailbox of an agent.
+
+    Raises:
+        NoSuchMailbox: There is none.
+    """
+    box = books.names.get(name)
+    if box is None:
+        raise NoSuchMailbox(
+            f"nobody called {name[:64]!r} has a mailbox",
+            "It never had one, or has ended",
+            "List who is there with agents",
+        )
+    return box
+
+
+def healthy(problem: BusUnavailable | None, waiting: int, limits: Limits) -> None:
+    """Raises ``BusUnavailable`` while the store takes nothing, and when too much waits for the disk."""
+    if problem is not None:
+        raise BusUnavailable(problem.what, problem.why, problem.hint)
+    if waiting >= limits.waiting:
+        raise BusUnavailable(
+            "the bus is behind", f"{waiting} messages wait for the disk", "Send it again in a moment"
+        )
