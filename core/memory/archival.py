@@ -9,7 +9,7 @@ from . import words
 from .model import Limits, MemoryRefused, Note, NotRemembered, Version, Who, WriteRace, clean
 from .names import tag
 
-_COLUMNS = "note.id, note.namespace, note.key, note.text, note.file, note.version, note.at, note.by, note.run, note.source"
+_COLUMNS = "id, namespace, key, text, file, version, at, by, run, source"
 
 
 def find(db: sqlite3.Connection, namespace: str, key: str) -> Note | None:
@@ -107,7 +107,8 @@ def write(
         id = before.id
         unindex(db, before)
         db.execute(
-            "UPDATE note SET text = ?, file = ?, version = ?, at = ?, by = ?, run = ?, source = ? WHERE id = ?",
+            "UPDATE note SET text = ?, file = ?, version = ?, at = ?, by = ?, run = ?, source = ?"
+            " WHERE id = ?",
             (*facts, id),
         )
     db.execute(
@@ -115,7 +116,8 @@ def write(
         (id, text, key, tag("n", namespace)),
     )
     db.execute(
-        "INSERT INTO note_version (note, text, file, version, at, by, run, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO note_version (note, text, file, version, at, by, run, source)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (id, *facts),
     )
     db.execute(
@@ -146,13 +148,16 @@ def search(
     if not query.wanted or not namespaces:
         return [], False
     where = " OR ".join(f'"{tag("n", name)}"' for name in namespaces)
-    for match, loose in ((query.strict(), False), (query.loose(), True)):
-        rows = db.execute(
-            "SELECT rowid FROM note_text WHERE note_text MATCH ? ORDER BY bm25(note_text, 1.0, 4.0, 0.0), rowid"
-            " LIMIT ?",
-            (f"{{text key}} : ({match}) AND tags : ({where})", limit),
-        )
-        ids = [id for (id,) in rows]
-        if ids or len(query.wanted) < 2:
-            return ids, False
-    return ids, loose
+    ids = _ranked(db, query.strict(), where, limit)
+    if ids or len(query.wanted) < 2:
+        return ids, False
+    return _ranked(db, query.loose(), where, limit), True
+
+
+def _ranked(db: sqlite3.Connection, match: str, where: str, limit: int) -> list[int]:
+    rows = db.execute(
+        "SELECT rowid FROM note_text WHERE note_text MATCH ?"
+        " ORDER BY bm25(note_text, 1.0, 4.0, 0.0), rowid LIMIT ?",
+        (f"{{text key}} : ({match}) AND tags : ({where})", limit),
+    )
+    return [id for (id,) in rows]

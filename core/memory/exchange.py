@@ -1,7 +1,8 @@
 """Imports and exports: JSON lines of all tiers, and a folder of Markdown files of one namespace.
 
-Nothing that is read is trusted: links are never followed, names are checked like an agent's, sizes are bounded,
-and what was imported says so in its provenance. Files are written with mode 0600, where none was before.
+Nothing that is read is trusted: links are never followed, names are checked like an agent's, sizes are
+bounded, and what was imported says so in its provenance. Files are written with mode 0600, where none was
+before.
 All functions here block on the disk: call them in a worker thread.
 """
 

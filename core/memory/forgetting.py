@@ -117,7 +117,7 @@ def agent(db: sqlite3.Connection, salt: bytes, name: str) -> Forgotten:
 def expired(
     db: sqlite3.Connection, salt: bytes, before: float, per_agent: int | None, most: int
 ) -> Forgotten:
-    """Forget recall by retention: what is older than ``before``, and beyond ``per_agent`` entries of one agent.
+    """Forget recall by retention: what is before ``before``, and beyond ``per_agent`` entries of an agent.
 
     ``most`` in one transaction; call again until nothing is forgotten.
     """

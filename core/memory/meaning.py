@@ -25,10 +25,12 @@ class Meaning:
         self._store = store
         self._embedder = embedder
         self._matrix: Matrix | None = None
+        self._generation = 0
 
     def drop(self) -> None:
         """Let go of the vectors in memory: something was forgotten."""
         self._matrix = None
+        self._generation += 1
 
     async def embed(self, limit: int) -> int:
         """See ``Memory.embed``."""
@@ -48,7 +50,9 @@ class Meaning:
                 at += len(note.parts)
             return kept
 
-        return await self._store.write(keep)
+        kept = await self._store.write(keep)
+        self._generation += 1
+        return kept
 
     async def search(self, text: str, allowed: Sequence[str], mode: Mode, limit: int, chars: int) -> Hits:
         """See ``Memory.search``."""
@@ -56,8 +60,8 @@ class Meaning:
         if mode != "words":
             near, degraded = await self._near(text[:chars], frozenset(allowed), limit * _DEPTH)
         query = words.parse(text, chars)
-        by_words, loose = [], False
-        if mode != "meaning" or degraded and not near:
+        by_words, loose = list[int](), False
+        if mode != "meaning" or (degraded and not near):
             by_words, loose = await self._store.read(
                 lambda db: archival.search(db, query, allowed, limit * _DEPTH)
             )
@@ -105,10 +109,10 @@ class Meaning:
     async def _compare(
         self, model: str, vector: array[float], allowed: frozenset[str], limit: int
     ) -> tuple[list[tuple[int, float]], str]:
-        known = self._matrix
+        known, generation = self._matrix, self._generation
 
         def look(db: sqlite3.Connection) -> tuple[Matrix, list[tuple[int, float]], int]:
-            matrix = vectors.load(db, model, len(vector), known)
+            matrix = vectors.load(db, model, len(vector), known, generation)
             return (
                 matrix,
                 vectors.nearest(matrix, vector, allowed, limit),
@@ -116,8 +120,9 @@ class Meaning:
             )
 
         matrix, near, waiting = await self._store.read(look)
-        if self._matrix is known:  # nothing was forgotten meanwhile
+        if self._generation == generation:  # nothing was forgotten meanwhile
             self._matrix = matrix
         if waiting:  # what was made when this model had another dimension is made anew
             await self._store.write(lambda db: vectors.outgrow(db, model, len(vector)))
+            self._generation += 1
         return near, f"{waiting} notes have no embedding yet" if waiting else ""

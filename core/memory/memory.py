@@ -49,8 +49,8 @@ _RETENTION_GROUP = 2_000
 class Memory:
     """``async with Memory(path, clock, access) as memory``; belongs to one event loop.
 
-    Everything raises ``MemoryUnavailable`` where the file cannot be used, ``Forbidden`` where ``access`` says no,
-    ``MemoryRefused`` for bad names and sizes.
+    Everything raises ``MemoryUnavailable`` where the file cannot be used, ``Forbidden`` where ``access``
+    says no, ``MemoryRefused`` for bad names and sizes.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Memory:
         self._own(who, verb, agent)
 
     async def look(self, job: Callable[[Any], T]) -> T:
-        """Read with a connection that cannot write, in a worker thread; for exports, which check access first."""
+        """Read in a worker thread, however long it takes; for exports, which check access first."""
         return await self._store.read(job, patient=True)
 
     def lines(self, db: Any, agents: Sequence[str], spaces: Sequence[str]) -> Iterator[bytes]:
@@ -198,8 +198,8 @@ class Memory:
     async def summarise(self, written: Written) -> Block | None:
         """Put a summary of what a write moved out of its block on top of that block.
 
-        Does nothing where no summariser is configured, the block was written since, or the summary is too long:
-        the text itself is in recall either way. Calls a model: not for the path of a write.
+        Does nothing where no summariser is configured, the block was written since, or the summary
+        is too long: the text itself is in recall either way. Calls a model: not for the path of a write.
 
         Raises:
             AgentTopError: As the summariser says.
@@ -227,7 +227,7 @@ class Memory:
     # --- recall
 
     async def remember(self, said: Sequence[Said]) -> list[int]:
-        """Add to recall, all or nothing; ids of what is new. For the kernel's own capture: not checked for access."""
+        """Add to recall, all or nothing; ids of what is new. For the kernel: access is not asked."""
         salt, size = self._store.salt, self.limits.part_chars
         bounded_said = [
             one._replace(text=bounded(one.text, self.limits.file_bytes, "what was said")) for one in said
@@ -469,7 +469,7 @@ class Memory:
         return await self._forget(lambda db: forgetting.agent(db, salt, agent))
 
     async def retain(self, seconds: float, per_agent: int | None = None) -> Forgotten:
-        """Forget recall that is older than ``seconds``, and each agent's oldest beyond ``per_agent`` entries."""
+        """Forget recall older than ``seconds``, and each agent's oldest beyond ``per_agent`` entries."""
         salt, before, total = self._store.salt, self._clock.time() - seconds, 0
         while True:
             gone = await self._store.write(

@@ -10,7 +10,7 @@ from ..errors import AgentTopError, Conflict
 
 Tier = Literal["working", "recall", "archival"]
 Role = Literal["user", "assistant", "system", "tool", "output", "message", "working"]
-"""Who an entry of recall was said by; ``output`` is what a program printed, ``working`` came out of a block."""
+"""Whose words an entry of recall has; ``output`` is what a program printed, ``working`` was in a block."""
 ROLES: frozenset[str] = frozenset(("user", "assistant", "system", "tool", "output", "message", "working"))
 Count = Callable[[str], int]
 """Tokens of a text, exact or estimated."""

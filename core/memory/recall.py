@@ -86,6 +86,13 @@ def _free(db: sqlite3.Connection, id: int) -> int:
     return low
 
 
+def _moment(seconds: float | None, otherwise: int) -> int:
+    """A time as an id, within what ids can be, whatever was asked for."""
+    if seconds is None or seconds != seconds:
+        return otherwise
+    return int(min(max(seconds, 0.0), 1e11) * 1e6)
+
+
 def _tags(agents: Sequence[str] | None, roles: Sequence[str] | None) -> str:
     found = ""
     for kind, values in (("a", agents), ("r", roles)):
@@ -112,8 +119,7 @@ def search(
     """
     if (agents is not None and not agents) or (roles is not None and not roles):
         return Found([], False)
-    low = int((since or 0) * 1e6)
-    high = int(until * 1e6) if until is not None else _LATEST
+    low, high = _moment(since, 0), _moment(until, _LATEST)
     if not query.wanted:
         return Found(_newest(db, query, agents, roles, low, high, limit), False)
     tags = _tags(agents, roles)
@@ -137,8 +143,7 @@ def select(
     """Every entry that a search would find with all its words; never those with some of them."""
     if (agents is not None and not agents) or (roles is not None and not roles):
         return []
-    low = int((since or 0) * 1e6)
-    high = int(until * 1e6) if until is not None else _LATEST
+    low, high = _moment(since, 0), _moment(until, _LATEST)
     if not query.wanted:
         return _newest(db, query, agents, roles, low, high, -1)
     return _matching(db, f"text : ({query.strict()}){_tags(agents, roles)}", low, high, -1)
@@ -185,6 +190,8 @@ def get(db: sqlite3.Connection, ids: Sequence[int]) -> list[Entry]:
     """These entries, in this order, as far as they are there."""
     found = []
     for id in ids:
+        if not 0 <= id <= _LATEST:
+            continue
         row = db.execute(f"SELECT {_COLUMNS} FROM entry WHERE id = ?", (id,)).fetchone()
         if row is not None:
             found.append(Entry(*row))
@@ -207,7 +214,7 @@ def _by_words(db: sqlite3.Connection, query: words.Query, ids: list[int], limit:
 
 
 def remove(db: sqlite3.Connection, salt: bytes, entries: Sequence[Entry]) -> None:
-    """Take entries out of table and index, and never take them in again. The file still has to be scrubbed."""
+    """Take entries out of table and index, for ever. The file still has to be scrubbed."""
     for entry in entries:
         (key,) = db.execute("SELECT key FROM entry WHERE id = ?", (entry.id,)).fetchone()
         if key is not None:

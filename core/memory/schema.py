@@ -40,8 +40,8 @@ CREATE VIRTUAL TABLE entry_text USING fts5 (text, tags, content = 'entry_view', 
     columnsize = 0, tokenize = 'unicode61 remove_diacritics 2');
 CREATE TABLE note (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
-    file BLOB, version INTEGER NOT NULL, at REAL NOT NULL, by TEXT NOT NULL, run INTEGER, source TEXT NOT NULL,
-    UNIQUE (namespace, key)
+    file BLOB, version INTEGER NOT NULL, at REAL NOT NULL, by TEXT NOT NULL, run INTEGER,
+    source TEXT NOT NULL, UNIQUE (namespace, key)
 );
 CREATE TABLE note_version (
     note INTEGER NOT NULL, version INTEGER NOT NULL, text TEXT NOT NULL, file BLOB, at REAL NOT NULL,

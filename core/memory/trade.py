@@ -12,7 +12,7 @@ import anyio.to_thread
 from . import exchange
 from .exchange import Line, Skipped
 from .memory import Memory
-from .model import Note, Said, Who
+from .model import Note, NotRemembered, Said, Who
 
 _PAGE = 200
 
@@ -77,9 +77,12 @@ async def _note(memory: Memory, who: Who, line: Line) -> bool:
 
 
 async def _put(memory: Memory, who: Who, space: str, key: str, content: str | bytes) -> bool:
-    if key in await memory.keys(who, space, key[:-1], 1):
+    try:
         before = await memory.note(who, space, key)
-        if content == (before.file if isinstance(content, bytes) else before.text):
+    except NotRemembered:
+        pass  # it is new
+    else:
+        if (before.text if before.file is None else before.file) == content:
             return False
     await memory.write_note(who, space, key, content)
     return True
@@ -98,7 +101,7 @@ async def import_markdown(memory: Memory, who: Who, folder: Path, space: str) ->
 
 
 async def export_lines(memory: Memory, who: Who, path: Path, agents: list[str]) -> int:
-    """Write blocks and recall of these agents, and all notes that ``who`` may read, as JSON lines; how many."""
+    """Write blocks and recall of these agents and all notes that ``who`` may read; how many lines."""
     for agent in agents:
         memory.check_own(who, "read", agent)
     spaces = await memory.namespaces(who)

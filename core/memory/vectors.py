@@ -1,8 +1,8 @@
 """Search by meaning: one vector for each part of a note, compared exactly, by numpy.
 
-Why numpy: the sums are exact and take 30 ms over 50,000 vectors of 768; an approximate index would be one more
-file to keep in step and to scrub when something is forgotten. sqlite-vec does the same sums, but is an
-SQLite extension, and many builds of Python (Debian's among them at times, this project's CI too) cannot load any.
+Why numpy: the sums are exact, and there is no index beside the rows that would have to be kept in step, and
+scrubbed when something is forgotten. sqlite-vec does the same sums, but is an extension of SQLite, and there
+are builds of Python that cannot load any (``--disable-loadable-sqlite-extensions`` is the default).
 It is the extra ``agenttop[semantic]``, and imported when first used.
 """
 
@@ -21,6 +21,10 @@ PART = 2_000
 _DIMENSIONS = 8_192
 _PARTS = 64
 """Of one note; what is behind them is found by its words only."""
+_LACKS = (
+    "text != '' AND NOT EXISTS (SELECT 1 FROM vector"
+    " WHERE vector.note = note.id AND vector.version = note.version AND model = ?"
+)
 
 
 class Embedder(Protocol):
@@ -88,9 +92,7 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> list[array[float]]:
 def pending(db: sqlite3.Connection, model: str, limit: int) -> list[Pending]:
     """Notes that wait for their vectors, oldest first."""
     rows = db.execute(
-        "SELECT id, version, substr(text, 1, ?) FROM note WHERE text != '' AND NOT EXISTS (SELECT 1 FROM vector"
-        " WHERE vector.note = note.id AND vector.version = note.version AND vector.model = ?) LIMIT ?",
-        (PART * _PARTS, model, limit),
+        f"SELECT id, version, substr(text, 1, ?) FROM note WHERE {_LACKS}) LIMIT ?", (PART * _PARTS, model, limit)
     )
     return [
         Pending(id, version, [text[at : at + PART] for at in range(0, len(text), PART)])
@@ -144,11 +146,16 @@ def _numpy() -> Any:
     return numpy
 
 
-def load(db: sqlite3.Connection, model: str, dimension: int, known: Matrix | None) -> Matrix:
-    """The vectors as they are now; those at hand if nothing has changed."""
+def load(
+    db: sqlite3.Connection, model: str, dimension: int, known: Matrix | None, generation: int
+) -> Matrix:
+    """The vectors as they are now; those at hand if nothing has changed.
+
+    ``generation`` changes whenever vectors were written or dropped; notes are looked at here.
+    """
     numpy = _numpy()
-    stamp = (model, dimension, *db.execute("SELECT count(*), max(id), sum(version) FROM note").fetchone())
-    stamp += db.execute("SELECT count(*), sum(version) FROM vector WHERE model = ?", (model,)).fetchone()
+    notes_now = db.execute("SELECT count(*), max(id), sum(version) FROM note").fetchone()
+    stamp = (model, dimension, generation, *notes_now)
     if known is not None and known.stamp == stamp:
         return known
     notes, names, data = [], [], bytearray()
@@ -194,8 +201,6 @@ def fuse(words: Sequence[int], meaning: Sequence[int]) -> dict[int, float]:
 def waiting(db: sqlite3.Connection, model: str, dimension: int) -> int:
     """How many notes cannot be found by a vector of this model and dimension."""
     (number,) = db.execute(
-        "SELECT count(*) FROM note WHERE text != '' AND NOT EXISTS (SELECT 1 FROM vector WHERE vector.note = note.id"
-        " AND vector.version = note.version AND vector.model = ? AND dimension = ?)",
-        (model, dimension),
+        f"SELECT count(*) FROM note WHERE {_LACKS} AND dimension = ?)", (model, dimension)
     ).fetchone()
     return int(number)
