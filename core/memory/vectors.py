@@ -92,7 +92,8 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> list[array[float]]:
 def pending(db: sqlite3.Connection, model: str, limit: int) -> list[Pending]:
     """Notes that wait for their vectors, oldest first."""
     rows = db.execute(
-        f"SELECT id, version, substr(text, 1, ?) FROM note WHERE {_LACKS}) LIMIT ?", (PART * _PARTS, model, limit)
+        f"SELECT id, version, substr(text, 1, ?) FROM note WHERE {_LACKS}) LIMIT ?",
+        (PART * _PARTS, model, limit),
     )
     return [
         Pending(id, version, [text[at : at + PART] for at in range(0, len(text), PART)])
@@ -146,9 +147,7 @@ def _numpy() -> Any:
     return numpy
 
 
-def load(
-    db: sqlite3.Connection, model: str, dimension: int, known: Matrix | None, generation: int
-) -> Matrix:
+def load(db: sqlite3.Connection, model: str, dimension: int, known: Matrix | None, generation: int) -> Matrix:
     """The vectors as they are now; those at hand if nothing has changed.
 
     ``generation`` changes whenever vectors were written or dropped; notes are looked at here.

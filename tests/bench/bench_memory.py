@@ -1,6 +1,6 @@
 """How fast memory is: recall of a million entries searched, remembered, forgotten; notes compared by meaning.
 
-Rival: ``rg`` is what people search their transcripts with; here a ``LIKE`` over the same table, in the same run.
+Rival: a ``LIKE`` over the same table, in the same run.
 Run on a quiet machine: ``python tests/bench/bench_memory.py [ENTRIES]``.
 """
 
@@ -76,10 +76,16 @@ async def main(entries: int) -> None:
                     PERSON, f"w{2 + at % 9} w{20 + at}", agents=[one[at]], since=1e9, until=1e9 + entries / 10
                 ),
             )
-            await timed("words no entry has together", SEARCHES, lambda at: memory.recall(PERSON, f"w{at} zz yy"))
-            await timed("a phrase of two common words", 20, lambda at: memory.recall(PERSON, f'"w1 w{at + 2}"'))
+            await timed(
+                "words no entry has together", SEARCHES, lambda at: memory.recall(PERSON, f"w{at} zz yy")
+            )
+            await timed(
+                "a phrase of two common words", 20, lambda at: memory.recall(PERSON, f'"w1 w{at + 2}"')
+            )
             said = Said("a1", "user", sentence(chance), 2e9)
-            await timed("one entry made durable", SEARCHES, lambda at: memory.remember([said._replace(at=2e9 + at)]))
+            await timed(
+                "one entry made durable", SEARCHES, lambda at: memory.remember([said._replace(at=2e9 + at)])
+            )
             begun = time.perf_counter()
             await memory.forget_entries(PERSON, ids=[int(1e9 * 1e6)])
             print(f"one entry forgotten, to the last byte: {time.perf_counter() - begun:.2f} s")

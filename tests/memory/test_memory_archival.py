@@ -48,8 +48,8 @@ async def test_every_version_says_who_wrote_it_in_which_run_from_what(memory: Me
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "../x", "a/../b", "", "a//b", "/a", "a/", ".hidden", "a\0", "a\x1b[31m", "a\nb", "con", "x" * 65, "-rf",
-     "a\\b", "a ", "a.", "\u202ea", "a/" * 8 + "a", "\ud800"],
+    ["..", "../x", "a/../b", "", "a//b", "/a", "a/", ".hidden", "a\0", "a\x1b[31m", "a\nb", "con", "x" * 65,
+     "-rf", "a\\b", "a ", "a.", "\u202ea", "a/" * 8 + "a", "\ud800"],
 )  # fmt: skip
 async def test_hostile_keys_are_refused(memory: Memory, name: str) -> None:
     with pytest.raises(MemoryRefused):

@@ -22,7 +22,9 @@ CHILD = Path(__file__).with_name("crash_child.py")
 
 def run_and_kill(path: Path, begin: int, lines: int) -> list[str]:
     """What the child acknowledged until it was killed, soon after so many lines."""
-    child = subprocess.Popen([sys.executable, str(CHILD), str(path), str(begin)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, str(CHILD), str(path), str(begin)], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     try:
         said = [child.stdout.readline() for _ in range(lines)]

@@ -60,7 +60,9 @@ async def test_no_file_has_a_trace_of_what_was_forgotten(tmp_path: Path, seed: i
         for number in range(40):
             before, after = chance.randint(0, 200), chance.randint(0, 900)
             text = "padding " * before + "xyzzyplugh " + "more " * after
-            await memory.remember([Said("a1", "user", text, chance.uniform(900, 1400), key=text + str(number))])
+            await memory.remember(
+                [Said("a1", "user", text, chance.uniform(900, 1400), key=text + str(number))]
+            )
         for number in range(5):
             await memory.write_block(A1, "a1", "plan", f"xyzzyplugh {number} and much more text", append=True)
         for version in range(4):

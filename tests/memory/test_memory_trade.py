@@ -73,7 +73,9 @@ async def test_a_folder_of_markdown_goes_out_and_comes_in(memory: Memory, tmp_pa
     assert (note.text, note.source, note.by) == ("text of a/b", "import:a/b.md", "a1")
 
 
-async def test_links_pipes_and_hostile_names_are_skipped_with_the_reason(memory: Memory, tmp_path: Path) -> None:
+async def test_links_pipes_and_hostile_names_are_skipped_with_the_reason(
+    memory: Memory, tmp_path: Path
+) -> None:
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     (tmp_path / "secret.md").write_text("secret")
