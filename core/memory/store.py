@@ -37,6 +37,7 @@ _BUSY_SECONDS = 15.0
 _READ_SECONDS = 10.0
 _STEPS = 10_000
 _WAL_LIMIT = 16 << 20
+_ENDED = "Its writer has ended or has not begun"
 
 
 class _Item(NamedTuple):
@@ -98,6 +99,8 @@ class Store:
         self._idle: list[sqlite3.Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = False
+        self._dead = False
+        self._now: list[_Item] = []
 
     async def __aenter__(self) -> Store:
         self._loop = asyncio.get_running_loop()
@@ -126,6 +129,8 @@ class Store:
         for db in self._idle:
             db.close()
         self._idle.clear()
+        for _ in range(_READERS):  # who waited to read is told that it is closed
+            self._reading.release()
 
     async def write(self, job: Job[T]) -> T:
         """Run ``job`` in the writer's thread, inside a transaction; durable on return.
@@ -143,10 +148,8 @@ class Store:
 
     async def _put(self, job: Job[T], *, alone: bool) -> T:
         async with self._room:
-            if not self._open or self._loop is None:
-                raise MemoryUnavailable(
-                    f"the memory {self.path} is not open", "The kernel is ending or has not begun"
-                )
+            if not self._open or self._dead or self._loop is None:
+                raise MemoryUnavailable(f"the memory {self.path} is not open", _ENDED)
             done: asyncio.Future[T] = self._loop.create_future()
             self._queue.put(_Item(job, done, alone))
             return await done
@@ -197,6 +200,7 @@ class Store:
         db: sqlite3.Connection | None = None
         try:
             while group := self._take():
+                self._now = group
                 try:
                     if db is None:
                         db = self._begin()
@@ -213,6 +217,20 @@ class Store:
         finally:
             if db is not None:
                 db.close()
+            assert self._loop is not None
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it all who asked
+                self._loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        """On the loop: nobody waits for a thread that is gone, were it by a bug."""
+        self._dead = True
+        left = self._now + ([] if self._pushed is None else [self._pushed])
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            left += [item] if item is not None else []
+        for item in left:
+            if not item.done.done():
+                item.done.set_exception(MemoryUnavailable(f"the memory {self.path} is not open", _ENDED))
 
     def _begin(self) -> sqlite3.Connection:
         db = _connect(self.path, read_only=False)
