@@ -131,9 +131,9 @@ async def test_a_full_store_says_so_and_takes_writes_again_when_there_is_room(tm
         store = memory._store
         await memory.remember([Said("a1", "user", "before", 1000.0)])
         await store.alone(lambda db: db.execute("PRAGMA max_page_count = 60").fetchone())
+        much = [Said("a1", "user", f"text{number} " * 3000, 2000.0 + number) for number in range(100)]
         with pytest.raises(MemoryUnavailable, match="full"):
-            for number in range(100):
-                await memory.remember([Said("a1", "user", f"text{number} " * 3000, 2000.0 + number)])
+            await memory.remember(much)
         # The connection is opened anew, without that bound.
         await memory.remember([Said("a1", "user", "after", 3000.0)])
         assert (await memory.recall(Who(None), "before")).entries
