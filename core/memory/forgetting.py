@@ -1,0 +1,140 @@
+"""Forgetting: what was forgotten is in no row, index, free page or log of the file afterwards.
+
+Three places keep text that was deleted, and each is dealt with:
+
+- FTS5 only notes a deletion and keeps the words until its segments are merged: ``optimize`` merges all.
+- SQLite leaves old bytes in free pages, and (``secure_delete`` or not) in gaps of pages whose cells
+  moved when the tree was balanced: ``VACUUM`` writes every page anew.
+- The WAL has old pages until it is checkpointed: ``wal_checkpoint(TRUNCATE)`` empties it.
+
+That is as much work as the file is large, and readers go on meanwhile. The rows go in one transaction with a
+note that the file is to be scrubbed; a crash between the two is made good when the file is opened again.
+What stays: salted digests of the keys, so that a call that repeats a conversation does not bring it back.
+The disk's own free blocks, file system snapshots and backups are out of reach here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from . import archival, recall, words
+from .model import Entry, Forgotten, MemoryUnavailable
+
+_TRIES = 3
+_IN_MEMORY = 64 << 20
+"""A file up to this size is copied in memory while it is rewritten, else in SQLite's temporary folder."""
+
+
+def mark(db: sqlite3.Connection) -> None:
+    """Note, in the transaction that deletes, that the file is to be scrubbed."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', 1)")
+
+
+def due(db: sqlite3.Connection) -> bool:
+    """Whether something was deleted and the file is not scrubbed yet."""
+    return db.execute("SELECT 1 FROM meta WHERE name = 'scrub'").fetchone() is not None
+
+
+def scrub(db: sqlite3.Connection) -> None:
+    """Make what was deleted really gone. Outside of a transaction; may be repeated after a crash anywhere.
+
+    Raises:
+        MemoryUnavailable: Somebody else has the file open and reads; it is still marked.
+    """
+    if not due(db):
+        return
+    for index in ("entry_text", "note_text"):
+        db.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
+    pages = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
+    db.execute(f"PRAGMA temp_store = {'MEMORY' if pages <= _IN_MEMORY else 'FILE'}")
+    db.execute("VACUUM")
+    for _ in range(_TRIES):  # each waits as long as the busy timeout
+        if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            db.execute("DELETE FROM meta WHERE name = 'scrub'")
+            return
+    raise MemoryUnavailable(
+        "what was forgotten cannot be found any more, but its bytes are still in the memory's log",
+        "Another process keeps the file open and reads",
+        "Close it; the kernel finishes at its next start or at the next forget",
+    )
+
+
+def entries(db: sqlite3.Connection, salt: bytes, found: Sequence[Entry]) -> Forgotten:
+    """Forget these entries of recall."""
+    recall.remove(db, salt, found)
+    if found:
+        mark(db)
+    return Forgotten(entries=len(found))
+
+
+def block(db: sqlite3.Connection, salt: bytes, agent: str, name: str) -> Forgotten:
+    """Forget a block: its versions, and what pressure ever moved from it to recall."""
+    blocks = db.execute("DELETE FROM block WHERE agent = ? AND name = ?", (agent, name)).rowcount
+    db.execute("DELETE FROM block_version WHERE agent = ? AND name = ?", (agent, name))
+    db.execute("DELETE FROM move WHERE agent = ? AND what = ? AND source = 'working'", (agent, name))
+    source = f"working:{name}"
+    moved = [
+        entry
+        for entry in recall.select(
+            db, words.Query([], []), agents=[agent], roles=["working"], since=None, until=None
+        )
+        if entry.source == source or entry.source.startswith(source + "@")
+    ]
+    recall.remove(db, salt, moved)
+    if blocks or moved:
+        mark(db)
+    return Forgotten(blocks=blocks, entries=len(moved))
+
+
+def note(db: sqlite3.Connection, namespace: str, key: str) -> Forgotten:
+    """Forget a note or file with all its versions and vectors.
+
+    Raises:
+        NotRemembered: It is not there.
+    """
+    archival.remove(db, archival.existing(db, namespace, key))
+    db.execute("DELETE FROM move WHERE what = ?", (f"{namespace}/{key}",))
+    mark(db)
+    return Forgotten(notes=1)
+
+
+def agent(db: sqlite3.Connection, salt: bytes, name: str) -> Forgotten:
+    """Forget all blocks, all recall and all private notes of an agent; what it shared stays."""
+    blocks = db.execute("DELETE FROM block WHERE agent = ?", (name,)).rowcount
+    db.execute("DELETE FROM block_version WHERE agent = ?", (name,))
+    db.execute("DELETE FROM move WHERE agent = ?", (name,))
+    said = recall.select(db, words.Query([], []), agents=[name], roles=None, since=None, until=None)
+    recall.remove(db, salt, said)
+    notes = 0
+    for row in db.execute("SELECT id FROM note WHERE namespace = ?", (f"private/{name}",)).fetchall():
+        archival.remove(db, archival.by_ids(db, row)[row[0]])
+        notes += 1
+    mark(db)
+    return Forgotten(blocks, len(said), notes)
+
+
+def expired(
+    db: sqlite3.Connection, salt: bytes, before: float, per_agent: int | None, most: int
+) -> Forgotten:
+    """Forget recall by retention: what is before ``before``, and beyond ``per_agent`` entries of an agent.
+
+    ``most`` in one transaction; call again until nothing is forgotten.
+    """
+    old = [
+        id
+        for (id,) in db.execute(
+            "SELECT id FROM entry WHERE id < ? ORDER BY id LIMIT ?", (int(before * 1e6), most)
+        )
+    ]
+    if per_agent is not None:
+        crowded = db.execute(
+            "SELECT agent, count(*) FROM entry GROUP BY agent HAVING count(*) > ?", (per_agent,)
+        ).fetchall()
+        for name, number in crowded:
+            rows = db.execute(
+                "SELECT id FROM entry WHERE agent = ? ORDER BY id LIMIT ?",
+                (name, min(number - per_agent, most)),
+            )
+            old += [id for (id,) in rows]
+    return entries(db, salt, recall.get(db, list(dict.fromkeys(old))[:most]))
