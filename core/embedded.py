@@ -19,6 +19,7 @@ from .paths import Paths
 from .streams import closing
 
 if TYPE_CHECKING:
+    from .api.verbs import A, Q, Verb
     from .backend import Chunk
     from .kernel import Kernel
     from .table import Delta, EventInfo, Snapshot, Window
@@ -193,3 +194,7 @@ class EmbeddedClient(KernelClient):
     def watch(self, window: Window = "today") -> AsyncIterator[Snapshot | Delta]:
         """See ``KernelClient``."""
         return self._stream(self._local.watch(window))
+
+    def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
+        """See ``KernelClient``."""
+        return self._stream(self._local.follow(verb, request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pwd
@@ -11,7 +12,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
@@ -35,6 +36,7 @@ from .agents.trimming import Trimmer
 from .api import CheckInfo, KernelStatus, ProviderInfo, TemplateInfo
 from .backend import SocketPeer, state_name
 from .budget.prices import Prices
+from .bus.bus import Bus
 from .clock import Clock, SteadyClock, SystemClock
 from .config import Config
 from .doors import GatewayDoors
@@ -52,6 +54,8 @@ from .journal import events as ev
 from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
+from .memory.memory import Memory
+from .memory.names import access_by_teams
 from .money import Money
 from .observe.asking import Asking
 from .observe.control import ObservedControl
@@ -61,6 +65,9 @@ from .rows import Machine
 from .transcripts import Transcripts
 from .unbroken import Unbroken
 from .workspaces.desk import Workspaces
+
+if TYPE_CHECKING:
+    from .syscalls.table import Syscalls
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +140,8 @@ class Kernel:
         self.feed: Feed
         self.unbroken: Unbroken
         self.workspaces: Workspaces
+        self.bus: Bus
+        self.memory: Memory
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -151,6 +160,9 @@ class Kernel:
             stack.push_async_callback(self.journal.close)
             self.books = Books(self.journal)
             await self.books.open()
+            self.bus = await stack.enter_async_context(await Bus.open(self.paths.mail, self.clock))
+            self.memory = Memory(self.paths.memory, self.clock, access_by_teams(self._teams))
+            await stack.enter_async_context(self.memory)
             self._compose_gateway(key)
             await stack.enter_async_context(self.gateway.running())
             await stack.enter_async_context(self.doors.running())
@@ -159,6 +171,7 @@ class Kernel:
             await self._begin()
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
+            tasks.start_soon(self.bus.run, name="bus")
             tasks.start_soon(self.sightings.run, name="sightings")
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
@@ -310,6 +323,12 @@ class Kernel:
         self.switch.watched(agent_id)
         self.idling.watched(agent_id)
 
+    def _teams(self, agent_id: str) -> tuple[str, ...]:
+        """The teams an agent is in, by its label ``team``."""
+        agent = self.books.pending.agents.get(agent_id)
+        team = agent.spec.labels.get("team") if agent is not None else None
+        return (team,) if team else ()
+
     def _in_terminal(self, agent_id: str) -> bool:
         agent = self.books.pending.agents.get(agent_id)
         return agent is not None and agent.spec.backend == "terminal"
@@ -362,6 +381,13 @@ class Kernel:
     def client(self, owner: str | None = None) -> LocalClient:
         """A client in this process; ``owner`` stands in the journal as who did it."""
         return LocalClient(self, owner or user())
+
+    @functools.cached_property
+    def syscalls(self) -> Syscalls:
+        """What agents and people ask of bus, memory and themselves; imported when first asked for."""
+        from .syscalls import compose
+
+        return compose.table(self)
 
     def take_keys(self, environ: Mapping[str, str]) -> None:
         """Keep the provider keys among a caller's variables, for calls that wait for them."""

@@ -58,8 +58,10 @@ from .errors import AgentTopError, BackendError, Conflict, NoSuchAgent
 from .journal import describe
 from .journal.events import EVENTS, Record
 from .streams import closing
+from .syscalls.caller import Caller
 
 if TYPE_CHECKING:
+    from .api.verbs import A, Q, Verb
     from .kernel import Kernel
     from .observe.watch import Observed
 
@@ -354,6 +356,16 @@ class LocalClient(KernelClient):
         """Undo ``halt``."""
         kernel = self._kernel
         return await kernel.unbroken(lambda: kernel.switch.unhalt(self._owner))
+
+    # --- the bus, memory, and what agents ask ----------------------------------------------------
+
+    async def call(self, verb: Verb[Q, A], request: Q) -> A:
+        """Ask a verb as the owner."""
+        return await self._kernel.syscalls.call(Caller(None, self._owner), verb, request)
+
+    def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
+        """The answers of a stream verb."""
+        return self._kernel.syscalls.follow(Caller(None, self._owner), verb, request)
 
     # --- following -------------------------------------------------------------------------------
 

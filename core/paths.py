@@ -61,6 +61,16 @@ class Paths:
         return self.state / "journal.db"
 
     @property
+    def mail(self) -> Path:
+        """The SQLite file that holds the messages on their way."""
+        return self.state / "mail.db"
+
+    @property
+    def memory(self) -> Path:
+        """The SQLite file that holds the three memory tiers."""
+        return self.state / "memory.db"
+
+    @property
     def transcripts(self) -> Path:
         """The SQLite file that remembers what the agent CLIs' transcripts told; a cache, mode 0600."""
         return self.state / "transcripts.db"

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         UsageRow,
         WorkspaceInfo,
     )
+    from .api.verbs import A, Q, Verb
     from .api.workspaces import Detail
     from .backend import Chunk
     from .table import Delta, EventInfo, Snapshot, Window
@@ -305,6 +306,18 @@ class SocketClient(KernelClient):
 
         return HaltInfo.model_validate_json(await self._post("/v1/unhalt", {}))
 
+    # --- the bus, memory, and what agents ask ----------------------------------------------------
+
+    async def call(self, verb: Verb[Q, A], request: Q) -> A:
+        """Ask a verb."""
+        return verb.answer.validate_json(await self._post(f"/v1/call/{verb.name}", request))
+
+    async def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
+        """The answers of a stream verb."""
+        body = request.model_dump_json().encode()
+        async for document in self._lines(f"/v1/follow/{verb.name}", body):
+            yield verb.answer.validate_python(document)
+
     # --- following -------------------------------------------------------------------------------
 
     async def output(
@@ -364,9 +377,9 @@ class SocketClient(KernelClient):
         async with self._answer(method, target, body, media_type) as connection:
             return await connection.body()
 
-    async def _lines(self, target: str) -> AsyncIterator[Any]:
+    async def _lines(self, target: str, body: bytes | None = None) -> AsyncIterator[Any]:
         lines = Lines()
-        async with self._answer("GET", target) as connection:
+        async with self._answer("GET" if body is None else "POST", target, body) as connection:
             async for piece in connection.pieces():
                 for document in lines.feed(piece):
                     yield document

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         UsageRow,
         WorkspaceInfo,
     )
+    from ..api.verbs import A, Q, Verb
     from ..backend import Chunk
     from ..table import Delta, EventInfo, Snapshot, Window
 
@@ -377,6 +378,28 @@ class HostsClient(Asking, KernelClient):
     async def unhalt(self) -> HaltInfo:
         """Undo ``halt`` on every host that is there."""
         return self._halted(await self._every(lambda client, names: client.unhalt()))
+
+    # --- the bus, memory, and what agents ask ----------------------------------------------------
+
+    async def call(self, verb: Verb[Q, A], request: Q) -> A:
+        """Ask a verb of the host that the request names, or its agent's, or the only one."""
+        host, bare = await self._meant(verb, request)
+        return await host.client.call(verb, bare)
+
+    async def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
+        """The answers of a stream verb of one host."""
+        host, bare = await self._meant(verb, request)
+        async with following.closing(host.client.follow(verb, bare)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _meant(self, verb: Verb[Q, A], request: Q) -> tuple[Host, Q]:
+        ref = getattr(request, verb.ref) if verb.ref else ""
+        if ref and not request.host:
+            host, bare = await self._routes.split(ref)
+            return host, request.model_copy(update={verb.ref: bare})
+        host = self._the(self._named(request.host), f"which host's {verb.name.partition('.')[0]} is meant")
+        return host, request.model_copy(update={"host": ""})
 
     # --- following -------------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ second time. ``core/remote.py`` is the other end.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import anyio
 import orjson
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,11 +37,9 @@ from ..api import (
 )
 from ..client import KernelClient
 from ..errors import KernelUnreachable
-from . import budgets, errors, frames, front, terminals
+from . import budgets, errors, frames, front, syscalls, terminals
 from .callers import Caller, Connection
-from .stream import Stream, until_closing, until_left
-
-T = TypeVar("T")
+from .stream import Stream, unless_gone
 
 
 class _Request(BaseModel):
@@ -87,23 +84,6 @@ def _outcomes(outcomes: list[Outcome]) -> Response:
     return _json(OUTCOMES.dump_json(outcomes))
 
 
-async def _unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T | None:
-    """The result of ``work``; cancelled (then ``None``) when the client or the kernel leaves."""
-    result: T | None = None
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(until_left, request.receive, tasks.cancel_scope)
-        tasks.start_soon(until_closing, request.scope, tasks.cancel_scope)
-        try:
-            result = await work()
-        except Exception as error:  # noqa: BLE001 - raised below, out of the task group's bundle
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return result
-
-
 def create_app(client: KernelClient) -> FastAPI:
     """The control API of one kernel, reached through ``client``.
 
@@ -128,6 +108,7 @@ def create_app(client: KernelClient) -> FastAPI:
     app.include_router(_looking(client, caller), prefix="/v1", tags=["look"])
     app.include_router(_acting(client), prefix="/v1", tags=["act"], dependencies=[Depends(owner)])
     app.include_router(budgets.router(client), prefix="/v1", tags=["money"], dependencies=[Depends(owner)])
+    app.include_router(syscalls.router(client), prefix="/v1", dependencies=[Depends(owner)])
     app.include_router(_kernel(client), prefix="/v1", tags=["kernel"], dependencies=[Depends(owner)])
     return app
 
@@ -166,7 +147,7 @@ def _looking(client: KernelClient, caller: Callable[..., Awaitable[Caller]]) -> 
     async def wait(body: WaitRequest, request: Request, who: Any = who_is) -> Response:
         for ref in body.refs if who.agent is not None else ():
             await who.must_own(ref)
-        found = await _unless_gone(request, lambda: client.wait(body.refs, body.timeout))
+        found = await unless_gone(request, lambda: client.wait(body.refs, body.timeout))
         if found is None:
             raise KernelUnreachable(
                 "the kernel left while this was waited for", "", "Ask again; the agents run on"

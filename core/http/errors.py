@@ -41,14 +41,15 @@ async def _invalid(_: Request, error: Exception) -> Response:
     from fastapi.exceptions import RequestValidationError
 
     assert isinstance(error, RequestValidationError)
-    return answer(UsageError("the request is not valid", "; ".join(_faults(error.errors()))))
+    return answer(UsageError("the request is not valid", "; ".join(faults(error))))
 
 
-def _faults(errors: Any) -> list[str]:
-    """Each fault as ``field: rule``, without the input, which may hold a secret."""
+def faults(error: Any) -> list[str]:
+    """Each fault of a validation error as ``field: rule``, without the input, which may hold a secret."""
     return [
-        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg'].removeprefix('Value error, ')}"
-        for e in errors
+        f"{'.'.join(map(str, e['loc'])).removeprefix('body.') or 'body'}: "
+        f"{e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors()
     ]
 
 

@@ -52,6 +52,11 @@ def change_line(change: Snapshot | Delta) -> bytes:
     return _line("snapshot" if isinstance(change, Snapshot) else "delta", *change)
 
 
+def answer_line(answer: object) -> bytes:
+    """One answer of a stream verb: NamedTuples as arrays."""
+    return orjson.dumps(answer, default=_plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
 def error_line(error: AgentTopError) -> bytes:
     """The last line of a stream that failed."""
     return orjson.dumps({"error": error.to_dict()}, option=orjson.OPT_APPEND_NEWLINE)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 import anyio
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -109,3 +110,20 @@ async def until_closing(request: Scope, scope: anyio.CancelScope) -> None:
     if isinstance(closing, anyio.Event):
         await closing.wait()
         scope.cancel()
+
+
+async def unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T | None:
+    """The result of ``work``; cancelled (then ``None``) when the client or the kernel leaves."""
+    result: T | None = None
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(until_left, request.receive, tasks.cancel_scope)
+        tasks.start_soon(until_closing, request.scope, tasks.cancel_scope)
+        try:
+            result = await work()
+        except Exception as error:  # noqa: BLE001 - raised below, out of the task group's bundle
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return result

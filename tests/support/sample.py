@@ -58,12 +58,13 @@ from .sample_fleet import (
     header,
     row,
 )
+from .sample_syscalls import SampleSyscalls
 from .sample_terminals import SampleTerminals
 
 __all__ = ["EMPTY_HEADER", "NOW", "OUTPUT", "ROWS", "SampleClient", "events", "header", "row"]
 
 
-class SampleClient(SampleMoney, SampleTerminals, KernelClient):
+class SampleClient(SampleMoney, SampleTerminals, SampleSyscalls, KernelClient):
     """A fleet that stands still until something is done to it.
 
     ``calls`` records every verb with its request. ``push`` sends a delta to whoever watches;
@@ -79,6 +80,7 @@ class SampleClient(SampleMoney, SampleTerminals, KernelClient):
         self._watchers: list[asyncio.Queue[Delta | None]] = []
         SampleMoney.__init__(self)
         SampleTerminals.__init__(self)
+        SampleSyscalls.__init__(self)
 
     # --- for tests -----------------------------------------------------------------------------
 

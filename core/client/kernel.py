@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from .api import (
+    from ..api import (
         AgentDetail,
         AgentInfo,
         AnswerRequest,
@@ -51,8 +51,9 @@ if TYPE_CHECKING:
         Window,
         WorkspaceInfo,
     )
-    from .api.workspaces import Detail
-    from .backend import Chunk
+    from ..api.verbs import A, Q, Verb
+    from ..api.workspaces import Detail
+    from ..backend import Chunk
 
 
 class KernelClient(ABC):
@@ -301,3 +302,15 @@ class KernelClient(ABC):
     @abstractmethod
     async def shutdown(self, *, restart: bool = False) -> None:
         """End the kernel; agents run on. With ``restart`` the caller starts a new one."""
+
+    @abstractmethod
+    async def call(self, verb: Verb[Q, A], request: Q) -> A:
+        """Ask a verb of the bus, of memory or of agents' own (``api.bus``, ``api.memory``, ``api.selves``).
+
+        Raises:
+            AgentTopError: As the verb's handler says.
+        """
+
+    @abstractmethod
+    def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
+        """The answers of a verb that goes on answering (``verb.stream``)."""

@@ -1,0 +1,15 @@
+"""Puts the table of system calls together: each room adds its handlers here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .table import Syscalls
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+
+
+def table(kernel: Kernel) -> Syscalls:
+    """All verbs of this kernel."""
+    return Syscalls()
