@@ -62,6 +62,8 @@ class Books:
         self.seq = 0
         self.boxes: dict[int, Mailbox] = {}
         self.names: dict[str, Mailbox] = {}
+        #: Mailboxes that were closed and not opened again; their dead letters are kept.
+        self.closed: dict[str, Mailbox] = {}
         self.topics: Topics[int] = Topics()
         self.messages: dict[int, Message] = {}
         self.keys: dict[tuple[str, str], tuple[int, float]] = {}
@@ -80,17 +82,27 @@ class Books:
         self._open: dict[int, int] = {}
 
     def open(self, number: int, name: str) -> Mailbox:
-        """An agent has a mailbox from now on."""
-        box = Mailbox(number, name)
+        """An agent has a mailbox from now on; the one of this number, if it was closed."""
+        box = self.boxes.get(number) or Mailbox(number, name)
         self.boxes[number] = box
         self.names[name] = box
+        self.closed.pop(name, None)
         return box
 
     def close(self, number: int) -> None:
         """Nothing is delivered to this mailbox any more; its dead letters stay until the rows go."""
         box = self.boxes[number]
         self.names.pop(box.name, None)
+        self.closed[box.name] = box
         self.topics.drop(number)
+
+    def box_of(self, name: str) -> Mailbox | None:
+        """The mailbox of an agent, open or closed."""
+        return self.names.get(name) or self.closed.get(name)
+
+    def open_in(self, seq: int) -> int:
+        """In how many mailboxes a message still waits or is dead."""
+        return self._open.get(seq, 0)
 
     def apply(self, item: Message | Mark) -> None:
         """Fold one row in."""

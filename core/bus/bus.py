@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Container, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from .books import CLOSED
 from .delivery import Deliveries, Delivery
 from .errors import BusUnavailable, MailboxFull
 from .mailbox import Mailbox
-from .message import BROADCAST, DIRECT, TOPIC, Draft, Limits
+from .message import BROADCAST, DIRECT, REPLY, TOPIC, Draft, Limits
 from .pipeline import Pipeline, Posted
 from .posting import Desk, Permit, anyone, known
 from .requests import OnDeadlock, Requests
@@ -103,15 +104,31 @@ class Bus:
 
     async def open_mailbox(self, name: str) -> None:
         """Give ``name`` a mailbox, durably; nothing if it has one."""
+        await self.open_mailboxes((name,))
+
+    async def open_mailboxes(self, names: Iterable[str]) -> None:
+        """Give all of ``names`` mailboxes, durably; closed ones are opened again with their dead letters."""
         async with self._opening:
             books = self.pipeline.books
-            if name in books.names:
+            lacking = [name for name in dict.fromkeys(names) if name not in books.names]
+            if not lacking:
                 return
-            number = max(books.boxes, default=0) + 1
             now = self.clock.time()
-            sql = "INSERT INTO mailboxes VALUES (?, ?, ?, NULL)"
-            await self.pipeline.run(lambda db: db.execute(sql, (number, name, now)) and None)
-            self.pipeline.books.open(number, name)
+            old = [box for name in lacking if (box := books.closed.get(name)) is not None]
+            first = max(books.boxes, default=0) + 1
+            new = list(enumerate((name for name in lacking if name not in books.closed), first))
+
+            def job(db: Any) -> None:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    sql = "UPDATE mailboxes SET closed = NULL WHERE number = ?"
+                    db.executemany(sql, [(box.number,) for box in old])
+                    sql = "INSERT INTO mailboxes VALUES (?, ?, ?, NULL)"
+                    db.executemany(sql, [(number, name, now) for number, name in new])
+
+            await self.pipeline.run(job)
+            for number, name in (*((box.number, box.name) for box in old), *new):
+                self.pipeline.books.open(number, name)
 
     async def close_mailbox(self, name: str) -> None:
         """The agent has ended for good: its mail becomes dead letters, its requests and subscriptions end.
@@ -194,7 +211,7 @@ class Bus:
             Not accepted, and nothing of it is kept.
         """
         self.pipeline.check()
-        self.desk.admit(sender, DIRECT, to, draft)
+        self.desk.admit(sender, DIRECT if reply_to is None else REPLY, to, draft)
         if draft.key and (before := self._before(sender, draft.key)) is not None:
             return before
         books = self.pipeline.books
@@ -241,8 +258,10 @@ class Bus:
         self._space.setdefault(box.number, []).append(waiter)
         await waiter
 
-    def post_all(self, sender: str, topic: str | None, draft: Draft) -> tuple[Posted, int, int]:
-        """Accept a message for a topic's subscribers, or for everybody but the sender (``None``).
+    def post_all(
+        self, sender: str, topic: str | None, draft: Draft, spared: Container[str] = ()
+    ) -> tuple[Posted, int, int]:
+        """Accept a message for a topic's subscribers, or (``None``) for all but the sender and ``spared``.
 
         A subscriber whose mailbox is full gets it as a dead letter. Returns the message, how many
         get it, and how many of those mailboxes were full. Raises as ``post``.
@@ -254,7 +273,7 @@ class Bus:
             return before, 0, 0
         books = self.pipeline.books
         if topic is None:
-            boxes = [box for box in books.names.values() if box.name != sender]
+            boxes = [box for box in books.names.values() if box.name != sender and box.name not in spared]
         else:
             every = books.boxes
             boxes = [every[number] for number in sorted(books.topics.subscribers(topic))]
@@ -285,10 +304,17 @@ class Bus:
         """Send a request and wait up to ``timeout`` seconds for its reply; cancelling cancels both.
 
         Raises:
-            NoReply: There was none in time. Deadlock: it would have waited for itself. Others as ``post``.
+            NoReply: There was none in time. Deadlock: it would have waited for itself.
+            Conflict: its idempotency key was used before. Others as ``post``.
         """
         known(self.pipeline.books, sender)
         posted = self.post(sender, to, draft, deadline=self.clock.time() + timeout)
+        if posted.again:
+            raise Conflict(
+                f"m{posted.seq} was asked with this key already",
+                "Whoever asked it waits for its reply, or finds that in the inbox",
+                "Look into the inbox, or ask with another key",
+            )
         return await self.requests.reply_to(posted, known(self.pipeline.books, to).number)
 
     async def reply(self, sender: str, request: int, draft: Draft) -> str:

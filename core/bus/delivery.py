@@ -98,18 +98,28 @@ class Deliveries:
     async def _with_payloads(self, letters: Sequence[Letter]) -> list[Delivery]:
         books = self._pipe.books
         found = [Delivery(books.messages[one.seq], one.attempts) for one in letters]
-        absent = [one.message.seq for one in found if one.message.payload is None]
-        if not absent:
+        if all(one.message.payload is not None for one in found):
             return found
+        whole = await self.whole([one.message for one in found])
+        return [Delivery(message, one.attempt) for message, one in zip(whole, found, strict=True)]
+
+    async def whole(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages with those payloads read from the store that are not in memory.
+
+        One that is finished and was deleted meanwhile keeps ``None``.
+
+        Raises:
+            BusUnavailable: The store cannot be read.
+        """
+        absent = [message.seq for message in messages if message.payload is None]
+        if not absent:
+            return list(messages)
         payloads = await self._pipe.run(partial(tables.payloads, seqs=absent))
         assert isinstance(payloads, dict)
-        filled = []
-        for one in found:
-            message = one.message
-            if message.payload is None:
-                message = message._replace(payload=payloads[message.seq])
-            filled.append(Delivery(message, one.attempt))
-        return filled
+        return [
+            message._replace(payload=payloads.get(message.seq)) if message.payload is None else message
+            for message in messages
+        ]
 
     def post_ack(self, name: str, seqs: Iterable[int]) -> tuple[int, Batch | None]:
         """Acknowledge, in the order given; returns how many were waiting, and the batch to await.
@@ -249,10 +259,14 @@ class Deliveries:
             NoSuchMessage: It is not dead there.
             MailboxFull: There is no room for it.
         """
+        await self.post_revive(name, seq)
+
+    def post_revive(self, name: str, seq: int) -> Batch:
+        """``revive``, returning the batch to await. What is posted and not durable takes no room yet."""
         box = known(self._pipe.books, name)
         self._dead_one(box, seq)
         self._desk.room(box)
-        await self._pipe.mark(seq, box.number, REVIVED)
+        return self._pipe.mark(seq, box.number, REVIVED)
 
     async def drop(self, name: str, seq: int) -> None:
         """Throw a dead letter away.
@@ -260,9 +274,13 @@ class Deliveries:
         Raises:
             NoSuchMessage: It is not dead there.
         """
-        box = known(self._pipe.books, name)
+        await self.post_drop(name, seq)
+
+    def post_drop(self, name: str, seq: int) -> Batch:
+        """``drop``, returning the batch to await; of closed mailboxes, too."""
+        box = self._pipe.books.box_of(name) or known(self._pipe.books, name)
         self._dead_one(box, seq)
-        await self._pipe.mark(seq, box.number, DROPPED)
+        return self._pipe.mark(seq, box.number, DROPPED)
 
     @staticmethod
     def _dead_one(box: Mailbox, seq: int) -> None:

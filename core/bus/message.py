@@ -23,6 +23,9 @@ LOWEST, NORMAL, HIGHEST = 0, 4, 9
 #: How a message was addressed.
 DIRECT, TOPIC, BROADCAST = "direct", "topic", "broadcast"
 
+#: What ``Permit`` is told of a direct message that answers a request.
+REPLY = "reply"
+
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TRACE = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _KEY = 128

@@ -144,12 +144,10 @@ def _statements(table: str, width: int, rows: Sequence[Any]) -> Iterator[tuple[s
 def load(db: sqlite3.Connection, limits: Limits) -> Books:
     """Fold the whole store."""
     books = Books(limits)
-    closed = []
     for number, name, gone in db.execute("SELECT number, name, closed FROM mailboxes ORDER BY number"):
         books.open(number, name)
         if gone is not None:
-            closed.append(number)
-            books.names.pop(name)
+            books.close(number)
     for number, pattern in db.execute("SELECT mailbox, pattern FROM subscriptions"):
         books.topics.add(pattern, number)
     for sender, key, seq, at in db.execute("SELECT sender, key, seq, at FROM keys ORDER BY at"):
