@@ -62,6 +62,7 @@ from .observe.control import ObservedControl
 from .observe.sightings import Sightings
 from .paths import Paths
 from .rows import Machine
+from .syscalls.door import AgentDoor
 from .transcripts import Transcripts
 from .unbroken import Unbroken
 from .workspaces.desk import Workspaces
@@ -218,8 +219,9 @@ class Kernel:
         limits = Limits(body_bytes=self.config.gateway.max_body)
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
         self.gateway = Gateway(
-            self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices, vouch=vouch
-        )
+            self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices, vouch=vouch,
+            syscalls=AgentDoor(self),
+        )  # fmt: skip
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
     def _compose_agents(self, key: bytes, tasks: anyio.abc.TaskGroup) -> None:

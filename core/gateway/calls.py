@@ -25,6 +25,7 @@ from .admission import Admission
 from .desk import Asking, Caller
 from .gate import Gate
 from .gauges import Gauges
+from .heard import Hears
 from .holding import Holding
 from .identity import Identity
 from .jobs import Jobs
@@ -91,6 +92,8 @@ class CallDesk:
         self._refolded = anyio.Event()
         self.jobs = Jobs()
         """Its ``acts`` are the kernel's verbs; set before ``run``."""
+        self.hears: Hears | None = None
+        """Who is told what was said in each call, after its settlement."""
         self.missing_keys: dict[str, int] = {}
         """Provider key names that calls wait for, with how many calls wait."""
         self.gauges = Gauges(books, meters, clock)

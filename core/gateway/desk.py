@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from ..errors import AgentTopError
 from ..journal.events import CallProgressed, CallSettled, CallStarted, RequestPassed
+from .heard import Hears
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,11 @@ class Desk(Protocol):
 
     def passed(self, event: RequestPassed) -> None:
         """Note a request that is not metered and went to a provider; need not be durable at once."""
+        ...
+
+    @property
+    def hears(self) -> Hears | None:
+        """Who is told what was said in each call, after its settlement; ``None``: nobody, nothing is kept."""
         ...
 
     def frozen(self, agent: str) -> bool:

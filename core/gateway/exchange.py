@@ -12,8 +12,9 @@ from .metered import MeteredCall
 from .parts import Parts
 from .passage import Passage, Stop
 from .plain import PlainRequest
-from .routes import Answer, Route, find
+from .routes import Answer, Route, Stranger, find
 from .server import ClientConnection
+from .syscalls import Syscall
 
 log = logging.getLogger("agenttop.gateway")
 
@@ -105,7 +106,9 @@ class Exchange:
         route = find(request, parts.desk, parts.providers, parts.apps)
         await self._vouched(route)
         log.debug("%s %s %s", route.caller.agent, request.method, route.path)
-        kind = PlainRequest if route.operation is None else MeteredCall
+        kind: type[Passage] = PlainRequest if route.operation is None else MeteredCall
+        if route.syscall is not None:
+            kind = Syscall
         self._passage = kind(parts, client, request, route, self._cancel)
         await self._passage.run()
 
@@ -120,7 +123,7 @@ class Exchange:
             return
         if vouch is not None and not await vouch(agent, client.key, *client.ends):
             log.warning("a connection that is not %s's showed its secret", agent)
-            raise Answer(403, "this address is another agent's", route.protocol)
+            raise Stranger("this address is another agent's", route.protocol, route.syscall is not None)
         client.agent = agent
 
     def _answer(self, answer: Answer) -> None:

@@ -26,6 +26,7 @@ from .pool import Pool
 from .providers import KeyRing, Provider, check_providers
 from .routes import KernelApp
 from .server import ClientConnection
+from .syscalls import SyscallDoor
 
 log = logging.getLogger("agenttop.gateway")
 _SPARE_WORKERS = 64
@@ -43,6 +44,7 @@ class Gateway:
         apps: Parts of the kernel that agents reach as ``/a/<secret>/<name>``.
         environ: For ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``; default: the process's own.
         vouch: Whether a connection may show an agent's secret (see ``Peers``); asked once for each.
+        syscalls: Answers ``/a/<secret>/sys/<name>``.
 
     ``async with gateway.running():`` owns every task; ``serve`` works inside it only.
     """
@@ -59,6 +61,7 @@ class Gateway:
         apps: Mapping[str, KernelApp] | None = None,
         environ: Mapping[str, str] | None = None,
         vouch: Vouch | None = None,
+        syscalls: SyscallDoor | None = None,
     ) -> None:
         check_providers(providers)
         self.clock = clock or SystemClock()
@@ -75,6 +78,7 @@ class Gateway:
             self.limits,
             self._pool,
             vouch,
+            syscalls,
         )
         self._servers: dict[str, asyncio.AbstractServer] = {}
         self._connections: set[ClientConnection] = set()
@@ -206,10 +210,15 @@ class Gateway:
 
     async def _work(self, arrived: asyncio.Queue[Exchange]) -> None:
         """Run exchanges one after the other: a new task for each would cost more than the metering."""
-        while self._free <= _SPARE_WORKERS:
+
+        def wanted() -> bool:
+            # Not counting those that what has come already is for: a burst hires more than stay.
+            return self._free - arrived.qsize() <= _SPARE_WORKERS
+
+        while wanted():
             # One scope for many, too: only the exchange that runs in it may cancel it.
             with anyio.CancelScope() as scope:
-                while self._free <= _SPARE_WORKERS and not scope.cancel_called:
+                while wanted() and not scope.cancel_called:
                     exchange = await arrived.get()
                     self._free -= 1
                     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from typing import Literal
 
 import anyio
 
 from ..errors import AgentTopError
 from ..journal.events import CallProgressed, CallSettled, CallStarted, Usage
+from .heard import REQUEST_BYTES, Heard, Kept
+from .http1 import Header
 from .parts import Parts
 from .protocols.base import RequestFacts, WireProtocol
 from .providers import Provider
@@ -74,7 +77,8 @@ class Ledger:
                 event_bytes=limits.event_bytes,
                 answer_bytes=limits.answer_bytes,
                 facts=facts,
-            )
+            ),
+            Kept() if self._parts.desk.hears is not None else None,
         )
         return self._tap
 
@@ -84,6 +88,30 @@ class Ledger:
         self.unreached = ""
         self.attempts += 1
         self.sent_at = self._parts.clock.monotonic()
+
+    def tell(self, relay: Relay, headers: Sequence[Header], body: bytes) -> None:
+        """Hand what was asked and answered to whoever remembers it, if anybody does."""
+        hears, head = self._parts.desk.hears, relay.head
+        kept = self._tap.kept if self._tap is not None else None
+        if hears is None or kept is None or head is None:
+            return
+        started = self.started
+        hears(
+            Heard(
+                started.agent,
+                started.run,
+                started.call,
+                started.operation,
+                self.facts.client,
+                headers,
+                body if len(body) <= REQUEST_BYTES else b"",
+                len(body),
+                kept.pieces,
+                kept.cut or relay.ending not in ("complete", "last"),
+                head.lower.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
+                head.status,
+            )
+        )
 
     def taken_back(self) -> None:
         """The answer was dropped or never came, and cost nothing: the call waits again."""

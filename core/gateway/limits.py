@@ -14,6 +14,8 @@ class Limits:
     headers: int = 256
     body_bytes: int = 32 << 20
     """Body of a metered request, which is read whole; 413 beyond. (The Messages API takes 32 MB.)"""
+    syscall_bytes: int = 8 << 20
+    """Body of a system call, which is read whole; 413 beyond."""
     replay_bytes: int = 1 << 20
     """Other bodies up to this size are read whole, so that a stale connection can be replaced."""
     buffer_bytes: int = 256 << 10

@@ -230,15 +230,18 @@ class MeteredCall(Passage):
         assert ending is not None
         if not await ledger.settle_relayed(relay):
             return
-        if ending in ("complete", "last"):
-            relay.release()
-            if relay.muted:
-                self._tell_muted(ledger, relay)
-                return
-            if await relay.over():
-                return
-        if not self._client.gone:
-            self._give_up(ending, relay)
+        try:
+            if ending in ("complete", "last"):
+                relay.release()
+                if relay.muted:
+                    self._tell_muted(ledger, relay)
+                    return
+                if await relay.over():
+                    return
+            if not self._client.gone:
+                self._give_up(ending, relay)
+        finally:
+            ledger.tell(relay, self._request.headers, self._body)
 
     def _give_up(self, ending: Ending, relay: Relay) -> None:
         """The client gets an error if its answer had not begun, else a cut."""

@@ -17,6 +17,8 @@ from ..errors import AgentTopError, ConfigError
 from . import oskeyring
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+RESERVED = frozenset({"sys", "mcp"})
+"""Parts of the kernel at the agents' door; see ``routes.SYSCALLS``."""
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ProtocolName = Literal["anthropic", "openai", "gemini"]
 
@@ -83,6 +85,8 @@ class Provider(BaseModel):
     def _check_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ValueError("a provider's name has letters, digits, '_', '.' and '-'")
+        if name in RESERVED:
+            raise ValueError(f"no provider can be called {name}: the kernel itself answers there")
         return name
 
     @field_validator("base_url")

@@ -20,6 +20,11 @@ AGENT_HEADER = b"x-agenttop-agent"
 """Tells a kernel app who calls. Taken off what clients send."""
 
 
+SYSCALLS = "sys"
+"""What stands where a provider's name would, before the name of a system call."""
+
+_HERE = Origin("unix", "", 0)
+
 _VERSION = re.compile(rb"v\d{1,2}(?:beta\d?|alpha)?")
 
 
@@ -61,6 +66,22 @@ class Answer(Exception):
         return [] if self.retry else [(b"x-should-retry", b"false")]
 
 
+class Stranger(Answer):
+    """The address is not the client's own; ``syscall``: it asked for a system call."""
+
+    def __init__(self, message: str, protocol: WireProtocol | None, syscall: bool) -> None:
+        super().__init__(403, message, protocol)
+        self.syscall = syscall
+
+    @property
+    def body(self) -> bytes:
+        """In the form of what was asked for."""
+        if not self.syscall:
+            return super().body
+        error = {"code": "wrong_address", "what": self.message, "why": "", "hint": ""}
+        return orjson.dumps({"error": error})
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where a request goes, and as whose. ``operation`` is set for what is metered."""
@@ -73,6 +94,8 @@ class Route:
     operation: str | None
     path: str
     """Decoded and without query: fit for a log."""
+    syscall: str | None = None
+    """The name of a system call: it is answered here, and goes nowhere."""
     rest: bytes = b""
     """What stands behind the provider's name, with the query, as it came."""
 
@@ -83,7 +106,8 @@ def find(
     """Where this request goes.
 
     Raises:
-        Answer: 403 without a valid secret, 404 for an unknown provider, 400 for a path with dots.
+        Stranger: 403 without a valid secret.
+        Answer: 404 for an unknown provider, 400 for a path with dots.
     """
     target = request.target
     if not target.startswith(b"/"):
@@ -97,7 +121,11 @@ def find(
     if len(parts) > 2 and parts[1] == b"a":
         caller = desk.identify(parts[2].decode("latin-1"))
     if caller is None:
-        raise Answer(403, "no agent has this address; use the AGENTTOP_URL of a managed agent", protocol)
+        text = "no agent has this address; use the AGENTTOP_URL of a managed agent"
+        raise Stranger(text, protocol, name == SYSCALLS)
+    if name == SYSCALLS:
+        call = unquote(parts[4].decode("latin-1")) if len(parts) > 4 else ""
+        return Route(caller, _HERE, b"", None, None, None, f"/{SYSCALLS}", syscall=call)
     rest = b"/" + parts[4] if len(parts) > 4 else b""
     app = apps.get(name)
     if app is not None:

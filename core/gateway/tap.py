@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..journal.events import Usage
 from .coding import Decoder
+from .heard import Kept
 from .http1 import ResponseHead
 from .protocols.base import AnswerReader
 
@@ -15,10 +16,12 @@ class Tap:
 
     Args:
         make: Makes the reader, once the answer's head is known.
+        kept: Keeps what is read, for whoever remembers it.
     """
 
-    def __init__(self, make: Callable[[ResponseHead], AnswerReader]) -> None:
+    def __init__(self, make: Callable[[ResponseHead], AnswerReader], kept: Kept | None = None) -> None:
         self._make = make
+        self.kept = kept
         self._decoder: Decoder | None = None
         self._unreadable = ""
         self.reader: AnswerReader | None = None
@@ -48,19 +51,25 @@ class Tap:
 
     @property
     def direct(self) -> Callable[[bytes], int | None] | None:
-        """The reader's own ``feed``, where pieces need no decoding."""
-        plain = self.reader is not None and self._decoder is None and not self._unreadable
-        return self.reader.feed if plain and self.reader is not None else None
+        """What reads pieces that need no decoding; ``None`` where they need that."""
+        if self.reader is None or self._decoder is not None or self._unreadable:
+            return None
+        return self.reader.feed if self.kept is None else self.kept.before(self.reader.feed)
 
     def feed(self, data: bytes, last: bool) -> int | None:
         """Read a piece; the offset from which it is to be kept back, ``None`` for nothing."""
         reader = self.reader
         cut: int | None = None
         if reader is not None and data and not self._unreadable:
+            kept = self.kept
             if self._decoder is None:
+                if kept is not None:
+                    kept.add(data)
                 cut = reader.feed(data)
             else:
                 for piece in self._decoder.feed(data):
+                    if kept is not None:
+                        kept.add(piece)
                     if reader.feed(piece) is not None:
                         cut = 0
         if last:

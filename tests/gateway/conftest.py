@@ -211,6 +211,8 @@ async def listening(
 class LedgerDesk:
     """The kernel's side of the seam: keeps the books in lists, and waits where a test says so."""
 
+    hears = None
+
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.started: list[CallStarted] = []
@@ -354,6 +356,8 @@ async def gateway_bench(
     auth: str = "inject",
     apps: Any = None,
     keys: dict[str, str] | None = None,
+    syscalls: Any = None,
+    vouch: Any = None,
 ) -> AsyncIterator[Bench]:
     identity = Identity(b"k" * 32)
     desk = LedgerDesk(identity)
@@ -368,7 +372,7 @@ async def gateway_bench(
         )  # fmt: skip
         gateway = Gateway(
             desk, {"anthropic": settings}, ring, limits=limits or Limits(tick_seconds=0.02), apps=apps,
-            environ=environ or {},
+            environ=environ or {}, syscalls=syscalls, vouch=vouch,
         )  # fmt: skip
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))

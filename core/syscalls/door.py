@@ -1,0 +1,237 @@
+"""The agents' HTTP door to system calls: JSON in, JSON out, as one agent."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anyio
+import anyio.to_thread
+import orjson
+
+from ..bus.rates import Rates
+from ..errors import AgentTopError, Forbidden, UsageError
+from .caller import Caller
+
+if TYPE_CHECKING:
+    from ..api.verbs import Verb
+    from ..kernel import Kernel
+    from .table import Syscalls
+
+log = logging.getLogger(__name__)
+
+BATCHED = frozenset({"bus.send", "bus.publish"})
+"""Calls of which several may be made in one request, as a list."""
+MOST = 1_000
+"""How many."""
+AT_ONCE = 64
+"""Calls of one agent that may be under way at once, those that wait included."""
+RATE, BURST = 2_000.0, 4_000
+"""Requests one agent may make in a second on average, and at once."""
+
+Said = tuple[int, bytes]
+
+
+class TooMany(AgentTopError):
+    """This agent asks more at once, or faster, than it may."""
+
+    status: ClassVar[int] = 429
+    code: ClassVar[str] = "too_fast"
+
+
+class AgentDoor:
+    """Answers the gateway (``SyscallDoor``): bounds, the kill switch, then the table of system calls.
+
+    Nobody is answered while the fleet is halted or the agent is held; a call under way goes on when that is
+    over.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._rates = Rates(RATE, BURST)
+        self._under_way: Counter[str] = Counter()
+        self._warm = False
+        self._trimmed = 0.0
+
+    async def answer(self, agent: str, run: int, name: str, body: bytes) -> Said:
+        """See ``SyscallDoor``."""
+        try:
+            self._bounded(agent)
+        except AgentTopError as error:
+            return error.status, said(error)
+        self._under_way[agent] += 1
+        try:
+            caller = Caller(agent, await self._let(agent), run)
+            return 200, await self._made(caller, name, body)
+        except AgentTopError as error:
+            return error.status, said(error)
+        except Exception as error:  # noqa: BLE001 - logged, and told to the agent
+            return failed(name, error)
+        finally:
+            self._under_way[agent] -= 1
+            if not self._under_way[agent]:
+                del self._under_way[agent]
+
+    def _bounded(self, agent: str) -> None:
+        if self._under_way[agent] >= AT_ONCE:
+            raise TooMany(
+                f"{AT_ONCE} calls of this agent are under way",
+                "No more are taken until one of them is answered",
+                "Wait for an answer; read mail with one call at a time",
+            )
+        now = self._kernel.clock.monotonic()
+        wait = self._rates.take(agent, now)
+        if now - self._trimmed > BURST / RATE:
+            self._trimmed = now
+            self._rates.trim(now)
+        if wait:
+            raise TooMany(
+                f"this agent makes more than {RATE:g} calls a second",
+                f"The next one may be made in {wait:.3f} s",
+                "Put more into one call: a list of messages, a larger limit, several ids",
+            )
+
+    async def _let(self, agent: str) -> str:
+        """Wait while the agent's gate is closed; whose agent it is.
+
+        Raises:
+            Refused: It ended meanwhile.
+        """
+        gate = self._kernel.desk.gate
+        record = gate.agent(agent)
+        while gate.closed(record):
+            await gate.changed()
+            record = gate.agent(agent)
+        return record.owner
+
+    async def _made(self, caller: Caller, name: str, body: bytes) -> bytes:
+        calls = await self._table()
+        verb = self._verb(calls, name)
+        if body[:1] == b"[" or body.lstrip(b" \t\r\n")[:1] == b"[":
+            return await self._several(calls, caller, verb, body)
+        return await self._one(calls, caller, verb, body)
+
+    async def _one(self, calls: Syscalls, caller: Caller, verb: Verb[Any, Any], body: bytes) -> bytes:
+        request = checked(verb, body)
+        answer: bytes = verb.answer.dump_json(await calls.call(caller, verb, request))
+        return answer
+
+    async def _several(self, calls: Syscalls, caller: Caller, verb: Verb[Any, Any], body: bytes) -> bytes:
+        """A list of answers, in the order of the requests, which is also the order they are made in."""
+        items = listed(verb.name, body)
+        answers: list[bytes] = [b""] * len(items)
+
+        async def make(place: int, item: Any) -> None:
+            answers[place] = await told(verb.name, lambda: self._item(calls, caller, verb, item))
+
+        # Tasks begin in the order they are started in, and each posts before it first waits.
+        async with anyio.create_task_group() as tasks:
+            for place, item in enumerate(items):
+                tasks.start_soon(make, place, item)
+        return b"[" + b",".join(answers) + b"]"
+
+    async def _item(self, calls: Syscalls, caller: Caller, verb: Verb[Any, Any], item: Any) -> bytes:
+        if isinstance(item, dict) and item.get("wait"):
+            raise UsageError(
+                "a message in a list cannot wait for room",
+                "Those behind it would overtake it",
+                "Send it alone, or without wait",
+            )
+        return await self._one(calls, caller, verb, orjson.dumps(item))
+
+    @staticmethod
+    def _verb(calls: Syscalls, name: str) -> Verb[Any, Any]:
+        """The verb an agent may ask by this name.
+
+        Raises:
+            UsageError: There is none. Forbidden: only people may.
+        """
+        known = {verb.name: verb for verb in calls.verbs}
+        verb = known.get(name)
+        if verb is None:
+            may = ", ".join(one.name for one in known.values() if one.agents)
+            raise UsageError(f"there is no call {name[:80]!r}", "", f"There are {may}")
+        if not verb.agents or verb.stream:
+            raise Forbidden(
+                f"an agent may not call {name}", "Only a person may", "Ask the person who started it"
+            )
+        return verb
+
+    async def _table(self) -> Syscalls:
+        if not self._warm:
+            # The models behind the verbs take a while to be made, which no stream is to notice.
+            await anyio.to_thread.run_sync(_import_models)
+            self._warm = True
+        return self._kernel.syscalls
+
+
+def said(error: AgentTopError) -> bytes:
+    """How an error is told."""
+    return orjson.dumps({"error": error.to_dict()})
+
+
+def failed(name: str, error: Exception) -> Said:
+    """The answer where the kernel failed as nobody thought of; the log has the traceback."""
+    log.error("the system call %.80s failed", name, exc_info=error)
+    why, hint = type(error).__name__, "Tell the person who started you: the kernel's log says more"
+    fault = AgentTopError("the kernel failed at this call", why, hint)
+    return fault.status, said(fault)
+
+
+async def told(name: str, make: Callable[[], Awaitable[bytes]]) -> bytes:
+    """One answer of several: an error is the answer, too."""
+    try:
+        return await make()
+    except AgentTopError as error:
+        return said(error)
+    except Exception as error:  # noqa: BLE001 - logged, and told to the agent
+        return failed(name, error)[1]
+
+
+def checked(verb: Verb[Any, Any], body: bytes) -> Any:
+    """The request in ``body``.
+
+    Raises:
+        UsageError: It is none; each fault is named, without what was given: that may be a secret.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return verb.request.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def invalid(error: Any) -> UsageError:
+    """What is wrong with a request, for its sender to mend."""
+    faults = [
+        f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_url=False)
+    ]
+    return UsageError("the request is not valid", "; ".join(faults[:5]))
+
+
+def listed(name: str, body: bytes) -> list[Any]:
+    """The requests of a list.
+
+    Raises:
+        UsageError: It is no JSON, there are too many, or this call is made one at a time.
+    """
+    if name not in BATCHED:
+        raise UsageError(f"{name} takes one request at a time", "", "Send a JSON object")
+    try:
+        items = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UsageError("the request is not JSON", str(error)) from error
+    if len(items) > MOST:
+        raise UsageError(f"the list has {len(items)} requests", f"One may have {MOST}", "Send it in parts")
+    return items  # type: ignore[no-any-return]
+
+
+def _import_models() -> None:
+    from ..api import bus, memory, selves
+
+    for module in (bus, memory, selves):
+        for verb in module.VERBS:
+            verb.answer  # noqa: B018 - built when first looked at
