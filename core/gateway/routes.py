@@ -94,10 +94,10 @@ class Route:
     operation: str | None
     path: str
     """Decoded and without query: fit for a log."""
-    syscall: str | None = None
-    """The name of a system call: it is answered here, and goes nowhere."""
     rest: bytes = b""
     """What stands behind the provider's name, with the query, as it came."""
+    syscall: str | None = None
+    """The name of a system call: it is answered here, and goes nowhere."""
 
 
 def find(
