@@ -108,6 +108,8 @@ class RecallRequest(AgentRequest):
     since: float | None = None
     until: float | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 20
+    chars: Annotated[int, Field(ge=0)] = 0
+    """So many characters of each text at most; 0: all."""
 
 
 class EntryInfo(Model):
@@ -145,6 +147,8 @@ class NoteRequest(Request):
 
     namespace: Name = "shared"
     key: Key
+    base64: bool = False
+    """Answer with the bytes in base64 (of a file that is not text there is no other way)."""
 
 
 class WriteNoteRequest(NoteRequest):
@@ -175,8 +179,8 @@ class NoteInfo(Model):
     file: bool = False
 
 
-class NotesRequest(Request):
-    """Notes by key."""
+class NotesRequest(AgentRequest):
+    """Notes by key; a person who names an agent is told what that agent may use."""
 
     namespace: str = ""
     """Empty: all that the asker may read."""
@@ -379,7 +383,7 @@ WRITE_NOTE: Verb[WriteNoteRequest, NoteInfo] = Verb(
     "memory.write-note", WriteNoteRequest, NoteInfo, "Write a note.", agents=True
 )
 NOTES: Verb[NotesRequest, NotesInfo] = Verb(
-    "memory.notes", NotesRequest, NotesInfo, "Namespaces, and notes by key.", agents=True
+    "memory.notes", NotesRequest, NotesInfo, "Namespaces, and notes by key.", agents=True, ref="agent"
 )
 NOTE_VERSIONS: Verb[NoteRequest, list[VersionInfo]] = Verb(
     "memory.note-versions", NoteRequest, list[VersionInfo], "Versions of a note, newest first.", agents=True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from . import words
-from .model import Limits, MemoryRefused, Note, NotRemembered, Version, Who, WriteRace, clean
+from .model import Limits, MemoryRefused, Note, NoteHead, NotRemembered, Version, Who, WriteRace, clean
 from .names import tag
 
 _COLUMNS = "id, namespace, key, text, file, version, at, by, run, source"
@@ -53,6 +54,41 @@ def keys(db: sqlite3.Connection, namespace: str, after: str, limit: int) -> list
         "SELECT key FROM note WHERE namespace = ? AND key > ? ORDER BY key LIMIT ?", (namespace, after, limit)
     )
     return [key for (key,) in rows]
+
+
+def counts(db: sqlite3.Connection) -> dict[str, int]:
+    """How many notes each namespace has."""
+    return dict(db.execute("SELECT namespace, count(*) FROM note GROUP BY namespace"))
+
+
+_HEAD = (
+    "namespace, key, substr(text, 1, ?), version, at, by, run, source,"
+    " coalesce(length(file), length(CAST(text AS BLOB))), file IS NOT NULL"
+)
+
+
+def page(db: sqlite3.Connection, namespace: str, after: str, limit: int, cut: int) -> list[NoteHead]:
+    """The notes of a namespace by key, those behind ``after``; of each text the first ``cut`` characters."""
+    rows = db.execute(
+        f"SELECT {_HEAD} FROM note WHERE namespace = ? AND key > ? ORDER BY key LIMIT ?",
+        (cut, namespace, after, limit),
+    )
+    return [_head(row) for row in rows]
+
+
+def newest(db: sqlite3.Connection, namespaces: Sequence[str], limit: int, cut: int) -> list[NoteHead]:
+    """The notes that were written last in any of these namespaces, the newest first."""
+    marks = ", ".join("?" * len(namespaces))
+    rows = db.execute(
+        f"SELECT {_HEAD} FROM note WHERE namespace IN ({marks}) ORDER BY at DESC, id DESC LIMIT ?",
+        (cut, *namespaces, limit),
+    )
+    return [_head(row) for row in rows]
+
+
+def _head(row: tuple[Any, ...]) -> NoteHead:
+    head = NoteHead(*row)
+    return head._replace(file=bool(head.file))
 
 
 def versions(db: sqlite3.Connection, note: int) -> list[Version]:

@@ -99,6 +99,17 @@ def note(db: sqlite3.Connection, namespace: str, key: str) -> Forgotten:
     return Forgotten(notes=1)
 
 
+def namespace(db: sqlite3.Connection, name: str) -> Forgotten:
+    """Forget all notes of a namespace."""
+    rows = db.execute("SELECT id FROM note WHERE namespace = ?", (name,)).fetchall()
+    for row in rows:
+        archival.remove(db, archival.by_ids(db, row)[row[0]])
+    db.execute("DELETE FROM move WHERE substr(what, 1, ?) = ?", (len(name) + 1, f"{name}/"))
+    if rows:
+        mark(db)
+    return Forgotten(notes=len(rows))
+
+
 def agent(db: sqlite3.Connection, salt: bytes, name: str) -> Forgotten:
     """Forget all blocks, all recall and all private notes of an agent; what it shared stays."""
     blocks = db.execute("DELETE FROM block WHERE agent = ?", (name,)).rowcount
@@ -106,12 +117,8 @@ def agent(db: sqlite3.Connection, salt: bytes, name: str) -> Forgotten:
     db.execute("DELETE FROM move WHERE agent = ?", (name,))
     said = recall.select(db, words.Query([], []), agents=[name], roles=None, since=None, until=None)
     recall.remove(db, salt, said)
-    notes = 0
-    for row in db.execute("SELECT id FROM note WHERE namespace = ?", (f"private/{name}",)).fetchall():
-        archival.remove(db, archival.by_ids(db, row)[row[0]])
-        notes += 1
     mark(db)
-    return Forgotten(blocks, len(said), notes)
+    return Forgotten(blocks, len(said), namespace(db, f"private/{name}").notes)
 
 
 def expired(
@@ -128,9 +135,7 @@ def expired(
         )
     ]
     if per_agent is not None:
-        crowded = db.execute(
-            "SELECT agent, count(*) FROM entry GROUP BY agent HAVING count(*) > ?", (per_agent,)
-        ).fetchall()
+        crowded = db.execute("SELECT agent, entries FROM tally WHERE entries > ?", (per_agent,)).fetchall()
         for name, number in crowded:
             rows = db.execute(
                 "SELECT id FROM entry WHERE agent = ? ORDER BY id LIMIT ?",

@@ -54,7 +54,20 @@ class Meaning:
         self._generation += 1
         return kept
 
-    async def search(self, text: str, allowed: Sequence[str], mode: Mode, limit: int, chars: int) -> Hits:
+    @property
+    def state(self) -> str:
+        """The model's name, or why there is no search by meaning."""
+        return "off" if self._embedder is None else self._embedder.model
+
+    async def search(
+        self,
+        text: str,
+        allowed: Sequence[str],
+        mode: Mode,
+        limit: int,
+        chars: int,
+        span: tuple[float, float],
+    ) -> Hits:
         """See ``Memory.search``."""
         degraded, near = "", list[tuple[int, float]]()
         if mode != "words":
@@ -65,7 +78,7 @@ class Meaning:
             by_words, loose = await self._store.read(
                 lambda db: archival.search(db, query, allowed, limit * _DEPTH)
             )
-        return await self._hits(by_words, near, loose, degraded, limit, frozenset(allowed))
+        return await self._hits(by_words, near, loose, degraded, limit, frozenset(allowed), span)
 
     async def _hits(
         self,
@@ -75,10 +88,11 @@ class Meaning:
         degraded: str,
         limit: int,
         allowed: frozenset[str],
+        span: tuple[float, float],
     ) -> Hits:
         by_meaning = [id for id, _ in near]
         scores = vectors.fuse(by_words, by_meaning)
-        best = list(scores)[:limit]
+        best = list(scores)
         notes = await self._store.read(lambda db: archival.by_ids(db, best))
         worded, meant = frozenset(by_words), frozenset(by_meaning)
         hits = [
@@ -88,8 +102,8 @@ class Meaning:
                 "both" if id in worded and id in meant else "words" if id in worded else "meaning",
             )
             for id in best
-            if id in notes and notes[id].namespace in allowed
-        ]
+            if id in notes and notes[id].namespace in allowed and span[0] <= notes[id].at < span[1]
+        ][:limit]
         return Hits(hits, loose and not near, degraded)
 
     async def _near(

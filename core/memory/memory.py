@@ -11,22 +11,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import anyio
+
 from ..clock import Clock
-from ..errors import Forbidden
-from . import archival, exchange, forgetting, names, recall, words, working
+from . import archival, exchange, facts, forgetting, names, recall, words, working
+from .forgets import Forgets
 from .meaning import Meaning, Mode
 from .model import (
     Block,
     Count,
-    Entry,
     Fill,
-    Forgotten,
     Found,
     Hits,
     Limits,
     MemoryRefused,
     Move,
     Note,
+    NoteHead,
     NotRemembered,
     Said,
     Version,
@@ -34,7 +35,7 @@ from .model import (
     bounded,
     estimate,
 )
-from .names import Access, Verb
+from .names import Access
 from .store import Store
 from .vectors import Embedder
 from .working import Written
@@ -43,10 +44,9 @@ T = TypeVar("T")
 Summarise = Callable[[str, str, str, int], Awaitable[str]]
 """Agent, block and the text that left it to a summary of at most so many tokens."""
 _SUMMARY_ROOM = 0.75
-_RETENTION_GROUP = 2_000
 
 
-class Memory:
+class Memory(Forgets):
     """``async with Memory(path, clock, access) as memory``; belongs to one event loop.
 
     Everything raises ``MemoryUnavailable`` where the file cannot be used, ``Forbidden`` where ``access``
@@ -68,9 +68,10 @@ class Memory:
         self._clock = clock
         self._access = access
         self.limits = limits or Limits()
-        self._count = count
+        self.count = count
         self._summarise = summarise
         self._meaning = Meaning(self._store, embedder)
+        self._scrubbing = anyio.Lock()
 
     async def __aenter__(self) -> Memory:
         await self._store.__aenter__()
@@ -86,48 +87,36 @@ class Memory:
     ) -> None:
         await self._store.close()
 
-    def _may(self, who: Who, verb: Verb, namespace: str) -> None:
-        if not self._access(who, verb, namespace):
-            raise Forbidden(
-                f"{who.name} may not {verb} {namespace}",
-                "It belongs to others",
-                "Use shared, or ask a person",
-            )
-
-    def check_own(self, who: Who, verb: Verb, agent: str) -> None:
-        """See that somebody may read or write the blocks and the recall of an agent.
-
-        Raises:
-            Forbidden: They may not.
-        """
-        self._own(who, verb, agent)
-
     async def look(self, job: Callable[[Any], T]) -> T:
         """Read in a worker thread, however long it takes; for exports, which check access first."""
         return await self._store.read(job, patient=True)
 
-    def lines(self, db: Any, agents: Sequence[str], spaces: Sequence[str]) -> Iterator[bytes]:
-        """All that these agents and namespaces have, as JSON lines."""
+    def lines(self, db: Any, agents: Sequence[str], spaces: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """All that these agents and namespaces have: the tier, and a line of JSON."""
         for agent in agents:
-            yield from map(exchange.block_line, working.all_of(db, agent))
+            for block in working.all_of(db, agent):
+                yield "working", exchange.block_line(block)
             for (id,) in db.execute("SELECT id FROM entry WHERE agent = ? ORDER BY id", (agent,)):
-                yield from map(exchange.entry_line, recall.get(db, [id]))
+                for entry in recall.get(db, [id]):
+                    yield "recall", exchange.entry_line(entry)
         for space in spaces:
             for (id,) in db.execute("SELECT id FROM note WHERE namespace = ? ORDER BY key", (space,)):
-                yield from map(exchange.note_line, archival.by_ids(db, [id]).values())
+                for note in archival.by_ids(db, [id]).values():
+                    yield "archival", exchange.note_line(note)
 
-    def _own(self, who: Who, verb: Verb, agent: str) -> None:
-        self._may(who, verb, names.namespace(f"private/{agent}"))
+    async def agents(self) -> list[str]:
+        """Ids of all agents that have anything of their own. For the kernel: access is not asked."""
+        return await self._store.read(_agents)
 
     def _desk(self) -> working.Desk:
         keep = _SUMMARY_ROOM if self._summarise is not None else 1.0
-        return working.Desk(self._store.salt, self.limits, self._count, self._clock.time(), keep)
+        return working.Desk(self._store.salt, self.limits, self.count, self._clock.time(), keep)
 
     # --- working
 
     async def blocks(self, who: Who, agent: str, *, used: bool = False) -> list[Block]:
         """The blocks of an agent. ``used``: they go into its context now, which counts as use."""
-        self._own(who, "read", agent)
+        self.check_own(who, "read", agent)
         if used:
             now = self._clock.time()
             await self._store.write(lambda db: working.use(db, agent, None, now))
@@ -139,12 +128,12 @@ class Memory:
         Raises:
             NotRemembered: It is not there.
         """
-        self._own(who, "read", agent)
+        self.check_own(who, "read", agent)
         return await self._store.read(lambda db: working.existing(db, agent, name))
 
     async def block_versions(self, who: Who, agent: str, name: str) -> list[Version]:
         """The versions of a block that are kept, newest first."""
-        self._own(who, "read", agent)
+        self.check_own(who, "read", agent)
         return await self._store.read(lambda db: working.versions(db, agent, name))
 
     async def write_block(
@@ -165,7 +154,7 @@ class Memory:
             WriteRace: ``expected`` is not its version (0: not there yet).
             MemoryRefused: It is pinned and would be over its limit; there are too many.
         """
-        self._own(who, "write", agent)
+        self.check_own(who, "write", agent)
         name = names.block_name(name)
         text = bounded(text, self.limits.write_bytes, f"the text for block {name}")
         desk = self._desk()
@@ -186,12 +175,56 @@ class Memory:
 
     async def pin(self, who: Who, agent: str, name: str, pinned: bool = True) -> Block:
         """Pin or unpin a block."""
-        self._own(who, "write", agent)
+        self.check_own(who, "write", agent)
         return await self._store.write(lambda db: working.set_pinned(db, agent, name, pinned))
+
+    async def evict(self, who: Who, agent: str, name: str) -> Written:
+        """Move a block to recall; the block as it was, and what moved.
+
+        Raises:
+            NotRemembered: It is not there.
+            MemoryRefused: It is pinned.
+        """
+        self.check_own(who, "write", agent)
+
+        def out(db: Any) -> Written:
+            block = working.existing(db, agent, name)
+            if block.pinned:
+                raise MemoryRefused(
+                    f"block {name} stays", "It is pinned: what is pinned never moves", "Unpin it first"
+                )
+            return Written(block, [working.drop(db, self._desk(), agent, name, expected=None)])
+
+        return await self._store.write(out)
+
+    async def find_blocks(
+        self,
+        who: Who,
+        query: words.Query,
+        *,
+        agents: Sequence[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 20,
+    ) -> tuple[list[Block], bool]:
+        """Blocks with the words of a search, newest first, and whether only some of the words are in them.
+
+        ``agents=None`` is the asking agent's own (a person's: all).
+        """
+        agents = self._readable(who, agents)
+        limit = max(1, min(limit, self.limits.results))
+        return await self._store.read(lambda db: working.search(db, query, agents, since, until, limit))
+
+    def _readable(self, who: Who, agents: Sequence[str] | None) -> Sequence[str] | None:
+        if agents is None and who.agent is not None:
+            agents = [who.agent]
+        for agent in agents or ():
+            self.check_own(who, "read", agent)
+        return agents
 
     async def drop_block(self, who: Who, agent: str, name: str, *, expected: int | None = None) -> None:
         """Take a block out of the context. Its text is in recall; to lose it, forget it."""
-        self._own(who, "write", agent)
+        self.check_own(who, "write", agent)
         desk = self._desk()
         await self._store.write(lambda db: working.drop(db, desk, agent, name, expected=expected))
 
@@ -215,7 +248,7 @@ class Memory:
 
         def put(db: Any) -> Block | None:
             now = working.find(db, block.agent, block.name)
-            if now is None or now.version != block.version or self._count(text) > now.limit:
+            if now is None or now.version != block.version or self.count(text) > now.limit:
                 return None
             return working.write(
                 db, desk, block.agent, block.name, text,
@@ -246,10 +279,7 @@ class Memory:
         limit: int = 20,
     ) -> Found:
         """Search what was said, newest first; ``agents=None`` is the asking agent's own (a person's: all)."""
-        if agents is None and who.agent is not None:
-            agents = [who.agent]
-        for agent in agents or ():
-            self._own(who, "read", agent)
+        agents = self._readable(who, agents)
         query = words.parse(text, self.limits.query_chars)
         limit = max(1, min(limit, self.limits.results))
         return await self._store.read(
@@ -260,7 +290,7 @@ class Memory:
 
     async def promote(self, who: Who, agent: str, entry: int, block: str) -> Written:
         """Bring an entry of an agent's recall back into a block of it; it stays in recall too."""
-        self._own(who, "write", agent)
+        self.check_own(who, "write", agent)
         block = names.block_name(block)
         desk = self._desk()
 
@@ -280,9 +310,7 @@ class Memory:
                 limit=None,
                 pinned=None,
             )
-            _note_move(
-                db, desk, agent, block, "recall", "working", "brought back", self._count(found[0].text)
-            )
+            _note_move(db, desk, agent, block, "recall", "working", "brought back", self.count(found[0].text))
             return written
 
         return await self._store.write(bring)
@@ -296,7 +324,7 @@ class Memory:
             NotRemembered: It is not there.
         """
         namespace, key = names.namespace(namespace), names.note_key(key)
-        self._may(who, "read", namespace)
+        self._check(who, "read", namespace)
         return await self._store.read(lambda db: archival.existing(db, namespace, key))
 
     async def note_versions(self, who: Who, namespace: str, key: str) -> list[Version]:
@@ -307,7 +335,7 @@ class Memory:
     async def keys(self, who: Who, namespace: str, after: str = "", limit: int = 200) -> list[str]:
         """Keys in a namespace, sorted, those behind ``after``."""
         namespace = names.namespace(namespace)
-        self._may(who, "read", namespace)
+        self._check(who, "read", namespace)
         limit = max(1, min(limit, self.limits.results))
         return await self._store.read(lambda db: archival.keys(db, namespace, after, limit))
 
@@ -315,6 +343,29 @@ class Memory:
         """The namespaces with something in them that this one may read."""
         found = await self._store.read(archival.namespaces)
         return [name for name in found if self._access(who, "read", name)]
+
+    async def counts(self, who: Who) -> dict[str, int]:
+        """How many notes each namespace has that this one may read."""
+        found = await self._store.read(archival.counts)
+        return {name: number for name, number in found.items() if self._access(who, "read", name)}
+
+    async def page(self, who: Who, namespace: str, after: str, limit: int, cut: int) -> list[NoteHead]:
+        """Notes of a namespace by key, those behind ``after``, texts cut to ``cut`` characters."""
+        namespace = names.namespace(namespace)
+        self._check(who, "read", namespace)
+        limit = max(1, min(limit, self.limits.results))
+        return await self._store.read(lambda db: archival.page(db, namespace, after, limit, cut))
+
+    async def newest(self, who: Who, limit: int, cut: int) -> list[NoteHead]:
+        """The newest notes of all that this one may read, texts cut to ``cut`` characters."""
+        allowed = await self.namespaces(who)
+        limit = max(1, min(limit, self.limits.results))
+        return await self._store.read(lambda db: archival.newest(db, allowed, limit, cut))
+
+    @property
+    def embeddings(self) -> str:
+        """The model that notes are searched by meaning with, or why there is none."""
+        return self._meaning.state
 
     async def write_note(
         self,
@@ -332,7 +383,7 @@ class Memory:
             WriteRace: ``expected`` is not its version (0: not there yet).
         """
         namespace, key = names.namespace(namespace), names.note_key(key)
-        self._may(who, "write", namespace)
+        self._check(who, "write", namespace)
         file, limits = None, self.limits
         if isinstance(text, bytes):
             if len(text) > limits.file_bytes:
@@ -355,13 +406,22 @@ class Memory:
                     moved_from,
                     "archival",
                     "archived",
-                    self._count(text),
+                    self.count(text),
                 )
             return note
 
         return await self._store.write(put)
 
-    async def search(self, who: Who, text: str, *, mode: Mode = "hybrid", limit: int = 20) -> Hits:
+    async def search(
+        self,
+        who: Who,
+        text: str,
+        *,
+        mode: Mode = "hybrid",
+        limit: int = 20,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Hits:
         """Search the archive by words, meaning or both, in all namespaces this one may read.
 
         Where meaning cannot be had (no embedder, it fails, numpy is missing), words are searched, and
@@ -369,7 +429,8 @@ class Memory:
         """
         allowed = await self.namespaces(who)
         limit = max(1, min(limit, self.limits.results))
-        return await self._meaning.search(text, allowed, mode, limit, self.limits.query_chars)
+        span = (since or 0.0, until if until is not None else float("inf"))
+        return await self._meaning.search(text, allowed, mode, limit, self.limits.query_chars, span)
 
     async def embed(self, limit: int = 32) -> int:
         """Make vectors for up to ``limit`` notes that wait for them; how many it made. Call until it is 0.
@@ -383,109 +444,42 @@ class Memory:
 
     async def fill(self, who: Who, agent: str) -> Fill:
         """How much an agent has in each tier."""
-        self._own(who, "read", agent)
-        limit = self.limits.agent_tokens
+        self.check_own(who, "read", agent)
+        limit, now = self.limits.agent_tokens, self._clock.time()
 
         def look(db: Any) -> Fill:
             blocks, tokens = db.execute(
                 "SELECT count(*), coalesce(sum(tokens), 0) FROM block WHERE agent = ?", (agent,)
             ).fetchone()
-            (said,) = db.execute("SELECT count(*) FROM entry WHERE agent = ?", (agent,)).fetchone()
             (notes,) = db.execute(
                 "SELECT count(*) FROM note WHERE namespace = ? OR by = ?", (f"private/{agent}", agent)
             ).fetchone()
-            return Fill(blocks, tokens, limit, said, notes)
+            return Fill(blocks, tokens, limit, *recall.tally(db, agent), recall.spark(db, agent, now), notes)
 
         return await self._store.read(look)
 
-    async def moves(self, who: Who, agent: str, limit: int = 50) -> list[Move]:
-        """What went from tier to tier, newest first."""
-        self._own(who, "read", agent)
+    async def moves(self, who: Who, agents: Sequence[str] | None, limit: int = 50) -> list[Move]:
+        """What went from tier to tier, newest first; ``agents=None``: the asker's own (a person's: all)."""
+        agents = self._readable(who, agents)
+        where, values = "", list[str]()
+        if agents is not None:
+            where, values = f"WHERE agent IN ({', '.join('?' * len(agents))})", list(agents)
         rows = await self._store.read(
             lambda db: db.execute(
-                "SELECT id, at, agent, what, source, target, why, tokens FROM move WHERE agent = ?"
+                f"SELECT id, at, agent, what, source, target, why, tokens FROM move {where}"
                 " ORDER BY id DESC LIMIT ?",
-                (agent, max(1, min(limit, self.limits.results))),
+                (*values, max(1, min(limit, self.limits.results))),
             ).fetchall()
         )
         return [Move(*row) for row in rows]
 
-    # --- forgetting; each returns when the bytes are gone
 
-    async def forget_entries(
-        self,
-        who: Who,
-        *,
-        ids: Sequence[int] | None = None,
-        text: str = "",
-        agents: Sequence[str] | None = None,
-        roles: Sequence[str] | None = None,
-        since: float | None = None,
-        until: float | None = None,
-    ) -> Forgotten:
-        """Forget entries of recall: those with these ids, or every one with all of these words and filters.
-
-        Raises:
-            MemoryRefused: Nothing says which.
-        """
-        query = words.parse(text, self.limits.query_chars)
-        if ids is None and not query.wanted and agents is None and since is None and until is None:
-            raise MemoryRefused("nothing was forgotten", "Neither ids, words, agents nor a time were given")
-        if text.strip() and not query.wanted:
-            raise MemoryRefused("nothing was forgotten", f"There is no word in {text[:80]!r}")
-        if agents is None and who.agent is not None:
-            agents = [who.agent]
-        for agent in agents or ():
-            self._own(who, "write", agent)
-        salt = self._store.salt
-
-        def select(db: Any) -> list[Entry]:
-            if ids is None:
-                return recall.select(db, query, agents=agents, roles=roles, since=since, until=until)
-            return [
-                entry
-                for entry in recall.get(db, list(dict.fromkeys(ids)))
-                if agents is None or entry.agent in agents
-            ]
-
-        return await self._forget(lambda db: forgetting.entries(db, salt, select(db)))
-
-    async def forget_block(self, who: Who, agent: str, name: str) -> Forgotten:
-        """Forget a block, its versions, and what pressure moved from it to recall."""
-        self._own(who, "write", agent)
-        salt = self._store.salt
-        return await self._forget(lambda db: forgetting.block(db, salt, agent, name))
-
-    async def forget_note(self, who: Who, namespace: str, key: str) -> Forgotten:
-        """Forget a note or file with all its versions and vectors."""
-        namespace, key = names.namespace(namespace), names.note_key(key)
-        self._may(who, "write", namespace)
-        return await self._forget(lambda db: forgetting.note(db, namespace, key))
-
-    async def forget_agent(self, who: Who, agent: str) -> Forgotten:
-        """Forget all that an agent has; what it wrote to team and shared namespaces stays."""
-        self._own(who, "write", agent)
-        salt = self._store.salt
-        return await self._forget(lambda db: forgetting.agent(db, salt, agent))
-
-    async def retain(self, seconds: float, per_agent: int | None = None) -> Forgotten:
-        """Forget recall older than ``seconds``, and each agent's oldest beyond ``per_agent`` entries."""
-        salt, before, total = self._store.salt, self._clock.time() - seconds, 0
-        while True:
-            gone = await self._store.write(
-                lambda db: forgetting.expired(db, salt, before, per_agent, _RETENTION_GROUP)
-            )
-            total += gone.entries
-            if not gone.entries:
-                break
-        await self._store.alone(forgetting.scrub)
-        return Forgotten(entries=total)
-
-    async def _forget(self, job: Callable[[Any], Forgotten]) -> Forgotten:
-        gone = await self._store.write(job)
-        self._meaning.drop()
-        await self._store.alone(forgetting.scrub)
-        return gone
+def _agents(db: Any) -> list[str]:
+    rows = db.execute(
+        "SELECT agent FROM block UNION SELECT agent FROM tally UNION"
+        " SELECT substr(namespace, 9) FROM note WHERE namespace >= 'private/' AND namespace < 'private0'"
+    )
+    return [agent for (agent,) in rows]
 
 
 def _text_of(file: bytes, most: int) -> str:
@@ -504,3 +498,4 @@ def _note_move(
         "INSERT INTO move (at, agent, what, source, target, why, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (desk.now, agent, what, source, target, why, tokens),
     )
+    facts.moved(db, agent, source, target, tokens)

@@ -159,11 +159,15 @@ class Who(NamedTuple):
     agent: str | None
     run: int | None = None
     source: str = ""
+    person: str = ""
+    """The person's name."""
 
     @property
     def name(self) -> str:
-        """What stands in provenance."""
-        return self.agent if self.agent is not None else "person"
+        """What stands in provenance: an agent's id, or ``@`` and a person's name."""
+        if self.agent is not None:
+            return self.agent
+        return f"@{self.person}" if self.person else "person"
 
 
 class Note(NamedTuple):
@@ -180,6 +184,22 @@ class Note(NamedTuple):
     by: str
     run: int | None
     source: str
+
+
+class NoteHead(NamedTuple):
+    """A note in a list: its text is cut, its bytes are only counted."""
+
+    namespace: str
+    key: str
+    text: str
+    version: int
+    at: float
+    by: str
+    run: int | None
+    source: str
+    size: int
+    """Bytes of a file; of a note, of its text."""
+    file: bool
 
 
 class Hit(NamedTuple):
@@ -221,6 +241,11 @@ class Fill(NamedTuple):
     working_tokens: int
     working_limit: int
     recall_entries: int
+    recall_bytes: int
+    recall_tokens: int
+    """Estimated from the bytes."""
+    recall_spark: list[int]
+    """Entries in each of the last 60 minutes, oldest first."""
     archival_notes: int
     """Notes of its own private namespace, and notes it wrote elsewhere."""
 
@@ -231,6 +256,10 @@ class Forgotten(NamedTuple):
     blocks: int = 0
     entries: int = 0
     notes: int = 0
+
+    def plus(self, other: Forgotten) -> Forgotten:
+        """Both together."""
+        return Forgotten(self.blocks + other.blocks, self.entries + other.entries, self.notes + other.notes)
 
 
 def clean(text: str) -> str:

@@ -18,6 +18,7 @@ _LOOSE = 300
 """The newest entries with any of the words, among which those with most are the answer."""
 _LATEST = (1 << 62) - 1
 _DIGEST = 16
+_MINUTE = 60_000_000
 
 
 def digest(salt: bytes, text: str) -> bytes:
@@ -100,6 +101,24 @@ def _tags(agents: Sequence[str] | None, roles: Sequence[str] | None) -> str:
             any_of = " OR ".join(f'"{tag(kind, value)}"' for value in values)
             found += f" AND tags : ({any_of})"
     return found
+
+
+def tally(db: sqlite3.Connection, agent: str) -> tuple[int, int, int]:
+    """Entries of an agent, their bytes, and their tokens (estimated)."""
+    row = db.execute("SELECT entries, bytes, tokens FROM tally WHERE agent = ?", (agent,)).fetchone()
+    return (0, 0, 0) if row is None else row
+
+
+def spark(db: sqlite3.Connection, agent: str, now: float, minutes: int = 60) -> list[int]:
+    """Entries of an agent in each of the last minutes, the oldest first."""
+    first = int(now * 1e6) - minutes * _MINUTE
+    counts = [0] * minutes
+    for minute, number in db.execute(
+        "SELECT (id - ?) / ?, count(*) FROM entry WHERE agent = ? AND id > ? AND id <= ? GROUP BY 1",
+        (first, _MINUTE, agent, first, int(now * 1e6)),
+    ):
+        counts[min(minute, minutes - 1)] += number
+    return counts
 
 
 def search(

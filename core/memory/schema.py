@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .model import MemoryUnavailable
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -61,6 +61,32 @@ CREATE TABLE move (
 CREATE INDEX move_agent ON move (agent, id)
 """
 
+_ADDED = """
+CREATE TABLE tally (
+    agent TEXT PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL, tokens INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX note_at ON note (at);
+CREATE INDEX note_by ON note (by);
+CREATE TABLE fact (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)
+"""
+"""Since version 2: what recall has of each agent, kept by triggers; and what the journal is still to hear."""
+
+_TRIGGERS = (
+    """CREATE TRIGGER entry_said AFTER INSERT ON entry BEGIN
+    INSERT INTO tally VALUES (new.agent, 1, length(CAST(new.text AS BLOB)),
+        (length(CAST(new.text AS BLOB)) + 3) / 4)
+    ON CONFLICT (agent) DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes,
+        tokens = tokens + excluded.tokens;
+    END""",
+    """CREATE TRIGGER entry_gone AFTER DELETE ON entry BEGIN
+    UPDATE tally SET entries = entries - 1, bytes = bytes - length(CAST(old.text AS BLOB)),
+        tokens = tokens - (length(CAST(old.text AS BLOB)) + 3) / 4 WHERE agent = old.agent;
+    DELETE FROM tally WHERE agent = old.agent AND entries = 0;
+    END""",
+    """INSERT INTO tally SELECT agent, count(*), sum(length(CAST(text AS BLOB))),
+    sum((length(CAST(text AS BLOB)) + 3) / 4) FROM entry GROUP BY agent""",
+)
+
 
 def version_problem(db: sqlite3.Connection, path: Path) -> MemoryUnavailable | None:
     """Why this file cannot be used by this version, if so."""
@@ -75,14 +101,18 @@ def version_problem(db: sqlite3.Connection, path: Path) -> MemoryUnavailable | N
 
 
 def make(db: sqlite3.Connection, salt: bytes) -> None:
-    """Make the tables if they are not there, in one transaction."""
-    if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+    """Make the tables that are not there, in one transaction."""
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _TABLES.split(";"):
+        if found == 0:
+            for statement in _TABLES.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('salt', ?)", (salt,))
+        for statement in (*_ADDED.split(";"), *_TRIGGERS):
             db.execute(statement)
-        db.execute("INSERT INTO meta VALUES ('salt', ?)", (salt,))
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     except BaseException:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +28,10 @@ class Imported(NamedTuple):
     skipped: list[Skipped]
 
 
-async def import_lines(memory: Memory, who: Who, path: Path) -> Imported:
+async def import_lines(memory: Memory, who: Who, path: Path, agent: str = "") -> Imported:
     """Bring in JSON lines. All lines are checked before the first is taken; provenance names the file.
+
+    ``agent``: blocks, recall and private notes become this agent's, whosever they were.
 
     An import that was cut is simply done again: entries of recall that are there already are not doubled, and
     notes and blocks that already say the same are left as they are.
@@ -40,9 +44,11 @@ async def import_lines(memory: Memory, who: Who, path: Path) -> Imported:
     number = await anyio.to_thread.run_sync(lambda: sum(1 for _ in exchange.read_lines(path, memory.limits)))
     lines = exchange.read_lines(path, memory.limits)
     blocks = entries = notes = 0
-    asker = Who(who.agent, who.run, source)
+    asker = who._replace(source=source)
     for _ in range(0, number, _PAGE):
         page = await anyio.to_thread.run_sync(lambda: list(islice(lines, _PAGE)))
+        if agent:
+            page = [_given_to(agent, line) for line in page]
         said = [_said(line, source) for line in page if line.tier == "recall"]
         for agent in {one.agent for one in said}:
             memory.check_own(who, "write", agent)
@@ -53,6 +59,15 @@ async def import_lines(memory: Memory, who: Who, path: Path) -> Imported:
             elif line.tier == "working":
                 blocks += await _block(memory, asker, line)
     return Imported(blocks, entries, notes, [])
+
+
+def _given_to(agent: str, line: Line) -> Line:
+    fields = dict(line.fields)
+    if line.tier != "archival":
+        fields["agent"] = agent
+    elif fields["namespace"].startswith("private/"):
+        fields["namespace"] = f"private/{agent}"
+    return line._replace(fields=fields)
 
 
 def _said(line: Line, source: str) -> Said:
@@ -95,21 +110,37 @@ async def import_markdown(memory: Memory, who: Who, folder: Path, space: str) ->
     notes = 0
     while page := await anyio.to_thread.run_sync(lambda: list(islice(found, _PAGE))):
         for one in page:
-            asker = Who(who.agent, who.run, f"import:{one.path}")
+            asker = who._replace(source=f"import:{one.path}")
             notes += await _put(memory, asker, space, one.key, one.text)
     return Imported(0, 0, notes, skipped)
 
 
-async def export_lines(memory: Memory, who: Who, path: Path, agents: list[str]) -> int:
-    """Write blocks and recall of these agents and all notes that ``who`` may read; how many lines."""
-    for agent in agents:
+async def export_lines(
+    memory: Memory, who: Who, path: Path, agents: list[str] | None = None, spaces: list[str] | None = None
+) -> Imported:
+    """Write blocks and recall of these agents and the notes of these namespaces to a new file; how many.
+
+    Without both: of all agents, and all notes that ``who`` may read. With agents only: their notes are those
+    of their private namespaces.
+    """
+    if agents is None and spaces is None:
+        agents, spaces = await memory.agents(), await memory.namespaces(who)
+    elif spaces is None:
+        spaces = [f"private/{agent}" for agent in agents or ()]
+    for agent in agents or ():
         memory.check_own(who, "read", agent)
-    spaces = await memory.namespaces(who)
+    for space in spaces:
+        memory.check_namespace(who, "read", space)
+    chosen = (agents or (), spaces)
+    counts = Counter[str]()
 
-    def write(db: sqlite3.Connection) -> int:
-        return exchange.write_lines(path, memory.lines(db, agents, spaces))
+    def counted(db: sqlite3.Connection) -> Iterator[bytes]:
+        for tier, line in memory.lines(db, *chosen):
+            counts[tier] += 1
+            yield line
 
-    return await memory.look(write)
+    await memory.look(lambda db: exchange.write_lines(path, counted(db)))
+    return Imported(counts["working"], counts["recall"], counts["archival"], [])
 
 
 async def export_markdown(memory: Memory, who: Who, folder: Path, space: str) -> int:

@@ -9,9 +9,10 @@ transaction that takes it out of the block; so are versions of a block that are 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from . import recall
+from . import facts, passages, recall, words
 from .model import Block, Count, Limits, MemoryRefused, NotRemembered, Said, Version, WriteRace
 
 _COLUMNS = "agent, name, text, tokens, token_limit, version, pinned, used_at, changed_at, changed_by"
@@ -78,6 +79,37 @@ def versions(db: sqlite3.Connection, agent: str, name: str) -> list[Version]:
         (agent, name),
     )
     return [Version(*row) for row in rows]
+
+
+def search(
+    db: sqlite3.Connection,
+    query: words.Query,
+    agents: Sequence[str] | None,
+    since: float | None,
+    until: float | None,
+    limit: int,
+) -> tuple[list[Block], bool]:
+    """Blocks with all the words, the newest first; else with some of them, those with most first."""
+    where = "" if agents is None else f" AND agent IN ({', '.join('?' * len(agents))})"
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM block WHERE changed_at >= ? AND changed_at < ?{where}"
+        " ORDER BY changed_at DESC",
+        (since or 0.0, until if until is not None else float("inf"), *(agents or ())),
+    )
+    strict: list[Block] = []
+    loose: list[tuple[int, Block]] = []
+    for row in rows:
+        block = _block(row)
+        text = f"{block.name}\n{block.text}"
+        if passages.has(text, query):
+            strict.append(block)
+            if len(strict) == limit:
+                break
+        elif not strict and (number := passages.has(text, query, loose=True)):
+            loose.append((number, block))
+    if strict or len(query.wanted) < 2:
+        return strict, False
+    return [block for _, block in sorted(loose, key=lambda one: -one[0])[:limit]], True
 
 
 def use(db: sqlite3.Connection, agent: str, names: list[str] | None, now: float) -> None:
@@ -254,6 +286,7 @@ def _move(db: sqlite3.Connection, desk: Desk, block: Block, text: str, why: str)
         " VALUES (?, ?, ?, 'working', 'recall', ?, ?)",
         (desk.now, block.agent, block.name, why, desk.count(text)),
     )
+    facts.moved(db, block.agent, "working", "recall", desk.count(text))
     return Moved(block.name, text)
 
 

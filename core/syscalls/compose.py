@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import memory
 from .table import Syscalls
 
 if TYPE_CHECKING:
@@ -12,4 +13,6 @@ if TYPE_CHECKING:
 
 def table(kernel: Kernel) -> Syscalls:
     """All verbs of this kernel."""
-    return Syscalls()
+    found = Syscalls()
+    memory.add(found, kernel)
+    return found

@@ -24,7 +24,8 @@ async def test_lines_come_in_as_they_went_out_and_once(memory: Memory, tmp_path:
     await memory.write_note(PERSON, "shared", "n/one", "größe")
     await memory.write_note(PERSON, "shared", "f", b"\0\xff")
     out = tmp_path / "out.jsonl"
-    assert await trade.export_lines(memory, PERSON, out, ["a1"]) == 4
+    done = await trade.export_lines(memory, PERSON, out, ["a1"], ["shared"])
+    assert done == trade.Imported(1, 1, 2, [])
     assert out.stat().st_mode & 0o777 == 0o600
     with pytest.raises(MemoryRefused):
         await trade.export_lines(memory, PERSON, out, ["a1"])

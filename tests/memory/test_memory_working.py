@@ -60,7 +60,7 @@ async def test_what_overflows_a_block_is_found_in_recall_and_listed_as_moved(mem
     found = await memory.recall(A1, "number0")
     assert {entry.source.partition("@")[0] for entry in found.entries} == {"working:plan"}
     assert "working:plan" in {entry.source for entry in found.entries}
-    moves = await memory.moves(A1, "a1")
+    moves = await memory.moves(A1, ["a1"])
     assert {(move.what, move.source, move.target) for move in moves} == {("plan", "working", "recall")}
 
 
