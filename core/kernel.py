@@ -29,6 +29,7 @@ from .agents.forking import Forking
 from .agents.idling import Idling
 from .agents.lastwords import LastWords
 from .agents.launch import Launcher
+from .agents.progress import Progress
 from .agents.spec import AgentSpec
 from .agents.supervisor import Supervisor
 from .agents.terminals import Terminals
@@ -54,6 +55,7 @@ from .journal import events as ev
 from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
+from .mail.mailroom import Mailroom
 from .memory.memory import Memory
 from .memory.names import access_by_teams
 from .money import Money
@@ -61,13 +63,16 @@ from .observe.asking import Asking
 from .observe.control import ObservedControl
 from .observe.sightings import Sightings
 from .paths import Paths
+from .recording import recorder
 from .rows import Machine
 from .syscalls.door import AgentDoor
+from .syscalls.mcp.door import McpDoor
 from .transcripts import Transcripts
 from .unbroken import Unbroken
 from .workspaces.desk import Workspaces
 
 if TYPE_CHECKING:
+    from .memory.sources.recorder import Recorder
     from .syscalls.table import Syscalls
 
 log = logging.getLogger(__name__)
@@ -142,7 +147,11 @@ class Kernel:
         self.unbroken: Unbroken
         self.workspaces: Workspaces
         self.bus: Bus
+        self.mailroom: Mailroom
+        self.progress: Progress
         self.memory: Memory
+        self.recorder: Recorder
+        self.mcp: McpDoor
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -161,9 +170,12 @@ class Kernel:
             stack.push_async_callback(self.journal.close)
             self.books = Books(self.journal)
             await self.books.open()
-            self.bus = await stack.enter_async_context(await Bus.open(self.paths.mail, self.clock))
+            self.mailroom = Mailroom(self.books, self.clock, self.config.bus, user())
+            self.bus = await stack.enter_async_context(await self.mailroom.open(self.paths.mail))
             self.memory = Memory(self.paths.memory, self.clock, access_by_teams(self._teams))
             await stack.enter_async_context(self.memory)
+            self.mcp = McpDoor(self)
+            await stack.enter_async_context(self.mcp.running())
             self._compose_gateway(key)
             await stack.enter_async_context(self.gateway.running())
             await stack.enter_async_context(self.doors.running())
@@ -172,7 +184,8 @@ class Kernel:
             await self._begin()
             tasks.start_soon(self._housekeeping, name="housekeeping")
             tasks.start_soon(self.feed.run, name="feed")
-            tasks.start_soon(self.bus.run, name="bus")
+            tasks.start_soon(self.mailroom.run, name="mail")
+            tasks.start_soon(self.progress.run, name="progress")
             tasks.start_soon(self.sightings.run, name="sightings")
             tasks.start_soon(self.trimmer.run, name="trimming")
             tasks.start_soon(self.desk.run, name="desk")
@@ -181,6 +194,7 @@ class Kernel:
             tasks.start_soon(self.money.made.run, name="budgets")
             tasks.start_soon(self.idling.run, name="idling")
             tasks.start_soon(self.last_words.run, name="last words")
+            tasks.start_soon(self.recorder.run, name="recall")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -220,7 +234,7 @@ class Kernel:
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
         self.gateway = Gateway(
             self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices, vouch=vouch,
-            syscalls=AgentDoor(self),
+            syscalls=AgentDoor(self), apps={"mcp": self.mcp.app},
         )  # fmt: skip
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 
@@ -270,7 +284,12 @@ class Kernel:
         )
         self.last_words = LastWords(self.books, self.backends, self.launcher, self.feed.touch)
         self.feed.last_words = self.last_words.of
+        self.feed.mail, self.mailroom.resumable = self.mailroom.gauge, conversations.resumable
+        self.progress = Progress(self.books)
         self.observed = ObservedControl(self.books, self.sightings, self.supervisor, self.clock, self.boot)
+        self.mailroom.directory.observed = lambda ref: self.observed.managed_only(ref, "written to")
+        self.recorder = recorder(self)
+        self.desk.hears = self.recorder.hears
         self.feed.sightings, self.sightings.touched = self.sightings, self.feed.sighted
         self.sightings.looked += [self.observed.noticed, Asking(self.books, self.sightings).told]
 
@@ -314,6 +333,7 @@ class Kernel:
     async def _end(self) -> None:
         await self.doors.close()
         await self.gateway.close(grace=0.0)
+        await self.recorder.finish()
         try:
             await self.books.commit(ev.KernelStopped(reason=self.ending))
             await self.books.checkpoint(force=True)
@@ -423,7 +443,7 @@ class Kernel:
     @property
     def problem(self) -> str:
         """What ails the journal or the doors, or empty."""
-        return "; ".join(text for text in (self.books.problem, self.doors.problem) if text)
+        return "; ".join(text for text in (self.books.problem, self.doors.problem, self.recorder.problem) if text)
 
     def status(self) -> KernelStatus:
         """Who this kernel is and how it fares."""

@@ -66,6 +66,11 @@ class Paths:
         return self.state / "mail.db"
 
     @property
+    def mcp(self) -> Path:
+        """The socket of the MCP server, which the gateway speaks to; mode 0600."""
+        return self.state / "mcp.sock"
+
+    @property
     def memory(self) -> Path:
         """The SQLite file that holds the three memory tiers."""
         return self.state / "memory.db"

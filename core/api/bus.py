@@ -90,6 +90,8 @@ class MessageInfo(Model):
     """Id of the agent, or ``@NAME`` of a person."""
     sender_name: str
     from_person: bool
+    run: int | None = None
+    """The sender's, as far as that is known."""
     kind: Kind
     to: str
     """Id, topic, or ``*``."""

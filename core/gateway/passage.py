@@ -185,16 +185,19 @@ class Passage(ABC):
 
     def _headers(self, to: Destination) -> list[Header]:
         drop = _OWN
+        host = to.origin.authority.encode()
         credentials: list[Header] = []
         if to.provider is None:
             credentials = [(AGENT_HEADER, self.agent.encode())]
+            # A part of the kernel judges by itself which hosts it may be asked as.
+            host = next((value for name, value in self._request.headers if name.lower() == b"host"), b"")
         elif to.protocol is not None:
             if to.key is not None or not to.own_credentials:
                 drop = drop | to.protocol.credential_headers
             if to.key is not None:
                 credentials = to.protocol.credentials(to.key)
         return [
-            (b"Host", to.origin.authority.encode()),
+            (b"Host", host),
             *end_to_end(self._request.headers, drop),
             *credentials,
         ]
