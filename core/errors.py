@@ -6,6 +6,7 @@ person who searches for the text finds it wherever it was shown.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, ClassVar
 
 
@@ -123,8 +124,20 @@ def _subclasses(cls: type[AgentTopError]) -> list[type[AgentTopError]]:
     return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _subclasses(sub))]
 
 
+#: Rooms with errors of their own; a client has not loaded them when the first of theirs arrives.
+_ROOMS = ("agenttop.core.bus.errors", "agenttop.core.memory.model")
+
+
+def _class_of(code: str) -> type[AgentTopError] | None:
+    return next((c for c in _subclasses(AgentTopError) if c.code == code), None)
+
+
 def from_dict(data: dict[str, Any]) -> AgentTopError:
     """Rebuild the error of a control API response; an unknown code becomes the base class."""
     code = str(data.get("code", ""))
-    cls = next((c for c in _subclasses(AgentTopError) if c.code == code), AgentTopError)
+    cls = _class_of(code)
+    if cls is None:
+        for room in _ROOMS:
+            import_module(room)
+        cls = _class_of(code) or AgentTopError
     return cls(str(data.get("what", "unknown error")), str(data.get("why", "")), str(data.get("hint", "")))
