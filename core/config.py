@@ -22,6 +22,7 @@ from .budget.prices import OwnPrice
 from .budget.tables import read as tables_of_budgets
 from .errors import ConfigError
 from .gateway.providers import BUILT_IN, Provider, fallback_problem
+from .mail.settings import BusTable, resolved
 from .paths import Paths
 from .tomlfile import TomlFile, merged_over
 
@@ -232,6 +233,7 @@ class Config(_Table):
     remote: RemoteTable = RemoteTable()
 
     worktrees: WorktreesTable = WorktreesTable()
+    bus: BusTable = BusTable()
 
     _file: TomlFile | None = PrivateAttr(default=None)
 
@@ -282,6 +284,8 @@ def load(paths: Paths) -> Config:
     data = dict(file.data)
     data["providers"] = _providers(file, data.get("providers", {}))
     data["budgets"] = _budgets(file, data.get("budgets", {}))
+    if isinstance(bus := data.get("bus"), dict) and "schemas" in bus:
+        data["bus"] = {**bus, "schemas": resolved(bus["schemas"], file.path.parent)}
     config = file.validate(Config, data)
     for name, provider in config.providers.items():
         _check_key_file(file, name, provider)

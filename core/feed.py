@@ -22,6 +22,7 @@ from .gateway.lanes import Lanes
 from .gateway.meters import Meters
 from .journal.books import Books
 from .journal.events import Event, Record
+from .mail.gauge import NO_MAIL, MailGauge
 from .rows import HeaderBuilder, Machine, build
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Feed:
         """Per cent used of each budget, as the rows have it."""
         self.last_words: Callable[[Agent], str] = lambda agent: ""
         """What an agent that failed said last."""
+        self.mail: Callable[[Agent], MailGauge] = lambda agent: NO_MAIL
+        """An agent's mail, and for whose reply it waits."""
         self.sampler = Sampler(supervisor, clock, self.touch)
         supervisor.touched = self.touch
         books.listen(self._committed)
@@ -167,6 +170,7 @@ class Feed:
             budgets.per_cent(self._books.committed, agent_id, now),
             agent.live and self._terminals(agent.spec.backend),
             self.last_words(agent),
+            self.mail(agent),
         )
 
     def header(self, window: str) -> Header:

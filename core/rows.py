@@ -15,6 +15,7 @@ from .budget.views import of_fleet
 from .clock import Clock
 from .gateway.lanes import Lanes
 from .gateway.meters import Gauge, Meters
+from .mail.gauge import NO_MAIL, MailGauge, ReplyWait, reply_wait
 
 _LABELS = {"anthropic": "ANT", "openai": "OAI", "gemini": "GEM"}
 _SPARK = 20
@@ -33,8 +34,10 @@ def window_meter(agent: Agent, meters: Meters, window: str, now: float) -> Meter
     return agent.total
 
 
-def _why(agent: Agent, last: str = "") -> tuple[str, float]:
+def _why(agent: Agent, last: str, waits: ReplyWait | None) -> tuple[str, float]:
     """The WHY column without its age, and what the age counts from."""
+    if waits is not None:
+        return waits.text, waits.since
     if agent.live and agent.freeze is not None:
         frozen = agent.freeze
         if frozen.idle and frozen.total:
@@ -76,23 +79,26 @@ def build(
     budget: int | None = None,
     attach: bool = False,
     last: str = "",
+    mail: MailGauge = NO_MAIL,
 ) -> Row:
     """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one, ``last`` what it
     said before it failed."""
+    waits = reply_wait(agent, mail)
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
     usage = meter.usage
-    detail, since = _why(agent, last)
+    detail, since = _why(agent, last, waits)
     load = load or _IDLE
     run = agent.run
     live = agent.live
     needs = (_asks(agent) and live) or (agent.state is State.ERROR and agent.restart_at is None)
+    needs = needs or (waits is not None and waits.deadlock)
     return Row(
         id=agent.id,
         name=agent.name,
-        state=agent.state.value,
+        state=agent.state.value if waits is None else State.WAITING.value,
         pause=agent.pause.value if agent.pause and live else None,
-        reason=agent.reason.value if agent.reason and agent.state is State.WAITING else None,
+        reason=_reason(agent, waits),
         detail=detail,
         since=since,
         needs=needs,
@@ -116,8 +122,8 @@ def build(
         cost_exact=not meter.estimated,
         unpriced=meter.unpriced > 0,
         budget=budget,
-        unread=None,
-        dead_letters=0,
+        unread=mail.unread,
+        dead_letters=mail.dead,
         cpu=load.cpu if live else None,
         memory=load.memory if live else None,
         pids=load.pids if live else None,
@@ -125,12 +131,19 @@ def build(
         ended=run.ended if run else None,
         exit_code=run.code if run else None,
         run=run.number if run else 0,
-        task=agent.spec.prompt or " ".join(agent.spec.command),
+        task=(agent.told if live else "") or agent.spec.prompt or " ".join(agent.spec.command),
         observed=False,
         stale=stale,
         tiers=None,
         attach=attach,
+        unread_since=mail.oldest,
     )
+
+
+def _reason(agent: Agent, waits: ReplyWait | None) -> str | None:
+    if waits is not None:
+        return Waiting.MESSAGE.value
+    return agent.reason.value if agent.reason and agent.state is State.WAITING else None
 
 
 class Machine:
@@ -273,15 +286,15 @@ def _averages(gauge: Gauge, now: float) -> tuple[int, int, int]:
     return sum(gauge.rate(now)), sum(series[-5:]) // 5, sum(series) // 15
 
 
-def shown_state(agent: Agent) -> str:
-    """The state as ``ps`` prints it, pause included."""
-    return agent.shown.value
+def shown_state(agent: Agent, mail: MailGauge = NO_MAIL) -> str:
+    """The state as ``ps`` prints it, pause and the wait for a reply included."""
+    return State.WAITING.value if reply_wait(agent, mail) is not None else agent.shown.value
 
 
-def shown_reason(agent: Agent, last: str = "") -> str | None:
+def shown_reason(agent: Agent, last: str = "", mail: MailGauge = NO_MAIL) -> str | None:
     """The reason of a wait, how a paused agent is paused, or of an error with what was said last."""
     if agent.live and agent.pause is not None:
         return Pause(agent.pause).value
     if agent.state is State.ERROR:
         return _said(agent.detail, last) or None
-    return agent.reason.value if agent.reason and agent.state is State.WAITING else None
+    return _reason(agent, reply_wait(agent, mail))

@@ -87,6 +87,8 @@ class Row(NamedTuple):
     """Whether a person can get in front of it: it has a terminal."""
     host: str = ""
     """Where its kernel runs, where several are shown in one table; empty: here."""
+    unread_since: float | None = None
+    """When the oldest of its unacknowledged mail was accepted."""
 
 
 class ProviderGauge(NamedTuple):

@@ -68,14 +68,15 @@ async def managed_pids(supervisor: Supervisor) -> set[int]:
 
 def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
     """One agent as ``ps --json`` prints it. Tokens and money are of its whole life."""
+    mail = kernel.mailroom.gauge(agent)
     run, meter = agent.run, agent.total
     load = kernel.feed.sampler.loads.get(agent.id)
     pid = run.ref.get("pid") if run and run.ref and agent.live else None
     return AgentInfo(
         id=agent.id,
         name=agent.name,
-        state=shown_state(agent),
-        reason=shown_reason(agent, kernel.last_words.of(agent)),
+        state=shown_state(agent, mail),
+        reason=shown_reason(agent, kernel.last_words.of(agent), mail),
         backend=agent.spec.backend,
         template=agent.spec.template,
         owner=agent.owner,
@@ -110,6 +111,9 @@ def info(agent: Agent, kernel: Kernel, tree: list[int] | None) -> AgentInfo:
         cpu_percent=load.cpu if load and agent.live else None,
         memory=load.memory if load and agent.live else None,
         task=agent.spec.prompt,
+        progress=agent.told,
+        unread=mail.unread,
+        dead_letters=mail.dead,
         command=agent.spec.command,
         cwd=agent.cwd,
         fleet=agent.fleet,

@@ -163,6 +163,9 @@ class Agent:
     context: int | None = None
     context_cached: int = 0
     context_limit: int | None = None
+    progress: str = ""
+    """What it says of how far its present run is; hostile."""
+    percent: float | None = None
 
     @property
     def name(self) -> str:
@@ -173,6 +176,12 @@ class Agent:
     def cwd(self) -> str | None:
         """Where it works, as far as that was said: in its worktree, or in the folder given."""
         return self.worktree.folder if self.spec.worktree and self.worktree else self.spec.cwd
+
+    @property
+    def told(self) -> str:
+        """Progress and per cent in one line; empty where it said neither."""
+        share = "" if self.percent is None else f"{self.percent:.0f}%"
+        return " ".join(part for part in (share, self.progress) if part)
 
     @property
     def pause(self) -> Pause | None:
@@ -226,6 +235,8 @@ class Fleet:
     """Families, by agent."""
     observed: dict[str, ObservedFreeze] = field(default_factory=dict)
     """Frozen agents that somebody else started, by id; all that the books know of observed ones."""
+    sealed: int = 0
+    """The highest number of a message in a seal."""
     cover: Annotated[InstanceOf[Cover], Field(exclude=True)] = field(
         default_factory=Cover, compare=False, repr=False
     )

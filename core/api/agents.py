@@ -146,6 +146,11 @@ class AgentInfo(Model):
     """Who froze it; ``idle``: it had nothing to do, and is woken by whoever needs it."""
     forked_from: str | None = None
     """The agent in whose conversation it began."""
+    progress: str = ""
+    """What it says of how far its run is; hostile."""
+    unread: int | None = None
+    """Unacknowledged mail; ``None``: it has no mailbox."""
+    dead_letters: int = 0
 
 
 class Outcome(Model):

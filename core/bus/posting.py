@@ -30,6 +30,8 @@ class Desk:
         self._schemas = schemas
         self._permit = permit
         self.rates = Rates(limits.rate, limits.burst)
+        self.called: Callable[[str], str] = str
+        """What a mailbox's owner is called in errors."""
         #: The last message handed out to each mailbox: what its agent sends next is caused by it.
         self.reading: dict[str, tuple[int, int, str]] = {}
 
@@ -45,7 +47,7 @@ class Desk:
         wait = self.rates.take(sender, self._clock.monotonic())
         if wait:
             raise TooFast(
-                f"{sender} sends more than {self.limits.rate:g} messages a second",
+                f"{self.called(sender)} sends more than {self.limits.rate:g} messages a second",
                 f"The next one may be sent in {wait:.3f} s",
                 "Wait, or put more into one message",
             )
@@ -56,7 +58,7 @@ class Desk:
         """Raises ``MailboxFull`` where one message more is one too many."""
         if box.depth >= self.limits.depth:
             raise MailboxFull(
-                f"the mailbox of {box.name} is full",
+                f"the mailbox of {self.called(box.name)} is full",
                 f"{box.depth} messages wait in it",
                 "Wait until it has read some",
             )

@@ -60,6 +60,10 @@ class Waits:
         pairs = zip(ring, [*ring[1:], *ring[:1]], strict=True)
         return [request for asker, asked in pairs for request in self._edges.get(asker, {}).get(asked, ())]
 
+    def of(self, asker: str) -> dict[str, set[int]]:
+        """For whose replies one waits, each with the requests; not to be changed."""
+        return self._edges.get(asker, {})
+
     def waiting(self) -> dict[str, list[str]]:
         """For everybody who waits: for whom, sorted."""
         return {asker: sorted(asked) for asker, asked in self._edges.items()}

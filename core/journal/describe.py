@@ -10,7 +10,10 @@ from . import events as ev
 from .events import Event, Record
 
 #: Kinds that are noise to a person who looks at the fleet; ``events`` shows them all the same.
-QUIET = frozenset({"CallProgressed", "RunStarting", "CallReleased", "RequestPassed", "WorktreePlanned"})
+QUIET = frozenset(
+    {"CallProgressed", "RunStarting", "CallReleased", "RequestPassed", "WorktreePlanned"}
+    | {"MailSealed", "ProgressReported"}
+)
 
 
 def describe(event: Event) -> str:
@@ -198,6 +201,26 @@ def _money(event: Event) -> str:
             return f"unhalted{_by(event.by)}"
         case ev.BreakerMoved():
             return f"breaker of {event.provider} {event.state}{_because(event.why)}"
+        case _:
+            return _mail(event)
+
+
+def _mail(event: Event) -> str:
+    match event:
+        case ev.MailSealed():
+            return f"mail m{event.first} to m{event.last} sealed, {event.count} messages"
+        case ev.MailDied():
+            what = f"m{event.message} from {event.sender}"
+            more = f" and {event.count - 1} more are dead letters" if event.count > 1 else " is a dead letter"
+            return f"{what}{more} of {event.name}: {event.reason}"
+        case ev.DeadlockFound():
+            ring = " → ".join([*event.names, *event.names[:1]])
+            return f"deadlock, each waits for the next: {ring}" + (
+                "; the youngest request was ended" if event.broken else ""
+            )
+        case ev.ProgressReported():
+            share = "" if event.percent is None else f"{event.percent:.0f}%"
+            return "says: " + " ".join(part for part in (share, event.text) if part)
         case _:
             return event.kind
 

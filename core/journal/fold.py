@@ -12,7 +12,7 @@ from ..agents.agent import PAST_RUNS, Agent, Call, Fleet, Freeze, Meter, Run
 from ..agents.states import ENDED, Pause, State, Waiting, may
 from ..agents.worktree import Worktree
 from . import events as ev
-from . import fold_budgets, fold_observed
+from . import fold_budgets, fold_mail, fold_observed
 from .handlers import Handlers
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def apply(fleet: Fleet, seq: int, event: ev.Event, ts: float) -> None:
     fold_budgets.handle(fleet, event, ts)
     _agents.handle(fleet, event, ts)
     fold_observed.handle(fleet, event, ts)
+    fold_mail.handle(fleet, event, ts)
 
 
 def _move(agent: Agent, state: State, ts: float, detail: str = "", reason: Waiting | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import memory
+from . import mail, memory, selves
 from .table import Syscalls
 
 if TYPE_CHECKING:
@@ -14,5 +14,7 @@ if TYPE_CHECKING:
 def table(kernel: Kernel) -> Syscalls:
     """All verbs of this kernel."""
     found = Syscalls()
+    mail.add(found, kernel)
+    selves.add(found, kernel)
     memory.add(found, kernel)
     return found

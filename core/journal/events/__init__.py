@@ -49,6 +49,12 @@ from .event import (
     AgentEvent,
     Event,
 )
+from .mail import (
+    DeadlockFound,
+    MailDied,
+    MailSealed,
+    ProgressReported,
+)
 from .observed import (
     ObservedEvent,
     ObservedKillProven,
@@ -100,6 +106,7 @@ __all__ = [
     "CallSettled",
     "CallStarted",
     "CallThrottled",
+    "DeadlockFound",
     "Event",
     "FleetHalted",
     "FleetUnhalted",
@@ -109,6 +116,8 @@ __all__ = [
     "KernelStarted",
     "KernelStopped",
     "KillProven",
+    "MailDied",
+    "MailSealed",
     "NiceChanged",
     "ObservedEvent",
     "ObservedKillProven",
@@ -118,6 +127,7 @@ __all__ = [
     "ObservedSignalled",
     "ObservedStopRequested",
     "Origin",
+    "ProgressReported",
     "Record",
     "RequestPassed",
     "RestartGivenUp",
@@ -149,6 +159,7 @@ EVENTS: dict[str, type[Event]] = {
         BudgetBreached, ApprovalRequested, ApprovalAnswered, FleetHalted, FleetUnhalted, BreakerMoved,
         InputAwaited, InputGiven, ObservedPaused, ObservedResumed, ObservedStopRequested,
         ObservedKillProven, ObservedSignalled, ObservedReniced,
+        MailSealed, MailDied, DeadlockFound, ProgressReported,
     )
 }  # fmt: skip
 """Every stored kind by name. A kind that is not here (a newer kernel wrote it) is kept but not folded."""
