@@ -107,35 +107,40 @@ class Books:
     def apply(self, item: Message | Mark) -> None:
         """Fold one row in."""
         if isinstance(item, Message):
-            self._message(item)
+            self.arrived_message(item, 0)
         else:
-            self._mark(item)
+            self.marked(item)
 
-    def _message(self, message: Message) -> None:
-        seq = self.seq = message.seq
-        numbers = unpack(message.boxes)
-        lane = (message.sender, message.priority)
-        boxes = self.boxes
+    def arrived_message(self, message: Message, reserved: int) -> str | None:
+        """Fold a message in, in place of ``reserved`` reservations in each mailbox; returns its key."""
+        seq, at, sender, _, _, _, priority, payload, _, _, _, reply_to, deadline, expires, key, to = message
+        self.seq = seq
+        numbers = unpack(to)
+        lane = (sender, priority)
+        boxes, arrived = self.boxes, self.arrived
         for number in numbers:
-            boxes[number].push(seq, lane)
-        self.arrived.update(numbers)
+            box = boxes[number]
+            box.reserved -= reserved
+            box.push(seq, lane)
+            arrived.add(number)
         self._open[seq] = len(numbers)
-        size = len(message.payload or b"")
+        size = len(payload) if payload is not None else 0
         if self.bytes + size > self._limits.memory:
             message = message._replace(payload=None)
         else:
             self.bytes += size
         self.messages[seq] = message
-        if message.key is not None:
-            self.keys[message.sender, message.key] = (seq, message.at)
-        if message.expires is not None:
-            heapq.heappush(self.due, (message.expires, seq))
-        if message.deadline is not None:
+        if key is not None:
+            self.keys[sender, key] = (seq, at)
+        if expires is not None:
+            heapq.heappush(self.due, (expires, seq))
+        if deadline is not None:
             self._asked(message, numbers[0])
-        if message.reply_to is not None:
-            self._end(message.reply_to, seq, "")
+        if reply_to is not None:
+            self._end(reply_to, seq, "")
         if not numbers:
             self._finish(seq)
+        return key
 
     def _asked(self, message: Message, number: int) -> None:
         assert message.deadline is not None
@@ -146,7 +151,8 @@ class Books:
         if ring:
             self.rings.append(ring)
 
-    def _mark(self, mark: Mark) -> None:
+    def marked(self, mark: Mark) -> None:
+        """Fold a mark in."""
         self.seq = max(self.seq, mark.seq)
         box = self.boxes.get(mark.mailbox)
         if box is None or mark.message not in self.messages:

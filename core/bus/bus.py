@@ -220,8 +220,9 @@ class Bus:
             self.desk.room(box)
         seq = self.pipeline.next_seq
         message = self.desk.message(books, seq, sender, DIRECT, to, draft, (box,), reply_to, deadline)
-        posted = self.pipeline.message(message)
-        self._due(message.expires, deadline)
+        posted = self.pipeline.message(message, (box,))
+        if draft.expires is not None or deadline is not None:
+            self._due(message.expires, deadline)
         return posted
 
     def _before(self, sender: str, key: str) -> Posted | None:
@@ -280,7 +281,7 @@ class Bus:
         depth = self.limits.depth
         full = [box for box in boxes if box.depth >= depth]
         message = self.desk.message(books, self.pipeline.next_seq, sender, mode, to, draft, boxes)
-        posted = self.pipeline.message(message)
+        posted = self.pipeline.message(message, boxes)
         for box in full:
             self.mail.refuse(box, message.seq)
         self._due(message.expires, None)

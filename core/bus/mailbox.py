@@ -11,6 +11,8 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 
+from .message import pack
+
 Lane = tuple[str, int]
 
 
@@ -26,17 +28,17 @@ class Letter:
         reason: Why it is a dead letter; empty while it is none.
     """
 
-    __slots__ = ("attempts", "lane", "leaving", "order", "reason", "seq", "taken", "until")
+    # On the class, and on a letter once they differ: one is made for every message of every mailbox.
+    attempts = 0
+    taken = 0.0
+    until = 0.0
+    leaving = False
+    reason = ""
 
     def __init__(self, seq: int, lane: Lane) -> None:
         self.seq = seq
         self.order = seq
         self.lane = lane
-        self.attempts = 0
-        self.taken = 0.0
-        self.until = 0.0
-        self.leaving = False
-        self.reason = ""
 
 
 class Mailbox:
@@ -45,6 +47,8 @@ class Mailbox:
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
+        #: How a message to nobody else is addressed in the store.
+        self.address = pack([number])
         self.reserved = 0
         self.letters: dict[int, Letter] = {}
         self.dead: dict[int, Letter] = {}

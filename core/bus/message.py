@@ -56,8 +56,7 @@ class Limits:
     memory: int = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A message as its sender gives it.
 
     Attributes:
@@ -138,7 +137,10 @@ def check(draft: Draft, limits: Limits) -> None:
     Raises:
         BadMessage: With the bound, and what was given.
     """
-    size = len(draft.payload)
+    payload, type_, priority, expires, _, key, _ = draft
+    size = len(payload)
+    if size <= limits.payload and type_ == "text" and priority == NORMAL and expires is None and not key:
+        return  # almost always
     if size > limits.payload:
         raise BadMessage(
             f"the payload has {size} bytes",
@@ -167,6 +169,17 @@ def decoded(payload: bytes) -> Any:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise BadMessage("the payload is not JSON", str(error), "Send one JSON value in UTF-8") from error
+
+
+def trace_prefix() -> str:
+    """What all new traces of one opening of the store begin with: the other half is the message's number."""
+    return f"00-{_bits(64) | 1:016x}"
+
+
+def first_trace(prefix: str, seq: int) -> str:
+    """The ``traceparent`` of message ``seq``, whose trace it begins. A third of the cost of random ids."""
+    number = f"{seq:016x}"
+    return f"{prefix}{number}-{number}-01"
 
 
 def next_trace(given: str) -> str:

@@ -7,7 +7,7 @@ commit. The books are folded only from what is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,8 @@ from ..clock import Clock
 from . import tables
 from .books import Books, Ended, Mark
 from .errors import BusUnavailable
-from .message import Limits, Message, unpack
+from .mailbox import Mailbox
+from .message import Limits, Message
 from .posting import healthy
 from .writer import Batch, Writer
 
@@ -99,18 +100,19 @@ class Pipeline:
         if self.problem is not None or self._waiting >= self.limits.waiting:
             healthy(self.problem, self._waiting, self.limits)
 
-    def message(self, message: Message) -> Posted:
-        """Post a message whose number is ``next_seq``; its places in mailboxes are reserved."""
-        batch = self._open_batch()
-        self._seq = message.seq
+    def message(self, message: Message, boxes: Iterable[Mailbox]) -> Posted:
+        """Post a message to ``boxes`` whose number is ``next_seq``; its places in them are reserved."""
+        self._waiting += 1
+        batch = self._batch or self._open_batch()
+        seq = self._seq = message.seq
         batch.items.append(message)
         batch.messages.append(message)
-        boxes = self.books.boxes
-        for number in unpack(message.boxes):
-            boxes[number].reserved += 1
-        posted = Posted(message.seq, batch)
-        if message.key is not None:
-            self.pending_keys[message.sender, message.key] = posted
+        for box in boxes:
+            box.reserved += 1
+        posted = tuple.__new__(Posted, (seq, batch, False))
+        key = message.key
+        if key is not None:
+            self.pending_keys[message.sender, key] = posted
         return posted
 
     def mark(self, message: int, mailbox: int, what: str, note: str | float | None = None) -> Batch:
@@ -121,7 +123,8 @@ class Pipeline:
         """
         if self.problem is not None:
             self.check()
-        batch = self._open_batch()
+        self._waiting += 1
+        batch = self._batch or self._open_batch()
         self._seq += 1
         row = Mark(message, mailbox, self._seq, self.clock.time(), what, note)
         batch.items.append(row)
@@ -129,11 +132,8 @@ class Pipeline:
         return batch
 
     def _open_batch(self) -> Batch:
-        self._waiting += 1
-        batch = self._batch
-        if batch is None:
-            batch = self._batch = Batch()
-            self._loop.call_soon(self.flush)
+        batch = self._batch = Batch()
+        self._loop.call_soon(self.flush)
         return batch
 
     def flush(self) -> None:
@@ -176,15 +176,14 @@ class Pipeline:
                 listener(batch.items)
 
     def _fold(self, batch: Batch) -> None:
-        books = self.books
-        apply, boxes = books.apply, books.boxes
+        arrived, marked = self.books.arrived_message, self.books.marked
         for item in batch.items:
             if type(item) is Message:
-                for number in unpack(item.boxes):
-                    boxes[number].reserved -= 1
-                if item.key is not None:
-                    self.pending_keys.pop((item.sender, item.key), None)
-            apply(item)
+                key = arrived(item, 1)
+                if key is not None:
+                    self.pending_keys.pop((item.sender, key), None)
+            else:
+                marked(item)  # type: ignore[arg-type]
 
     def _follow(self) -> None:
         books = self.books

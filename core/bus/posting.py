@@ -3,13 +3,13 @@ what is accepted and not durable yet counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from ..clock import Clock
 from .books import Books
 from .errors import BusUnavailable, MailboxFull, NoSuchMailbox, TooFast, TooManyHops
 from .mailbox import Mailbox
-from .message import Draft, Limits, Message, check, next_trace, pack, seq_of
+from .message import Draft, Limits, Message, check, first_trace, next_trace, pack, seq_of, trace_prefix
 from .rates import Rates
 from .schemas import Schemas
 
@@ -32,6 +32,7 @@ class Desk:
         self.rates = Rates(limits.rate, limits.burst)
         self.called: Callable[[str], str] = str
         """What a mailbox's owner is called in errors."""
+        self._prefix = trace_prefix()
         #: The last message handed out to each mailbox: what its agent sends next is caused by it.
         self.reading: dict[str, tuple[int, int, str]] = {}
 
@@ -71,7 +72,7 @@ class Desk:
         mode: str,
         to: str,
         draft: Draft,
-        boxes: Iterable[Mailbox],
+        boxes: Sequence[Mailbox],
         reply_to: int | None = None,
         deadline: float | None = None,
     ) -> Message:
@@ -82,31 +83,23 @@ class Desk:
             TooManyHops: The chain of causes is too long.
         """
         now = self._clock.time()
-        cause, hops, trace = self._origin(books, sender, draft, reply_to)
-        if hops > self.limits.hops:
-            raise TooManyHops(
-                f"this message is {hops} hops from the first one",
-                f"{self.limits.hops} are allowed, so that agents do not answer each other for ever",
-                "Stop here, or ask a person",
-            )
+        payload, type_, priority, expires, cause_id, key, given = draft
+        if not cause_id and not given and reply_to is None and sender not in self.reading:
+            cause, hops, trace = None, 0, first_trace(self._prefix, seq)
+        else:
+            cause, hops, trace = self._origin(books, sender, draft, reply_to)
+            if hops > self.limits.hops:
+                raise TooManyHops(
+                    f"this message is {hops} hops from the first one",
+                    f"{self.limits.hops} are allowed, so that agents do not answer each other for ever",
+                    "Stop here, or ask a person",
+                )
+            trace = next_trace(given or trace)
         row = (
-            seq,
-            now,
-            sender,
-            mode,
-            to,
-            draft.type,
-            draft.priority,
-            draft.payload,
-            next_trace(draft.trace or trace),
-            cause,
-            hops,
-            reply_to,
-            deadline,
-            None if draft.expires is None else now + draft.expires,
-            draft.key or None,
-            pack([box.number for box in boxes]),
-        )
+            seq, now, sender, mode, to, type_, priority, payload, trace, cause, hops, reply_to, deadline,
+            None if expires is None else now + expires, key or None,
+            boxes[0].address if len(boxes) == 1 else pack([box.number for box in boxes]),
+        )  # fmt: skip
         # A NamedTuple's own constructor takes twice as long, and this is paid for every message.
         return tuple.__new__(Message, row)
 

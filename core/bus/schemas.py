@@ -33,7 +33,7 @@ class Schemas:
         Raises:
             BadMessage: It is not JSON, or does not fit; the first places are named.
         """
-        adapter = self._adapters.get(type_)
+        adapter = self._adapters.get(type_) if self._adapters else None
         if adapter is None:
             decoded(payload)
             return

@@ -103,26 +103,8 @@ def insert(db: sqlite3.Connection, messages: Sequence[Message], marks: Sequence[
 
 
 def _row(message: Message) -> tuple[int, bytes, bytes | None, bytes]:
-    (
-        seq,
-        at,
-        sender,
-        mode,
-        to,
-        type_,
-        priority,
-        payload,
-        trace,
-        cause,
-        hops,
-        reply_to,
-        deadline,
-        expires,
-        key,
-        boxes,
-    ) = message
-    head = (at, sender, mode, to, type_, priority, trace, cause, hops, reply_to, deadline, expires, key)
-    return seq, orjson.dumps(head), payload, boxes
+    # All but number, payload and boxes, in their order.
+    return message[0], orjson.dumps(message[1:7] + message[8:15]), message[7], message[15]
 
 
 def _message(row: tuple[int, bytes, bytes, bytes]) -> Message:
