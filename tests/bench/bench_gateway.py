@@ -114,6 +114,8 @@ async def serve_provider(listener: socket.socket) -> None:
 class MemoryDesk:
     """Books in memory, and a check that every call was settled exactly: what the gateway alone costs."""
 
+    hears = None
+
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 

@@ -1,0 +1,147 @@
+"""Puts the sources of recall together: who listens to what, and what becomes of it when the memory ails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from ...agents.agent import Agent
+from ...bus.bus import Bus
+from ...clock import Clock
+from ...gateway.heard import Heard
+from ...journal import events as ev
+from ...journal.books import Books
+from ...journal.events import Event, Record
+from ..memory import Memory
+from ..model import Said
+from . import calls
+from .intake import Intake, Item, Redact
+from .mail import MailListener
+from .output import OutputReader, Where
+from .redaction import redaction
+
+Source = Literal["calls", "output", "mail"]
+SOURCES: tuple[Source, ...] = ("calls", "output", "mail")
+
+_AT_START = 2_000
+"""Messages that wait in mailboxes when the kernel starts and are looked at once more: the last kernel may
+have been killed before it remembered them."""
+
+
+class Recorder:
+    """Fills recall. ``run`` is one task of the kernel; ``finish`` writes what waits at its end.
+
+    Args:
+        sources: Which of ``SOURCES`` are remembered.
+        keys: Every provider key there is at the moment, to be taken out of texts.
+        file: Remembers how far output was read.
+        where: Backend and folder of a run; blocking.
+        prints: Whether an agent's output is remembered; blocking.
+
+    Attributes:
+        hears: What the gateway is to tell of calls; ``None`` where they are not remembered.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        bus: Bus,
+        books: Books,
+        clock: Clock,
+        *,
+        sources: Collection[Source],
+        keys: Callable[[], Iterable[str]],
+        file: Path,
+        where: Where,
+        prints: Callable[[Agent], bool],
+    ) -> None:
+        self._books = books
+        self._bus = bus
+        self._clock = clock
+        self._known = calls.Known()
+        self.intake = Intake(memory.remember, clock, redaction(keys))
+        self.intake.lost.append(self._lost)
+        self.hears: Callable[[Heard], None] | None = self._heard if "calls" in sources else None
+        self._output: OutputReader | None = None
+        if "output" in sources:
+            self._output = OutputReader(self.intake, books, clock, file, where, prints)
+        if "mail" in sources:
+            self._listen()
+        books.listen(self._committed)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is remembered now; empty if all is well."""
+        return self.intake.problem
+
+    @property
+    def dropped(self) -> int:
+        """Calls, messages and pieces of output that were not remembered since the start."""
+        return sum(self.intake.dropped.values())
+
+    async def run(self) -> None:
+        """Remember what comes, for as long as the kernel lives."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.intake.run, name="intake")
+            if self._output is not None:
+                tasks.start_soon(self._output.run, name="output")
+
+    async def finish(self) -> None:
+        """Write what waits, within a few seconds."""
+        await self.intake.finish()
+
+    def _listen(self) -> None:
+        pipeline = self._bus.pipeline
+        listener = MailListener(self.intake, lambda: pipeline.books.boxes, self._run_of, self._name_of)
+        waiting = pipeline.books.messages
+        listener.committed([waiting[seq] for seq in sorted(waiting)[-_AT_START:]])
+        pipeline.listen(listener.committed)
+
+    def _run_of(self, mailbox: str) -> int | None:
+        agent = self._books.pending.agents.get(mailbox)
+        if agent is None:
+            return None
+        return agent.run.number if agent.run is not None else 0
+
+    def _name_of(self, mailbox: str) -> str:
+        agent = self._books.pending.agents.get(mailbox)
+        return agent.name if agent is not None else mailbox
+
+    def _heard(self, heard: Heard) -> None:
+        if heard.operation not in calls.DIALECTS:
+            return
+        conversation = _conversation(self._books.pending.agents.get(heard.agent), heard)
+        read = partial(self._read, heard, conversation, self._clock.time())
+        self.intake.offer(Item("calls", heard.held, read))
+
+    def _read(self, heard: Heard, conversation: str, at: float, redact: Redact) -> list[Said]:
+        return calls.said(heard, conversation, at, self._known, redact)
+
+    def _lost(self, agents: set[str]) -> None:
+        for agent in agents:
+            self._known.forget(agent)
+
+    def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
+        for _, event in batch:
+            if isinstance(event, ev.AgentRemoved):
+                self._known.forget(event.agent)
+
+
+def _conversation(agent: Agent | None, heard: Heard) -> str:
+    """Which of an agent's conversations a call is part of.
+
+    The client's own id of it, where it tells one; else the run in which it began: one that went on with
+    another's conversation repeats what was said there.
+    """
+    if session := heard.client.get("session"):
+        return f"{session}/{heard.client.get('subagent', '')}"
+    began = heard.run
+    if agent is not None:
+        runs = {run.number: run for run in (*agent.past, *([agent.run] if agent.run else ()))}
+        while (run := runs.get(began)) is not None and run.resume is not None and began - 1 in runs:
+            began -= 1
+    return f"run {began}"
