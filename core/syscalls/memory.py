@@ -7,7 +7,8 @@ import binascii
 from typing import TYPE_CHECKING
 
 from ..api import memory as api
-from ..memory.model import Block, Entry, MemoryRefused, Note, NoteHead, Version
+from ..errors import Forbidden
+from ..memory.model import Block, Entry, MemoryRefused, Note, NoteHead, Version, Who
 from ..memory.working import Moved, Written
 from .caller import Caller
 from .memory_forgetting import ForgettingCalls
@@ -111,9 +112,10 @@ class MemoryCalls:
             until=ask.until,
             limit=ask.limit,
         )
-        return api.FoundInfo(entries=[self._entry(one) for one in found.entries], loose=found.loose)
+        entries = [self._entry(one, ask.chars) for one in found.entries]
+        return api.FoundInfo(entries=entries, loose=found.loose)
 
-    def _entry(self, entry: Entry) -> api.EntryInfo:
+    def _entry(self, entry: Entry, chars: int) -> api.EntryInfo:
         return api.EntryInfo(
             id=entry.id,
             at=entry.at,
@@ -122,7 +124,7 @@ class MemoryCalls:
             run=entry.run,
             role=entry.role,
             source=entry.source,
-            text=entry.text,
+            text=entry.text[:chars] if chars else entry.text,
         )
 
     async def promote(self, caller: Caller, ask: api.PromoteRequest) -> api.WrittenInfo:
@@ -174,10 +176,15 @@ class MemoryCalls:
         )
 
     async def notes(self, caller: Caller, ask: api.NotesRequest) -> api.NotesInfo:
-        """Namespaces, and notes of one or the newest of all."""
+        """Namespaces, and notes of one or the newest of all; a person may ask as an agent."""
         asker = who(caller)
+        if ask.agent:
+            agent = await self._names.agent(caller, ask.agent)
+            if caller.agent not in (None, agent):
+                raise Forbidden(f"{caller.agent} may not ask what {agent} may use", "", "Ask for yourself")
+            asker = Who(agent)
         counts = await self._memory.counts(asker)
-        spaces = self._spaces(caller, counts)
+        spaces = self._spaces(asker, counts)
         if ask.namespace:
             space = await self._names.namespace(caller, ask.namespace)
             heads = await self._memory.page(asker, space, ask.after, ask.limit, _CUT)
@@ -192,15 +199,13 @@ class MemoryCalls:
             embeddings=self._memory.embeddings,
         )
 
-    def _spaces(self, caller: Caller, counts: dict[str, int]) -> list[api.SpaceInfo]:
-        """Those with notes, and those the caller may use that have none yet."""
+    def _spaces(self, asker: Who, counts: dict[str, int]) -> list[api.SpaceInfo]:
+        """Those with notes, and those the asker may use that have none yet."""
         usable = ["shared"]
-        if caller.agent is not None:
-            usable += [f"private/{caller.agent}", *(f"team/{one}" for one in self._names.teams(caller.agent))]
+        if asker.agent is not None:
+            usable += [f"private/{asker.agent}", *(f"team/{one}" for one in self._names.teams(asker.agent))]
         return [
-            api.SpaceInfo(
-                name=name, notes=counts.get(name, 0), write=self._memory.may(who(caller), "write", name)
-            )
+            api.SpaceInfo(name=name, notes=counts.get(name, 0), write=self._memory.may(asker, "write", name))
             for name in sorted({*counts, *usable})
         ]
 

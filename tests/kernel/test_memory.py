@@ -8,10 +8,11 @@ import pytest
 
 from agenttop.core.api import memory as api
 from agenttop.core.client import KernelClient
-from agenttop.core.errors import Conflict
+from agenttop.core.errors import Conflict, Forbidden
 from agenttop.core.kernel import Kernel
 from agenttop.core.memory.model import WriteRace
 from agenttop.core.paths import Paths
+from agenttop.core.syscalls.caller import Caller
 
 from .conftest import KernelMaker, reached, sh
 
@@ -106,3 +107,33 @@ async def test_an_overflowing_block_moves_is_found_and_forgotten_to_the_last_byt
     assert (await client.call(api.BLOCKS, api.BlocksRequest(agent="hello")))[0].text.endswith(
         "39 of the plan"
     )
+
+
+async def test_a_person_who_names_an_agent_is_told_what_that_agent_may_use(client: KernelClient) -> None:
+    mine = await agent(client, "mine", labels={"team": "checkout"})
+    other = await agent(client, "other")
+    for namespace in (f"private/{mine}", f"private/{other}", "team/checkout", "team/other", "shared"):
+        await client.call(api.WRITE_NOTE, api.WriteNoteRequest(namespace=namespace, key="k", text="text"))
+    info = await client.call(api.NOTES, api.NotesRequest(agent="mine"))
+    usable = {f"private/{mine}", "team/checkout", "shared"}
+    assert {one.name for one in info.spaces} == usable
+    assert {one.namespace for one in info.notes} == usable
+    assert info.total == 3
+
+
+async def test_an_agent_is_not_told_what_another_may_use(kernel: Kernel) -> None:
+    client = kernel.client("ana")
+    mine, other = await agent(client, "mine"), await agent(client, "other")
+    caller = Caller(mine, "ana", 1)
+    with pytest.raises(Forbidden):
+        await kernel.syscalls.call(caller, api.NOTES, api.NotesRequest(agent=other))
+    assert await kernel.syscalls.call(caller, api.NOTES, api.NotesRequest(agent=mine))
+
+
+async def test_a_list_of_recall_can_be_had_with_its_texts_cut(client: KernelClient) -> None:
+    await agent(client)
+    await client.call(api.WRITE_BLOCK, api.WriteBlockRequest(agent="hello", name="plan", text=LONG))
+    await client.call(api.EVICT, api.BlockRequest(agent="hello", name="plan"))
+    (cut,) = (await client.call(api.RECALL, api.RecallRequest(agent="hello", chars=10))).entries
+    (whole,) = (await client.call(api.RECALL, api.RecallRequest(agent="hello"))).entries
+    assert (cut.text, whole.text) == (LONG[:10], LONG)
