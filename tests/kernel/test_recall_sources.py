@@ -1,20 +1,19 @@
-"""What fills recall: model calls of every protocol, output, mail; each once, and none of it in anybody's way."""
+"""What fills recall: calls of every protocol, output, mail; each once, and none of it in anybody's way."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anthropic
 import anyio
 import httpx
 import openai
-import orjson
 import pytest
 
+from agenttop.core.api import StopRequest
 from agenttop.core.bus.message import Draft
 from agenttop.core.kernel import Kernel
 from agenttop.core.memory.model import Entry, MemoryUnavailable, Said, Who
@@ -233,29 +232,168 @@ async def test_a_conversation_is_remembered_once_however_often_it_is_repeated(
         assert ("system", SYSTEM) in texts
         assert ("tool", "line one") in texts
         assert roles["user"] == 2
-        assert [text for role, text in texts if role == "user"][0] == f"read it {TOOLS}"
+        assert next(text for role, text in texts if role == "user") == f"read it {TOOLS}"
         assert any(role == "assistant" and text.startswith("Read {") for role, text in texts)
-        calls = {f"call:{call}" for call in await _calls(kernel, agent)}
-        assert {entry.source for entry in found} <= calls
+        assert all(entry.source.startswith("call:") for entry in found)
         assert len({entry.source for entry in found}) == 3
         assert {entry.run for entry in found} == {1}
 
 
-async def _calls(kernel: Kernel, agent: str) -> list[str]:
-    found = await kernel.client().inspect(agent)
-    return [line["call"] for line in await _journal(kernel, agent) if "call" in line] if found else []
+async def test_secrets_are_taken_out_of_what_is_remembered(kernels: KernelMaker, configured: Paths) -> None:
+    async with kernels() as kernel:
+        agent, url = await caller(kernel)
+        asked = f"my key is {KEY} and my door is {url}/anthropic [[mock:tools=none output=20]]"
+        async with anthropic.AsyncAnthropic(base_url=f"{url}/anthropic", api_key="x") as client:
+            await client.messages.create(
+                model="claude-opus-5-5", max_tokens=50, messages=[{"role": "user", "content": asked}]
+            )
+        (entry,) = await entries(kernel, agent, 1, "user")
+        port = kernel.doors.port
+        door = f"http://127.0.0.1:{port}/a/[key]/anthropic"
+        assert entry.text == f"my key is [key] and my door is {door} [[mock:tools=none output=20]]"
 
 
-async def _journal(kernel: Kernel, agent: str) -> list[dict[str, Any]]:
-    from agenttop.core.journal.replay import Reader
+async def test_a_new_run_that_goes_on_and_one_that_begins_anew_are_told_apart(
+    kernels: KernelMaker, configured: Paths
+) -> None:
+    """Without an id of the client's, a conversation is that of the run it began in."""
+    async with kernels() as kernel:
+        agent, url = await caller(kernel)
 
-    reader = Reader(kernel.paths.journal)
-    try:
-        return [
-            orjson.loads(orjson.dumps(event.model_dump(mode="json")))
-            async for chunk in reader.events()
-            for record, event in chunk
-            if event is not None and record.agent == agent
-        ]
-    finally:
-        reader.close()
+        async def ask() -> None:
+            async with anthropic.AsyncAnthropic(base_url=f"{url}/anthropic", api_key="x") as client:
+                await client.messages.create(
+                    model="claude-opus-5-5",
+                    max_tokens=50,
+                    messages=[{"role": "user", "content": "hi [[mock:tools=none output=20]]"}],
+                )
+            await settled(kernel)
+
+        async def again(resume: str | None) -> None:
+            await kernel.supervisor.stop(agent, how="kill", grace=0.0)
+            await kernel.supervisor.start(agent, "restart", resume=resume)
+            await ask()
+
+        await ask()
+        await again("")
+        assert len(await entries(kernel, agent, 1, "user")) == 1
+        await again(None)
+        assert len(await entries(kernel, agent, 2, "user")) == 2
+
+
+async def test_a_memory_that_takes_nothing_hurts_no_call_and_is_the_kernels_problem(
+    kernels: KernelMaker, configured: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kernels() as kernel:
+        agent, url = await caller(kernel)
+        whole = kernel.recorder.intake._remember
+        broken = True
+
+        async def remember(said: Sequence[Said]) -> object:
+            if broken:
+                raise MemoryUnavailable("the memory cannot be used", "No space left on device")
+            return await whole(said)
+
+        monkeypatch.setattr(kernel.recorder.intake, "_remember", remember)
+        count = await messages(url, streamed=True)
+        await until(lambda: _true("No space left" in kernel.problem), "the problem being shown", 30)
+        assert not kernel.status().healthy
+        broken = False
+        assert len(await entries(kernel, agent, count)) == count
+        await until(lambda: _true(not kernel.problem), "the problem being over", 30)
+
+
+async def _true(value: object) -> object:
+    return value
+
+
+async def test_what_does_not_fit_is_counted_and_nobody_waits(
+    kernels: KernelMaker, configured: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agenttop.core.memory.sources.intake.MOST_ITEMS", 0)
+    async with kernels() as kernel:
+        _, url = await caller(kernel)
+        await messages(url, streamed=False)
+        await until(lambda: _true(kernel.recorder.dropped >= 3), "three calls being counted", 30)
+
+
+# --- output
+
+
+async def test_what_a_program_prints_is_remembered_in_whole_lines_and_once(kernels: KernelMaker) -> None:
+    async with kernels(leave=True) as kernel:
+        script = "echo first; echo '\033[31mred\033[0m' >&2; printf half; read line; echo \" way $line\"; sleep 600"
+        agent = await kernel.client().run(sh(script, "printer", stdin=True))
+        found = await entries(kernel, agent.id, 2, "output")
+        assert {entry.text for entry in found} == {"first\n", "\x1b[31mred\x1b[0m\n"}
+        assert {(entry.run, entry.source) for entry in found} == {(1, "output")}
+        await kernel.client().write("printer", b"there\n")
+        assert (await entries(kernel, agent.id, 3, "output"))[-1].text == "half way there\n"
+        await until(lambda: _true((kernel.paths.state / "recalled.json").exists()), "it being noted", 30)
+    async with kernels() as kernel:
+        await until(lambda: _true(kernel.supervisor.runs.get(agent.id)), "its run being found", 30)
+        await kernel.client().stop(StopRequest(refs=["printer"], how="kill"))
+        output = kernel.recorder._output
+        assert output is not None
+        await until(lambda: _true(not output._runs), "its output being read", 30)
+        await settled(kernel)
+        texts = Counter(entry.text for entry in await entries(kernel, agent.id, 3, "output"))
+        texts.pop("Killed\n", None)  # its shell's last word
+        assert set(texts) == {"first\n", "\x1b[31mred\x1b[0m\n", "half way there\n"}
+        assert set(texts.values()) == {1}
+
+
+async def test_the_last_words_of_a_short_run_are_remembered(kernels: KernelMaker) -> None:
+    async with kernels() as kernel:
+        agent = await kernel.client().run(sh("printf 'no line end'", "short"))
+        assert [entry.text for entry in await entries(kernel, agent.id, 1, "output")] == ["no line end"]
+
+
+async def test_of_who_prints_too_much_the_newest_is_remembered(kernels: KernelMaker) -> None:
+    async with kernels() as kernel:
+        agent = await kernel.client().run(sh("seq 1 200000; echo done; exec sleep 600", "loud"))
+
+        async def look() -> bool:
+            found = await kernel.memory.recall(PERSON, "done", agents=[agent.id])
+            return any(entry.text.endswith("200000\ndone\n") for entry in found.entries)
+
+        await until(look, "the newest being remembered", 30)
+        assert kernel.recorder.dropped
+        found = await kernel.memory.recall(PERSON, agents=[agent.id], limit=200)
+        assert sum(len(entry.text) for entry in found.entries) < 400_000
+
+
+# --- mail
+
+
+async def test_mail_is_remembered_for_its_sender_and_every_receiver(kernels: KernelMaker) -> None:
+    async with kernels() as kernel:
+        (ann, _), (bob, _), (cat, _) = [await caller(kernel, name) for name in ("ann", "bob", "cat")]
+        for name in (ann, bob, cat):
+            await kernel.bus.open_mailbox(name)
+        sent = await kernel.bus.send(ann, bob, Draft(payload=b'"hello there"'))
+        told, count, _ = await kernel.bus.broadcast(bob, Draft(payload=b'{"n": 1}', type="news"))
+        assert count >= 2
+        heard = {
+            name: await entries(kernel, agent, 2, "message")
+            for name, agent in {"ann": ann, "bob": bob}.items()
+        }
+        (only,) = await entries(kernel, cat, 1, "message")
+        for name in ("ann", "bob"):
+            assert [(entry.source, entry.text) for entry in heard[name]] == [
+                (f"message:{sent}", "ann to bob: hello there"),
+                (f"message:{told}", 'bob to *: news {"n": 1}'),
+            ]
+        assert only.source == f"message:{told}"
+
+
+async def test_mail_that_was_acknowledged_and_purged_is_remembered_nevertheless(kernels: KernelMaker) -> None:
+    async with kernels() as kernel:
+        (ann, _), (bob, _) = [await caller(kernel, name) for name in ("ann", "bob")]
+        for name in (ann, bob):
+            await kernel.bus.open_mailbox(name)
+        for number in range(50):
+            await kernel.bus.send(ann, bob, Draft(payload=b'"number %d"' % number))
+            for delivery in await kernel.bus.mail.take(bob, 1):
+                await kernel.bus.mail.ack(bob, [delivery.message.seq])
+        assert len(await entries(kernel, bob, 50, "message")) == 50
