@@ -23,6 +23,7 @@ from .budget.tables import read as tables_of_budgets
 from .errors import ConfigError
 from .gateway.providers import BUILT_IN, Provider, fallback_problem
 from .mail.settings import BusTable, resolved
+from .memory.keeping.settings import MemoryTable
 from .paths import Paths
 from .tomlfile import TomlFile, merged_over
 
@@ -234,6 +235,7 @@ class Config(_Table):
 
     worktrees: WorktreesTable = WorktreesTable()
     bus: BusTable = BusTable()
+    memory: MemoryTable = MemoryTable()
 
     _file: TomlFile | None = PrivateAttr(default=None)
 
@@ -291,6 +293,7 @@ def load(paths: Paths) -> Config:
         _check_key_file(file, name, provider)
         if problem := fallback_problem(provider, config.providers):
             raise file.wrong(["providers", name, "fallback"], problem)
+    _check_memory(file, config)
     config._file = file
     return config
 
@@ -317,6 +320,20 @@ def _budgets(file: TomlFile, tables: Any) -> Any:
     named = {name: table for name, table in tables.items() if name != "unpriced"}
     settings = {name: value for name, value in tables.items() if name == "unpriced"}
     return {**settings, "declared": tables_of_budgets(file, named, ["budgets"], {})}
+
+
+def _check_memory(file: TomlFile, config: Config) -> None:
+    for field, choice in (("embeddings", config.memory.embeddings), ("summaries", config.memory.summaries)):
+        if choice is None:
+            continue
+        place = ["memory", field, "provider"]
+        provider = config.providers.get(choice.provider)
+        if provider is None:
+            raise file.wrong(place, f"there is no provider {choice.provider}")
+        if provider.auth != "inject":
+            raise file.wrong(place, f"{choice.provider} has no key of its own: the kernel itself asks it")
+        if field == "embeddings" and provider.protocol != "openai":
+            raise file.wrong(place, f"{choice.provider} does not speak OpenAI's protocol")
 
 
 def _over(base: dict[str, Any], table: dict[str, Any], folder: Path) -> dict[str, Any]:

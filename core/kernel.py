@@ -56,8 +56,10 @@ from .journal.books import Books
 from .journal.journal import Journal
 from .local import LocalClient
 from .mail.mailroom import Mailroom
+from .memory.keeping import compose as keeping
+from .memory.keeping.house import House
+from .memory.keeping.keeper import Keeper
 from .memory.memory import Memory
-from .memory.names import access_by_teams
 from .money import Money
 from .observe.asking import Asking
 from .observe.control import ObservedControl
@@ -150,6 +152,7 @@ class Kernel:
         self.mailroom: Mailroom
         self.progress: Progress
         self.memory: Memory
+        self.keeper: Keeper
         self.recorder: Recorder
         self.mcp: McpDoor
 
@@ -172,7 +175,7 @@ class Kernel:
             await self.books.open()
             self.mailroom = Mailroom(self.books, self.clock, self.config.bus, user())
             self.bus = await stack.enter_async_context(await self.mailroom.open(self.paths.mail))
-            self.memory = Memory(self.paths.memory, self.clock, access_by_teams(self._teams))
+            self.memory, self.keeper = keeping.compose(self, self._teams, user())
             await stack.enter_async_context(self.memory)
             self.mcp = McpDoor(self)
             await stack.enter_async_context(self.mcp.running())
@@ -194,6 +197,7 @@ class Kernel:
             tasks.start_soon(self.money.made.run, name="budgets")
             tasks.start_soon(self.idling.run, name="idling")
             tasks.start_soon(self.last_words.run, name="last words")
+            tasks.start_soon(self.keeper.run, name="memory")
             tasks.start_soon(self.recorder.run, name="recall")
             try:
                 await self._adopt(tasks)
@@ -217,6 +221,7 @@ class Kernel:
             unpriced=self.config.budgets.unpriced,
             runaway=self.config.runaway,
         )
+        self.desk.gate.excused = House.belongs
         self.money = Money(self.books, self.desk, self.meters, self.clock)
         self.sightings = Sightings(
             self.config.observe,

@@ -120,7 +120,7 @@ class CallDesk:
         """The agent this secret belongs to, while it lives."""
         agent_id = self._identity.agent(secret, self._books.pending.agents)
         agent = self._books.pending.agents.get(agent_id) if agent_id else None
-        if agent is None or agent.run is None or not agent.live:
+        if agent is None or agent.run is None or not (agent.live or self.gate.excused(agent)):
             return None
         return Caller(agent.id, agent.run.number)
 
@@ -196,7 +196,8 @@ class CallDesk:
     def recalled(self, started: CallStarted) -> bool:
         """Whether its agent was held, halted or ended since its turn came; it gives that back then."""
         agent = self._books.pending.agents.get(started.agent)
-        if agent is not None and agent.live and not self.gate.closed(agent):
+        able = agent is not None and (agent.live or self.gate.excused(agent))
+        if agent is not None and able and not self.gate.closed(agent):
             return False
         self.lanes.leave(started.call, None)
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 
 from ..agents.agent import Agent
@@ -19,6 +21,8 @@ class Gate:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self.excused: Callable[[Agent], bool] = lambda _: False
+        """Agents that make calls without a run: the kernel's own."""
         self._changed = anyio.Event()
         books.on_post(self._posted)
         books.on_refold(self.wake)
@@ -30,7 +34,7 @@ class Gate:
             Refused: It has ended.
         """
         record = self._books.pending.agents.get(agent_id)
-        if record is None or not record.live:
+        if record is None or not (record.live or self.excused(record)):
             raise Refused("ended", "this agent has ended")
         return record
 

@@ -222,7 +222,28 @@ def _mail(event: Event) -> str:
             share = "" if event.percent is None else f"{event.percent:.0f}%"
             return "says: " + " ".join(part for part in (share, event.text) if part)
         case _:
+            return _memory(event)
+
+
+def _memory(event: Event) -> str:
+    match event:
+        case ev.MemoryMoved():
+            times = f" in {event.count} moves" if event.count > 1 else ""
+            return f"memory: {event.tokens:,} tokens went from {event.source} to {event.target}{times}"
+        case ev.MemoryForgotten():
+            counts = (("block", event.blocks), ("entr", event.entries), ("note", event.notes))
+            gone = ", ".join(_counted(what, number) for what, number in counts if number)
+            return f"memory: {gone} forgotten for good{_by(event.by)}"
+        case ev.MemoryExpired():
+            return f"memory: {_counted('entr', event.entries)} expired"
+        case _:
             return event.kind
+
+
+def _counted(what: str, number: int) -> str:
+    if what == "entr":
+        return f"{number:,} entr{'y' if number == 1 else 'ies'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _amounts(usd: float | None, tokens: int | None) -> str:

@@ -23,9 +23,22 @@ class Fact(NamedTuple):
     fields: dict[str, Any]
 
 
-def moved(db: sqlite3.Connection, agent: str, source: str, target: str, tokens: int) -> None:
-    """Something went from one tier to another."""
-    _put(db, "moved", agent=agent, source=source, target=target, tokens=tokens)
+def moved(
+    db: sqlite3.Connection,
+    at: float,
+    agent: str,
+    what: str,
+    source: str,
+    target: str,
+    why: str,
+    tokens: int,
+) -> None:
+    """Something went from one tier to another: a row of ``move``, and a fact without its name."""
+    number = db.execute(
+        "INSERT INTO move (at, agent, what, source, target, why, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (at, agent, what, source, target, why, tokens),
+    ).lastrowid
+    _put(db, "moved", agent=agent, source=source, target=target, tokens=tokens, move=number)
 
 
 def forgotten(db: sqlite3.Connection, who: Who, agent: str | None, gone: Forgotten) -> None:

@@ -35,6 +35,11 @@ class Forgets:
     _access: Access
     _meaning: Meaning
     _scrubbing: anyio.Lock
+    on_change: list[Callable[[], None]]
+
+    def _changed(self) -> None:
+        for changed in self.on_change:
+            changed()
 
     def may(self, who: Who, verb: Verb, namespace: str) -> bool:
         """Whether somebody may read or write a namespace."""
@@ -189,7 +194,15 @@ class Forgets:
         while (gone := await self._store.write(some)).entries:
             total += gone.entries
         await self._scrub()
+        now = self._clock.time()
+        await self._store.write(lambda db: forgetting.retained(db, now))
+        if total:
+            self._changed()
         return Forgotten(entries=total)
+
+    async def retained(self) -> float:
+        """When ``retain`` was through last, seconds since the epoch; 0 if never."""
+        return await self._store.read(forgetting.retained_at)
 
     def _words(self, text: str) -> words.Query:
         query = words.parse(text, self.limits.query_chars)
@@ -229,6 +242,7 @@ class Forgets:
 
         gone = await self._store.write(told)
         self._meaning.drop()
+        self._changed()
         return gone
 
     async def _forget(

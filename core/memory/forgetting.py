@@ -60,6 +60,17 @@ def scrub(db: sqlite3.Connection) -> None:
     )
 
 
+def retained(db: sqlite3.Connection, now: float) -> None:
+    """Note that retention is through."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('retained', ?)", (now,))
+
+
+def retained_at(db: sqlite3.Connection) -> float:
+    """When that was last."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'retained'").fetchone()
+    return float(row[0]) if row is not None else 0.0
+
+
 def entries(db: sqlite3.Connection, salt: bytes, found: Sequence[Entry]) -> Forgotten:
     """Forget these entries of recall."""
     recall.remove(db, salt, found)

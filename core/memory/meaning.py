@@ -7,25 +7,42 @@ from array import array
 from collections.abc import Sequence
 from typing import Literal
 
+import anyio
+
+from ..clock import Clock
 from ..errors import AgentTopError
 from . import archival, vectors, words
 from .model import Hit, Hits
 from .store import Store
-from .vectors import Embedder, Matrix
+from .vectors import Embedder, Matrix, Pending
 
 Mode = Literal["words", "meaning", "hybrid"]
 _DEPTH = 3
 """How many times more than asked for each list has before the two are fused."""
+_REFUSALS = 3
+"""So many notes refused in a row are the provider's fault, and not theirs."""
+_PATIENCE = 10.0
+"""Seconds that a search waits for the vector of its words."""
+_FIRST, _LONGEST = 5.0, 600.0
+"""Seconds until an embedder that failed is asked again: doubled each time, up to the second."""
 
 
 class Meaning:
     """Joins the two searches. Without an embedder only words are searched."""
 
-    def __init__(self, store: Store, embedder: Embedder | None) -> None:
+    def __init__(self, store: Store, embedder: Embedder | None, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._embedder = embedder
         self._matrix: Matrix | None = None
         self._generation = 0
+        self._failed = ""
+        """Why the embedder gave nothing when it was asked last; empty if it did."""
+        self._failures = 0
+        self._refused: set[tuple[int, int]] = set()
+        """Notes and versions that the embedder takes no more in this life of the kernel."""
+        self._again_at = 0.0
+        """When it may be asked again (monotonic): nobody who searches waits for one that is dead."""
 
     def drop(self) -> None:
         """Let go of the vectors in memory: something was forgotten."""
@@ -37,11 +54,37 @@ class Meaning:
         embedder = self._embedder
         if embedder is None:
             return 0
-        model = embedder.model
-        waiting = await self._store.read(lambda db: vectors.pending(db, model, limit))
+        model, most = embedder.model, limit + len(self._refused)
+        waiting = await self._store.read(lambda db: vectors.pending(db, model, most))
+        waiting = [note for note in waiting if (note.note, note.version) not in self._refused][:limit]
         if not waiting:
             return 0
-        found = await vectors.ask(embedder, [part for note in waiting for part in note.parts])
+        try:
+            return await self._embed_some(embedder, waiting)
+        except vectors.EmbeddingFailed:
+            if len(waiting) == 1:
+                raise
+        return await self._one_by_one(embedder, waiting)
+
+    async def _one_by_one(self, embedder: Embedder, waiting: Sequence[Pending]) -> int:
+        """So that one note that a provider does not like keeps no other from its vectors."""
+        made, refused, last = 0, [], None
+        for note in waiting:
+            try:
+                made += await self._embed_some(embedder, [note])
+            except vectors.EmbeddingFailed as error:
+                refused.append(note)
+                last = error
+                if not made and len(refused) == _REFUSALS:
+                    raise  # it is the provider
+        if last is not None and not made:
+            raise last
+        self._refused |= {(note.note, note.version) for note in refused}
+        return made
+
+    async def _embed_some(self, embedder: Embedder, waiting: Sequence[Pending]) -> int:
+        model = embedder.model
+        found = await self._ask(embedder, [part for note in waiting for part in note.parts])
 
         def keep(db: sqlite3.Connection) -> int:
             kept, at = 0, 0
@@ -55,9 +98,36 @@ class Meaning:
         return kept
 
     @property
+    def has_embedder(self) -> bool:
+        """Whether notes are to have vectors."""
+        return self._embedder is not None
+
+    @property
+    def again_in(self) -> float:
+        """Seconds until the embedder that failed may be asked again."""
+        return max(_FIRST, self._again_at - self._clock.monotonic())
+
+    @property
     def state(self) -> str:
         """The model's name, or why there is no search by meaning."""
-        return "off" if self._embedder is None else self._embedder.model
+        if self._embedder is None:
+            return "off"
+        return f"{self._embedder.model}: {self._failed}" if self._failed else self._embedder.model
+
+    async def _ask(self, embedder: Embedder, texts: Sequence[str]) -> list[array[float]]:
+        """Ask it, and remember whether it answers."""
+        try:
+            found = await vectors.ask(embedder, texts)
+        except AgentTopError as error:
+            self._fails(str(error))
+            raise
+        self._failed, self._failures = "", 0
+        return found
+
+    def _fails(self, why: str) -> None:
+        self._failed = why
+        self._again_at = self._clock.monotonic() + min(_LONGEST, _FIRST * 2 ** min(self._failures, 16))
+        self._failures += 1
 
     async def search(
         self,
@@ -114,8 +184,17 @@ class Meaning:
         if not text.strip():
             return [], ""
         model = self._embedder.model
+        if self._failed and self._clock.monotonic() < self._again_at:
+            return [], self._failed
         try:
-            (vector,) = await vectors.ask(self._embedder, [text])
+            with anyio.fail_after(_PATIENCE):
+                (vector,) = await self._ask(self._embedder, [text])
+        except TimeoutError:
+            self._fails(f"{model} did not answer within {_PATIENCE:g} s")
+            return [], self._failed
+        except AgentTopError as error:
+            return [], str(error)
+        try:
             return await self._compare(model, vector, allowed, limit)
         except AgentTopError as error:
             return [], str(error)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 
 from ..clock import Clock
-from . import archival, exchange, facts, forgetting, names, recall, words, working
+from . import archival, exchange, facts, names, recall, words, working
 from .forgets import Forgets
 from .meaning import Meaning, Mode
 from .model import (
@@ -51,6 +51,14 @@ class Memory(Forgets):
 
     Everything raises ``MemoryUnavailable`` where the file cannot be used, ``Forbidden`` where ``access``
     says no, ``MemoryRefused`` for bad names and sizes.
+
+    Args:
+        count: Counts the tokens of a text.
+        lazy: The file is opened when it is first needed; ``settle`` finishes what a crash left then.
+
+    Attributes:
+        on_change: Called on the loop after each write that there is something to tell or to embed of.
+        on_overflow: Called with what moved out of a block that was written, where a summariser waits for it.
     """
 
     def __init__(
@@ -63,20 +71,25 @@ class Memory(Forgets):
         count: Count = estimate,
         embedder: Embedder | None = None,
         summarise: Summarise | None = None,
+        lazy: bool = False,
     ) -> None:
-        self._store = Store(path)
+        self._store = Store(path, lazy=lazy)
         self._clock = clock
         self._access = access
         self.limits = limits or Limits()
         self.count = count
         self._summarise = summarise
-        self._meaning = Meaning(self._store, embedder)
+        self._meaning = Meaning(self._store, embedder, clock)
         self._scrubbing = anyio.Lock()
+        self._lazy = lazy
+        self.on_change: list[Callable[[], None]] = []
+        self.on_overflow: list[Callable[[Written], None]] = []
 
     async def __aenter__(self) -> Memory:
         await self._store.__aenter__()
         try:
-            await self._store.alone(forgetting.scrub)  # what a crash left half forgotten
+            if not self._lazy:
+                await self.settle()
         except BaseException:
             await self._store.close()
             raise
@@ -86,6 +99,21 @@ class Memory(Forgets):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._store.close()
+
+    async def settle(self) -> None:
+        """Finish the forgetting that a crash left half done; nothing where there is no file yet."""
+        if self._store.path.exists():
+            await self._scrub()
+
+    async def facts(self, most: int) -> list[facts.Fact]:
+        """What the journal has not heard yet, oldest first; nothing where there is no file yet."""
+        if not self._store.path.exists():
+            return []
+        return await self._store.read(lambda db: facts.pending(db, most))
+
+    async def told(self, last: int) -> None:
+        """The journal has heard all facts up to this one."""
+        await self._store.write(lambda db: facts.told(db, last))
 
     async def look(self, job: Callable[[Any], T]) -> T:
         """Read in a worker thread, however long it takes; for exports, which check access first."""
@@ -108,7 +136,8 @@ class Memory(Forgets):
         """Ids of all agents that have anything of their own. For the kernel: access is not asked."""
         return await self._store.read(_agents)
 
-    def _desk(self) -> working.Desk:
+    async def _desk(self) -> working.Desk:
+        await self._store.ready()
         keep = _SUMMARY_ROOM if self._summarise is not None else 1.0
         return working.Desk(self._store.salt, self.limits, self.count, self._clock.time(), keep)
 
@@ -157,8 +186,8 @@ class Memory(Forgets):
         self.check_own(who, "write", agent)
         name = names.block_name(name)
         text = bounded(text, self.limits.write_bytes, f"the text for block {name}")
-        desk = self._desk()
-        return await self._store.write(
+        desk = await self._desk()
+        written = await self._store.write(
             lambda db: working.write(
                 db,
                 desk,
@@ -172,6 +201,15 @@ class Memory(Forgets):
                 pinned=pinned,
             )
         )
+        self._moved(written)
+        return written
+
+    def _moved(self, written: Written) -> None:
+        if written.moved:
+            self._changed()
+            if self._summarise is not None:
+                for overflowed in self.on_overflow:
+                    overflowed(written)
 
     async def pin(self, who: Who, agent: str, name: str, pinned: bool = True) -> Block:
         """Pin or unpin a block."""
@@ -187,15 +225,19 @@ class Memory(Forgets):
         """
         self.check_own(who, "write", agent)
 
+        desk = await self._desk()
+
         def out(db: Any) -> Written:
             block = working.existing(db, agent, name)
             if block.pinned:
                 raise MemoryRefused(
                     f"block {name} stays", "It is pinned: what is pinned never moves", "Unpin it first"
                 )
-            return Written(block, [working.drop(db, self._desk(), agent, name, expected=None)])
+            return Written(block, [working.drop(db, desk, agent, name, expected=None)])
 
-        return await self._store.write(out)
+        written = await self._store.write(out)
+        self._changed()
+        return written
 
     async def find_blocks(
         self,
@@ -225,8 +267,9 @@ class Memory(Forgets):
     async def drop_block(self, who: Who, agent: str, name: str, *, expected: int | None = None) -> None:
         """Take a block out of the context. Its text is in recall; to lose it, forget it."""
         self.check_own(who, "write", agent)
-        desk = self._desk()
+        desk = await self._desk()
         await self._store.write(lambda db: working.drop(db, desk, agent, name, expected=expected))
+        self._changed()
 
     async def summarise(self, written: Written) -> Block | None:
         """Put a summary of what a write moved out of its block on top of that block.
@@ -244,7 +287,7 @@ class Memory(Forgets):
             return None
         summary = await self._summarise(block.agent, block.name, gone, room)
         text = bounded(summary, self.limits.write_bytes, "the summary").rstrip("\n") + "\n" + block.text
-        desk = self._desk()
+        desk = await self._desk()
 
         def put(db: Any) -> Block | None:
             now = working.find(db, block.agent, block.name)
@@ -261,6 +304,7 @@ class Memory(Forgets):
 
     async def remember(self, said: Sequence[Said]) -> list[int]:
         """Add to recall, all or nothing; ids of what is new. For the kernel: access is not asked."""
+        await self._store.ready()
         salt, size = self._store.salt, self.limits.part_chars
         bounded_said = [
             one._replace(text=bounded(one.text, self.limits.file_bytes, "what was said")) for one in said
@@ -292,7 +336,7 @@ class Memory(Forgets):
         """Bring an entry of an agent's recall back into a block of it; it stays in recall too."""
         self.check_own(who, "write", agent)
         block = names.block_name(block)
-        desk = self._desk()
+        desk = await self._desk()
 
         def bring(db: Any) -> Written:
             found = [one for one in recall.get(db, [entry]) if one.agent == agent]
@@ -310,10 +354,14 @@ class Memory(Forgets):
                 limit=None,
                 pinned=None,
             )
-            _note_move(db, desk, agent, block, "recall", "working", "brought back", self.count(found[0].text))
+            size = self.count(found[0].text)
+            facts.moved(db, desk.now, agent, block, "recall", "working", "brought back", size)
             return written
 
-        return await self._store.write(bring)
+        written = await self._store.write(bring)
+        self._changed()
+        self._moved(written)
+        return written
 
     # --- archival
 
@@ -363,6 +411,16 @@ class Memory(Forgets):
         return await self._store.read(lambda db: archival.newest(db, allowed, limit, cut))
 
     @property
+    def embeds(self) -> bool:
+        """Whether there is an embedder."""
+        return self._meaning.has_embedder
+
+    @property
+    def embeds_again_in(self) -> float:
+        """Seconds until an embedder that failed is asked again."""
+        return self._meaning.again_in
+
+    @property
     def embeddings(self) -> str:
         """The model that notes are searched by meaning with, or why there is none."""
         return self._meaning.state
@@ -390,7 +448,7 @@ class Memory(Forgets):
                 raise MemoryRefused(f"file {key} is too long", f"It has more than {limits.file_bytes} bytes")
             file, text = text, _text_of(text, limits.write_bytes)
         text = bounded(text, limits.write_bytes, f"note {key}")
-        desk = self._desk()
+        desk = await self._desk()
 
         def put(db: Any) -> Note:
             note = archival.write(
@@ -398,19 +456,13 @@ class Memory(Forgets):
             )
             if moved_from in ("working", "recall"):
                 agent = who.agent or ""
-                _note_move(
-                    db,
-                    desk,
-                    agent,
-                    f"{namespace}/{key}",
-                    moved_from,
-                    "archival",
-                    "archived",
-                    self.count(text),
-                )
+                what, size = f"{namespace}/{key}", self.count(text)
+                facts.moved(db, desk.now, agent, what, moved_from, "archival", "archived", size)
             return note
 
-        return await self._store.write(put)
+        note = await self._store.write(put)
+        self._changed()
+        return note
 
     async def search(
         self,
@@ -489,13 +541,3 @@ def _text_of(file: bytes, most: int) -> str:
     except UnicodeDecodeError:
         return ""
     return "" if "\0" in text else text.encode()[:most].decode("utf-8", "ignore")
-
-
-def _note_move(
-    db: Any, desk: working.Desk, agent: str, what: str, source: str, target: str, why: str, tokens: int
-) -> None:
-    db.execute(
-        "INSERT INTO move (at, agent, what, source, target, why, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (desk.now, agent, what, source, target, why, tokens),
-    )
-    facts.moved(db, agent, source, target, tokens)

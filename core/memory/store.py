@@ -89,8 +89,11 @@ class Store:
         salt: 16 random bytes of this file, for digests that tell nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lazy: bool = False) -> None:
         self.path = path
+        self._lazy = lazy
+        self._ready = False
+        self._starting = anyio.Lock()
         self.salt = b""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="memory-writer", daemon=True)
@@ -104,14 +107,30 @@ class Store:
 
     async def __aenter__(self) -> Store:
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
         self._open = True
+        if self._lazy:
+            return self
         try:
-            self.salt = await self.alone(_salt)
+            await self.ready()
         except BaseException:
             await self.close()
             raise
         return self
+
+    async def ready(self) -> None:
+        """Return when the file is open. One that could not be opened is tried again at the next call.
+
+        Raises:
+            MemoryUnavailable: It cannot be opened.
+        """
+        if self._ready or not self._open:
+            return
+        async with self._starting:
+            if not self._ready and self._open:
+                if not self._thread.is_alive() and not self._dead:
+                    self._thread.start()
+                self.salt = await self._queued(_salt, alone=True)
+                self._ready = True
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -123,7 +142,8 @@ class Store:
         self._open = False
         self._queue.put(None)
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._thread.join)
+            if self._thread.is_alive():
+                await anyio.to_thread.run_sync(self._thread.join)
             for _ in range(_READERS):
                 await self._reading.acquire()
         for db in self._idle:
@@ -147,6 +167,10 @@ class Store:
         return await self._put(job, alone=True)
 
     async def _put(self, job: Job[T], *, alone: bool) -> T:
+        await self.ready()
+        return await self._queued(job, alone=alone)
+
+    async def _queued(self, job: Job[T], *, alone: bool) -> T:
         async with self._room:
             if not self._open or self._dead or self._loop is None:
                 raise MemoryUnavailable(f"the memory {self.path} is not open", _ENDED)
@@ -162,6 +186,7 @@ class Store:
         Raises:
             MemoryUnavailable: The file cannot be read, or it took longer than ten seconds.
         """
+        await self.ready()
         async with self._reading:
             if not self._open:
                 raise MemoryUnavailable(f"the memory {self.path} is not open")

@@ -281,12 +281,7 @@ def _move(db: sqlite3.Connection, desk: Desk, block: Block, text: str, why: str)
     said = Said(block.agent, "working", text, desk.now, source=f"working:{block.name}")
     if text:
         recall.add(db, desk.salt, [said], desk.limits.part_chars)
-    db.execute(
-        "INSERT INTO move (at, agent, what, source, target, why, tokens)"
-        " VALUES (?, ?, ?, 'working', 'recall', ?, ?)",
-        (desk.now, block.agent, block.name, why, desk.count(text)),
-    )
-    facts.moved(db, block.agent, "working", "recall", desk.count(text))
+    facts.moved(db, desk.now, block.agent, block.name, "working", "recall", why, desk.count(text))
     return Moved(block.name, text)
 
 

@@ -173,14 +173,20 @@ async def test_responses_call_tools_and_end_with_their_outputs() -> None:
     assert len(provider.truth.entries) == 3
 
 
+def _near(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
 async def test_embeddings_and_models() -> None:
     async with MockProvider() as provider, client(provider) as api:
-        vectors = await api.embeddings.create(model="text-embedding-3-small", input=["a", "b"])
+        vectors = await api.embeddings.create(model="text-embedding-3-small", input=["red fox", "fox", "wall"])
         models = [model.id async for model in api.models.list()]
         one = await api.models.retrieve(MODEL)
         with pytest.raises(openai.NotFoundError):
             await api.models.retrieve("none")
-    assert [row.embedding for row in vectors.data] == [[0.5, -0.5, 0.25, 0.125]] * 2
+    fox, other, wall = [row.embedding for row in vectors.data]
+    assert len(fox) == 64
+    assert _near(fox, other) > 0.5 > _near(fox, wall)
     assert one.id in models
     assert provider.truth.entries[0].usage == Usage(input=vectors.usage.prompt_tokens)
     assert provider.truth.other == {"GET models": 1, "GET model": 2}

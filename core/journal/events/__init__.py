@@ -55,6 +55,11 @@ from .mail import (
     MailSealed,
     ProgressReported,
 )
+from .memory import (
+    MemoryExpired,
+    MemoryForgotten,
+    MemoryMoved,
+)
 from .observed import (
     ObservedEvent,
     ObservedKillProven,
@@ -118,6 +123,9 @@ __all__ = [
     "KillProven",
     "MailDied",
     "MailSealed",
+    "MemoryExpired",
+    "MemoryForgotten",
+    "MemoryMoved",
     "NiceChanged",
     "ObservedEvent",
     "ObservedKillProven",
@@ -159,6 +167,7 @@ EVENTS: dict[str, type[Event]] = {
         BudgetBreached, ApprovalRequested, ApprovalAnswered, FleetHalted, FleetUnhalted, BreakerMoved,
         InputAwaited, InputGiven, ObservedPaused, ObservedResumed, ObservedStopRequested,
         ObservedKillProven, ObservedSignalled, ObservedReniced,
+        MemoryMoved, MemoryForgotten, MemoryExpired,
         MailSealed, MailDied, DeadlockFound, ProgressReported,
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -111,13 +112,29 @@ def embedding_ask(data: dict[str, Any]) -> Ask:
     return Ask(model_of(data), "", False, 1, blocks, conversation_of(texts), "", 0)
 
 
+def _vector(text: str, dimensions: int) -> list[float]:
+    """The same for the same text everywhere: its words and their beginnings, thrown into so many places."""
+    counts = [0.0] * dimensions
+    for word in re.findall(r"\w+", text.lower()) or [text]:
+        for piece in (word, word[:4]):
+            digest = blake2b(piece.encode("utf-8", "replace"), digest_size=8).digest()
+            counts[int.from_bytes(digest[:4]) % dimensions] += 1.0 if digest[4] & 1 else -1.0
+    length = sum(count * count for count in counts) ** 0.5
+    return [round(count / length, 6) for count in counts] if length else [1.0, *counts[1:]]
+
+
 def embeddings(data: dict[str, Any], tokens: int) -> bytes:
-    """Vectors of four numbers; the official client asks for them in base64."""
+    """Vectors of ``dimensions`` numbers (default 64), in which texts with words in common, or parts of words,
+    are near to each other. The official client asks for them in base64."""
     texts = data.get("input")
-    count = len(texts) if isinstance(texts, list) else 1
-    vector: Any = [0.5, -0.5, 0.25, 0.125]
-    if data.get("encoding_format") == "base64":
-        vector = base64.b64encode(struct.pack("<4f", *vector)).decode()
-    rows = [{"object": "embedding", "index": n, "embedding": vector} for n in range(count)]
+    dimensions = data.get("dimensions")
+    if not isinstance(dimensions, int) or not 1 <= dimensions <= 4_096:
+        dimensions = 64
+    rows = []
+    for number, text in enumerate(texts if isinstance(texts, list) else [texts]):
+        vector: Any = _vector(str(text), dimensions)
+        if data.get("encoding_format") == "base64":
+            vector = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
+        rows.append({"object": "embedding", "index": number, "embedding": vector})
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return orjson.dumps({"object": "list", "data": rows, "model": data.get("model"), "usage": usage})

@@ -1,0 +1,1 @@
+"""What the kernel does for its memory by itself: embeddings, summaries, retention, facts for the journal."""
