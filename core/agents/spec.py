@@ -202,6 +202,8 @@ class AgentSpec(_Part):
     """Lend the person's own login to the template's program, in the agent's own configuration folder."""
     permissions: Permission | None = None
     """For a template's program; ``None``: it asks at a terminal, and headless it asks nobody."""
+    mcp: bool | None = None
+    """Whether a template's program is given the kernel's MCP tools; ``None``: it is, where it can be."""
     # Containers only.
     image: str | None = None
     network: Network = "gateway"

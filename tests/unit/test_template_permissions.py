@@ -109,7 +109,9 @@ def test_a_person_whose_own_arguments_say_it_has_decided(
     form = templates.get(paths, name).permissions
     assert form is not None
     assert found.permissions is None
-    assert [part for part in found.command if part.split("=")[0] in form.unless] == said[:1]
+    attached = templates.get(paths, name).mcp
+    ours = attached.arguments if attached is not None else []
+    assert [p for p in found.command if p.split("=")[0] in form.unless and p not in ours] == said[:1]
 
 
 def test_the_users_template_may_decide_for_all_that_are_made_of_it(paths: Paths, search: str) -> None:
@@ -129,7 +131,8 @@ def test_a_prompt_that_would_get_lost_is_refused(paths: Paths, search: str) -> N
 def test_the_form_is_that_of_the_backend_the_template_itself_names(paths: Paths, search: str) -> None:
     declare(paths, "seat", 'extends = "claude"\n[spec]\nbackend = "terminal"\n')
     found = templates.expand(spec(template="seat", prompt=None), paths, search)
-    assert (found.backend, found.command) == ("terminal", ["claude", "--permission-mode", "default"])
+    attached = ["claude", *getattr(templates.get(paths, "claude").mcp, "arguments", ())]
+    assert (found.backend, found.command) == ("terminal", [*attached, "--permission-mode", "default"])
 
 
 # -- logins, keys, homes
@@ -224,7 +227,6 @@ def test_a_conversation_that_went_with_its_container_is_not_gone_on_with(paths: 
 @pytest.mark.parametrize(
     ("name", "path", "table"),
     [
-        ("claude", "claude/.claude.json", "mcpServers"),
         ("gemini", "gemini/.gemini/settings.json", "mcpServers"),
         ("qwen", "qwen/settings.json", "mcpServers"),
         ("copilot", "copilot/mcp-config.json", "mcpServers"),
@@ -243,6 +245,46 @@ def test_a_server_is_attached_in_the_settings_and_what_was_there_stays(
         before = read(plain.files[path])
         assert before.items() <= settings.items()
     assert template.command == [*plain.command, *(plain.mcp.arguments if plain.mcp else ())]
+
+
+def test_claudes_server_is_in_its_arguments_and_the_address_is_not(paths: Paths, search: str) -> None:
+    for backend in ("subprocess", "docker"):
+        asked = spec(template="claude", backend=backend, image="x" if backend == "docker" else None)
+        command = templates.expand(asked, paths, search).command
+        (said,) = [part for part in command if part.startswith("--mcp-config=")]
+        server = json.loads(said.removeprefix("--mcp-config="))["mcpServers"]["agenttop"]
+        assert server == {"type": "http", "url": "${AGENTTOP_URL}/mcp", "alwaysLoad": True}
+    settings = json.loads(templates.get(paths, "claude").attached().files["claude/settings.json"])
+    assert settings["permissions"]["allow"] == ["mcp__agenttop"]
+    assert settings["skipDangerousModePermissionPrompt"]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_who_wants_no_server_gets_none_and_a_template_can_say_so(
+    paths: Paths, search: str, name: str
+) -> None:
+    declare(paths, "quiet", f'extends = "{name}"\n[spec]\nmcp = false\n')
+    with_it, without = spec(template=name), spec(template=name, mcp=False)
+    plain = templates.get(paths, name)
+    for asked in (
+        templates.expand(without, paths, search),
+        templates.expand(spec(template="quiet"), paths, search),
+    ):
+        env = templates.environment(asked, paths, url=URL, folder="/f")
+        assert f"{URL}/mcp" not in "".join(env.values())
+        assert not {*getattr(plain.mcp, "arguments", ())} & {*asked.command}
+        templates.prepare(
+            asked, paths, url=URL, folder=paths.state / asked.name, cwd="/w", home=str(paths.config.parent)
+        )
+        written = "".join(p.read_text() for p in (paths.state / asked.name).rglob("*") if p.is_file())
+        assert "/mcp" not in written
+    env = templates.environment(templates.expand(with_it, paths, search), paths, url=URL, folder="/f")
+    folder = paths.state / "with"
+    templates.prepare(with_it, paths, url=URL, folder=folder, cwd="/w", home=str(paths.config.parent))
+    told = [*env.values(), *(p.read_text() for p in folder.rglob("*") if p.is_file())]
+    command = templates.expand(with_it, paths, search).command
+    assert plain.mcp is None or any("/mcp" in text for text in [*told, *command])
+    assert not any("SECRET" in part for part in command)
 
 
 def test_opencodes_server_is_in_the_variable_that_has_its_settings(paths: Paths) -> None:

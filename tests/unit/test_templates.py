@@ -16,6 +16,9 @@ from agenttop.core.paths import Paths
 URL = "http://127.0.0.1:7171/a/SECRET"
 ALLOWED = "--dangerously-skip-permissions"
 ASKING = ("--permission-mode", "default")
+MCP = (
+    '--mcp-config={"mcpServers":{"agenttop":{"type":"http","url":"${AGENTTOP_URL}/mcp","alwaysLoad":true}}}'
+)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_claude_gets_prompt_and_model_as_arguments_that_cannot_be_taken_for_opti
 ) -> None:
     asked = spec(template="claude", prompt="--help {model}", model="opus")
     assert templates.expand(asked, paths, search).command == [
-        "claude", "-p", "--output-format", "stream-json", "--verbose",
+        "claude", "-p", "--output-format", "stream-json", "--verbose", MCP,
         "--model", "opus", ALLOWED, "--", "--help {model}",
     ]  # fmt: skip
 
@@ -255,12 +258,12 @@ def test_in_a_terminal_a_template_takes_its_interactive_form_and_no_prompt_is_ne
     paths: Paths, search: str
 ) -> None:
     asked = spec(template="claude", backend="terminal")
-    assert templates.expand(asked, paths, search).command == ["claude", *ASKING]
+    assert templates.expand(asked, paths, search).command == ["claude", MCP, *ASKING]
     told = spec(template="claude", backend="terminal", prompt="-p", model="opus")
     expanded = templates.expand(told, paths, search)
-    assert expanded.command == ["claude", "--model", "opus", *ASKING, "--", "-p"]
+    assert expanded.command == ["claude", MCP, "--model", "opus", *ASKING, "--", "-p"]
     assert templates.resumed(expanded, paths, "S") == [
-        "claude", "--model", "opus", *ASKING, "--resume", "S",
+        "claude", MCP, "--model", "opus", *ASKING, "--resume", "S",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="needs a prompt"):
         templates.expand(spec(template="claude"), paths, search)

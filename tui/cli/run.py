@@ -111,6 +111,10 @@ def run(
     share_login: Annotated[
         bool, typer.Option("--share-login", help="Lend it your own login of the template's program.")
     ] = False,
+    mcp: Annotated[
+        bool | None,
+        typer.Option("--mcp/--no-mcp", help="Give it mail and memory as MCP tools. Default: where it can."),
+    ] = None,
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
     freeze_after: Annotated[
         Text, typer.Option("--freeze-after", help="Freeze it when idle for so long, such as 30m; never.")
@@ -172,6 +176,7 @@ def run(
         "pass_keys": pass_key,
         "permissions": permissions,
         "share_login": share_login or None,
+        "mcp": mcp,
         "stop_grace": grace,
         "idle": _given(freeze_after=freeze_after),
     }

@@ -68,7 +68,7 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     template = get(paths, spec.template)
     said = merged_over(template.spec, spec.model_dump(exclude_defaults=True))
     merged = AgentSpec.model_validate({**said, "model": spec.model or template.model})
-    template = template.on(merged.backend)
+    template = _fitted(template, merged)
     own = bool(merged.command) and not merged.command[0].startswith("-")
     _check_fit(template, merged, own=own)
     if own:
@@ -79,6 +79,12 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     stdin = merged.stdin or (template.prompt == "stdin" and merged.prompt is not None)
     ready = {"command": command, "stdin": stdin, "permissions": may}
     return AgentSpec.model_validate({**merged.model_dump(), **ready})
+
+
+def _fitted(template: Template, spec: AgentSpec) -> Template:
+    """The form that this agent is started in."""
+    form = template.on(spec.backend)
+    return form if spec.mcp is False else form.attached()
 
 
 def _permission(template: Template, spec: AgentSpec) -> Permission | None:
@@ -142,10 +148,11 @@ def environment(
     """
     if spec.template is None:
         return {}
-    template = get(paths, spec.template).on(spec.backend)
+    template = _fitted(get(paths, spec.template), spec)
     here = folder if spec.backend != "docker" else None
     own = spec.share_login or template.provider in passthrough
-    values = {"url": url, "key": None if own else PLACEHOLDER_KEY, "folder": here, "model": spec.model}
+    key = None if own else PLACEHOLDER_KEY
+    values = {"url": url, "mcp": mcp_url(url), "key": key, "folder": here, "model": spec.model}
     found = template.environment(spec, values)
     return {name: value for name, value in found.items() if name not in spec.pass_keys}
 
@@ -158,8 +165,15 @@ def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, 
     """
     if spec.template is None or spec.backend == "docker":
         return
-    values = {"url": url, "key": PLACEHOLDER_KEY, "folder": str(folder), "model": spec.model, "cwd": cwd}
-    template = get(paths, spec.template)
+    values = {
+        "url": url,
+        "mcp": mcp_url(url),
+        "key": PLACEHOLDER_KEY,
+        "folder": str(folder),
+        "model": spec.model,
+        "cwd": cwd,
+    }
+    template = _fitted(get(paths, spec.template), spec)
     theirs = home_of(home)
     if template.home and (wrong := needs.unusable(theirs)):
         hint = "Set HOME to a folder that can be written"
@@ -167,6 +181,11 @@ def prepare(spec: AgentSpec, paths: Paths, *, url: str, folder: Path, cwd: str, 
             f"{template.title} cannot be started", f"It needs a home folder, and {wrong}", hint
         )
     furnish(template, folder, values, home=theirs, share_login=spec.share_login)
+
+
+def mcp_url(url: str) -> str:
+    """Where an agent reaches the kernel's MCP server, by its base URL; as secret as that is."""
+    return f"{url}/mcp"
 
 
 def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:

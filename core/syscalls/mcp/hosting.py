@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -14,6 +15,7 @@ from .http import AGENT, BODY, Requests
 from .server import Context, build
 from .tools import Call
 
+logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of every request
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 

@@ -3,7 +3,7 @@
 In a prompt or behind a model's name: ``[[mock:error=429 retry_after=2 times=2]]``. Or for calls of
 others, by ``POST /_behave`` with the same words as JSON. Words that describe the reply:
 ``tools=Read+Bash`` (the tools to use, one a round; ``tools=none``), ``output=500`` (tokens),
-``calls=3`` (tools used at once).
+``calls=3`` (tools used at once), ``use=TOOL?NAME=VALUE&…`` (one a round, in their order; see ``uses``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .ask import Ask, Invalid
+from .uses import Use, parse_use
 
 DIRECTIVE = re.compile(r"\[\[mock:([^\]]*)\]\]")
 
@@ -62,6 +63,7 @@ class Wishes(BaseModel):
     tools: tuple[str, ...] | None = None
     output: int | None = Field(default=None, ge=1, le=200_000)
     calls: int = Field(default=1, ge=1, le=16)
+    uses: tuple[Use, ...] = ()
 
 
 class Conduct:
@@ -137,6 +139,8 @@ def parse_directives(text: str) -> tuple[Behaviour | None, Wishes]:
                 rule[key] = value
             case "tools":
                 wishes["tools"] = () if value in ("", "none", "0") else tuple(value.split("+"))
+            case "use":
+                wishes["uses"] = (*wishes.get("uses", ()), _use(value))
             case "output" | "calls":
                 wishes[key] = value
             case _:
@@ -146,3 +150,10 @@ def parse_directives(text: str) -> tuple[Behaviour | None, Wishes]:
         return found, Wishes.model_validate(wishes)
     except ValidationError as error:
         raise Invalid(f"mock directive {text!r}: {error}") from error
+
+
+def _use(text: str) -> Use:
+    try:
+        return parse_use(text)
+    except ValueError as error:
+        raise Invalid(str(error)) from error

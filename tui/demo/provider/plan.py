@@ -7,7 +7,7 @@ from random import Random
 
 import orjson
 
-from . import scenes
+from . import scenes, uses
 from .ask import Ask, Part, Reply, Tool, tokens_in
 from .directives import Wishes, parse_directives
 
@@ -37,8 +37,11 @@ def reply_to(ask: Ask, rng: Random) -> Reply:
     parts: list[Part] = []
     if ask.thinks:
         parts.append(_part("thinking", scenes.thoughts(rng, rng.randint(1, 3))))
-    tool = _next_tool(ask, wishes)
-    if tool is not None:
+    use = wishes.uses[ask.rounds] if ask.rounds < len(wishes.uses) else None
+    tool = _next_tool(ask, wishes, use)
+    if tool is not None and use is not None:
+        parts.append(_part("tool", orjson.dumps(uses.input_of(use, tool, ask)).decode(), tool.name))
+    elif tool is not None:
         if not ask.forced:
             parts.append(_part("text", scenes.prose(rng, 1)))
         asked = wishes.tools is not None
@@ -53,7 +56,9 @@ def reply_to(ask: Ask, rng: Random) -> Reply:
     return _within(Reply(tuple(parts), "end_turn" if tool is None else "tool_use"), ask.max_output)
 
 
-def _next_tool(ask: Ask, wishes: Wishes) -> Tool | None:
+def _next_tool(ask: Ask, wishes: Wishes, use: uses.Use | None) -> Tool | None:
+    if wishes.uses:
+        return uses.tool_of(use, ask.tools) if use is not None else None
     by_name: dict[str, Tool] = {tool.name: tool for tool in ask.tools}
     wanted = ""
     if ask.forced:
