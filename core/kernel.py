@@ -173,7 +173,7 @@ class Kernel:
             stack.push_async_callback(self.journal.close)
             self.books = Books(self.journal)
             await self.books.open()
-            self.mailroom = Mailroom(self.books, self.clock, self.config.bus, user())
+            self.mailroom = Mailroom(self.books, self.clock, self.config.bus, user(), key)
             self.bus = await stack.enter_async_context(await self.mailroom.open(self.paths.mail))
             self.memory, self.keeper = keeping.compose(self, self._teams, user())
             await stack.enter_async_context(self.memory)
@@ -289,7 +289,8 @@ class Kernel:
         )
         self.last_words = LastWords(self.books, self.backends, self.launcher, self.feed.touch)
         self.feed.last_words = self.last_words.of
-        self.feed.mail, self.mailroom.resumable = self.mailroom.gauge, conversations.resumable
+        self.feed.mail, self.mailroom.touched = self.mailroom.gauge, self.feed.sighted
+        self.mailroom.resumable = conversations.resumable
         self.progress = Progress(self.books)
         self.observed = ObservedControl(self.books, self.sightings, self.supervisor, self.clock, self.boot)
         self.mailroom.directory.observed = lambda ref: self.observed.managed_only(ref, "written to")
@@ -340,6 +341,7 @@ class Kernel:
         await self.gateway.close(grace=0.0)
         await self.recorder.finish()
         try:
+            await self.mailroom.finish()
             await self.books.commit(ev.KernelStopped(reason=self.ending))
             await self.books.checkpoint(force=True)
         except AgentTopError as error:
@@ -440,8 +442,10 @@ class Kernel:
     @property
     def idle(self) -> bool:
         """Nothing left to look after: no live run, no restart pending, no frozen observed agent, nobody
-        watching."""
+        watching, no mail that somebody is about to read."""
         if self.feed.readers or self.gateway.in_flight or self.books.pending.observed:
+            return False
+        if self.mailroom.awaited:
             return False
         return all(agent.over for agent in self.books.pending.agents.values())
 

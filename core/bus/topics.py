@@ -116,6 +116,14 @@ class Topics(Generic[S]):
         """What one subscribed to, sorted."""
         return sorted(self._patterns.get(subscriber, ()))
 
+    def every(self) -> dict[str, set[S]]:
+        """All patterns, and who has each."""
+        found: dict[str, set[S]] = {}
+        for subscriber, patterns in self._patterns.items():
+            for pattern in patterns:
+                found.setdefault(pattern, set()).add(subscriber)
+        return found
+
     def subscribers(self, topic: str) -> frozenset[S]:
         """Everybody with a pattern that fits, once each.
 

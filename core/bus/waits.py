@@ -64,6 +64,10 @@ class Waits:
         """For whose replies one waits, each with the requests; not to be changed."""
         return self._edges.get(asker, {})
 
+    def askers(self) -> frozenset[str]:
+        """Everybody who waits."""
+        return frozenset(self._edges)
+
     def waiting(self) -> dict[str, list[str]]:
         """For everybody who waits: for whom, sorted."""
         return {asker: sorted(asked) for asker, asked in self._edges.items()}

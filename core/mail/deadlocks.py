@@ -24,6 +24,7 @@ class Deadlocks:
         self._breaks = breaks
         self._rings: dict[tuple[str, ...], None] = {}
         self._untold: list[ev.DeadlockFound] = []
+        self._stood: list[tuple[str, ...]] = []
         self.news: Callable[[], None] = lambda: None
         """Called when there is something to take."""
 
@@ -59,10 +60,19 @@ class Deadlocks:
         """The newest ring with this mailbox in it, in words; empty if there was none."""
         for ring in reversed(self._rings):
             if mailbox in ring:
-                place = ring.index(mailbox)
-                names = [self._directory.name(one) for one in (*ring[place:], *ring[:place])]
-                return f"Everybody waited for the next one's reply: {' → '.join([*names, names[0]])}"
+                return f"Each waited for the next one's reply: {self.turned(ring, mailbox)}"
         return ""
+
+    def turned(self, ring: Sequence[str], mailbox: str) -> str:
+        """The names of a ring, beginning and ending with this one."""
+        place = ring.index(mailbox)
+        names = [self._directory.name(one) for one in (*ring[place:], *ring[:place])]
+        return " → ".join([*names, names[0]])
+
+    def changed(self, bus: Bus) -> list[tuple[str, ...]]:
+        """The rings that stand and did not, or the other way round, since the last time."""
+        stood, self._stood = self._stood, self.standing(bus)
+        return [ring for ring in (*stood, *self._stood) if (ring in stood) != (ring in self._stood)]
 
 
 def _stands(ring: Sequence[str], waiting: dict[str, list[str]]) -> bool:

@@ -11,6 +11,7 @@ from ..errors import Forbidden
 from . import letters
 from .caller import Caller
 from .mail_boxes import BoxCalls
+from .mail_trace import TraceCalls
 from .table import Syscalls
 
 if TYPE_CHECKING:
@@ -176,3 +177,4 @@ def add(table: Syscalls, kernel: Kernel) -> None:
     """Put this room's handlers into the table."""
     MailCalls(kernel.mailroom).add_to(table)
     BoxCalls(kernel.mailroom).add_to(table)
+    TraceCalls(kernel.mailroom).add_to(table)
