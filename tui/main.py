@@ -52,6 +52,12 @@ def _dispatch(arguments: list[str]) -> int:
             said = {WORDS[word] for word in arguments[1:]}
             print_agents(all="all" in said, quiet="quiet" in said, as_json="as_json" in said)
             return 0
+    if not completing:
+        from .cli import swift
+
+        if (command := swift.read(arguments)) is not None:
+            command()
+            return 0
     from .cli.app import run
 
     return run(arguments)

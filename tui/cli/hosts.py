@@ -16,6 +16,7 @@ from agenttop.core.paths import Paths
 
 from ..main import complain
 from . import printing
+from .kernel_call import checked
 
 if TYPE_CHECKING:
     from agenttop.core.client import KernelClient
@@ -146,11 +147,24 @@ async def _several(client: HostsClient, target: str, body: Any) -> Any:
         case "/v1/transcripts":
             report = await client.transcripts(TranscriptRequest.model_validate(body))
             return report.model_dump(mode="json")
+        case path if path.startswith("/v1/call/"):
+            return await _called(client, path.removeprefix("/v1/call/"), body)
         case _:
             raise UsageError(
                 "this is asked of one host at a time", "Several were named", "Give one --host only"
             )
     return [one.model_dump(mode="json") for one in found]
+
+
+async def _called(client: KernelClient, name: str, body: Any) -> Any:
+    """A verb of the bus or of memory: its agent says which host is meant."""
+    from agenttop.core.api import bus, memory, selves
+    from agenttop.core.api.verbs import Verb
+
+    verbs: list[Verb[Any, Any]] = [*bus.VERBS, *memory.VERBS, *selves.VERBS]
+    verb = next(verb for verb in verbs if verb.name == name)
+    answer = await client.call(verb, checked(verb.request, **body))
+    return verb.answer.dump_python(answer, mode="json")
 
 
 def run_there(names: Sequence[str], arguments: Sequence[str]) -> int:

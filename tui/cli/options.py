@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _complete_agents(incomplete: str) -> list[str]:
+def complete_agents(incomplete: str) -> list[str]:
     """Names of agents for the shell; none when no kernel answers, because a shell cannot show why."""
     from agenttop.core import quick
     from agenttop.core.errors import AgentTopError
@@ -22,15 +22,15 @@ def _complete_agents(incomplete: str) -> list[str]:
 
 Ref = Annotated[
     str,
-    typer.Argument(metavar="AGENT", help="Name, id or id prefix.", autocompletion=_complete_agents),
+    typer.Argument(metavar="AGENT", help="Name, id or id prefix.", autocompletion=complete_agents),
 ]
 Refs = Annotated[
     list[str],
-    typer.Argument(metavar="AGENT...", help="Names, ids or id prefixes.", autocompletion=_complete_agents),
+    typer.Argument(metavar="AGENT...", help="Names, ids or id prefixes.", autocompletion=complete_agents),
 ]
 OptionalRefs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[AGENT...]", help="Names, ids or id prefixes.", autocompletion=_complete_agents),
+    typer.Argument(metavar="[AGENT...]", help="Names, ids or id prefixes.", autocompletion=complete_agents),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
