@@ -1,7 +1,7 @@
 """One agent of the demo: ``python -m agenttop.tui.demo.agent --script coder``.
 
 An ordinary program to the kernel. It asks a model what to do, does it in short child processes, tells the
-model how that went, and prints what a coding agent prints. Standard library only.
+model how that went, talks with the others meanwhile, and prints what a coding agent prints.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from .messages import CallFailed, Messages
+from .parts import PARTS
 from .scripts import SCRIPTS, Script
+from .talk import Talk
 
 _TOOLS = ("Bash", "Read", "Grep", "Glob", "Edit", "Write", "Task")
 _WORDS = ("order", "retry", "store", "index", "cart", "refund", "ledger", "clock", "key", "batch", "schema")
@@ -40,20 +41,24 @@ class DemoAgent:
         self._speed = 1e9 if speed == "instant" else float(speed)
         self._messages = Messages(environ, lambda text: say(f"  ⚠ {text}"))
         self._model = environ.get("AGENTTOP_MODEL") or script.model
+        self._talk = Talk(PARTS.get(name), environ, say, self._speed)
         self._history: list[dict[str, Any]] = []
         self._system = [_marked(self._guide())]
 
     def work(self, tasks: int | None = None) -> int:
         """Do ``tasks`` tasks (default: as the script says); returns the exit status."""
         say(f"✻ {self._name} · {self._model}")
+        self._talk.begin()
         number = 0
         while tasks is None or number < tasks:
             if self._script.ends == "done" and number == len(self._script.tasks):
                 say("● Done. Nothing is left on the list.")
                 break
-            self._task(self._script.tasks[number % len(self._script.tasks)])
-            number += 1
+            task = self._script.tasks[number % len(self._script.tasks)]
+            self._task(task)
             self._after_task()
+            self._talk.done(number, task, self._text(60))
+            number += 1
             if number % 8 == 0:
                 self._history.clear()
                 say("● Compacted the conversation.")
@@ -186,7 +191,7 @@ class DemoAgent:
         return " ".join(self._rng.choice(_WORDS) for _ in range(words))
 
     def _wait(self, seconds: float) -> None:
-        time.sleep(seconds * self._rng.uniform(0.5, 1.5) / self._speed)
+        self._talk.listen(seconds * self._rng.uniform(0.5, 1.5) / self._speed)
 
 
 def _marked(text: str) -> dict[str, Any]:
