@@ -131,6 +131,7 @@ class MemoryRead(Arguments):
     """See the tool."""
 
     block: str = Field(default="", max_length=200, description="Only this block.")
+    agent: str = Field(default="", max_length=200, description="Another agent's blocks, if you may see them.")
     key: str = Field(default="", max_length=600, description="A note instead: its key.")
     namespace: str = Field(
         default="", max_length=200, description="Where the note is: shared (default), team, private. "
@@ -150,6 +151,7 @@ class MemoryWrite(Arguments):
 
     block: str = Field(min_length=1, max_length=200, description="Name of the block; it is made if new.")
     text: Text = Field(description="What it is to say.")
+    agent: str = Field(default="", max_length=200, description="Another agent's block, if you may.")
     append: bool = Field(default=False, description="Add to the end instead of replacing all.")
     version: int | None = Field(
         default=None, ge=0, description="The version you read: nothing is written if it has changed since."

@@ -114,7 +114,7 @@ async def _memory_read(ask: Asker, said: given.MemoryRead) -> Any:
     if said.namespace:
         space = await _namespace(ask, said.namespace)
         return answers.notes(await ask(memory.NOTES, memory.NotesRequest(namespace=space)))
-    blocks = await ask(memory.BLOCKS, memory.BlocksRequest(used=True))
+    blocks = await ask(memory.BLOCKS, memory.BlocksRequest(agent=said.agent, used=not said.agent))
     if said.block:
         blocks = [block for block in blocks if block.name == said.block]
         if not blocks:
@@ -126,7 +126,7 @@ async def _memory_read(ask: Asker, said: given.MemoryRead) -> Any:
 
 async def _memory_write(ask: Asker, said: given.MemoryWrite) -> Any:
     request = memory.WriteBlockRequest(
-        name=said.block, text=said.text, append=said.append, expected=said.version
+        agent=said.agent, name=said.block, text=said.text, append=said.append, expected=said.version
     )
     return answers.written(await ask(memory.WRITE_BLOCK, request))
 
