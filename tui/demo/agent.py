@@ -97,6 +97,7 @@ class DemoAgent:
                 for call in calls
             ]
             self._history.append({"role": "user", "content": results})
+            self._talk.listen(0)
 
     def _request(self) -> dict[str, Any]:
         """The whole conversation, marked for the cache where it will go on next time."""

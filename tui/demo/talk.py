@@ -17,8 +17,8 @@ from agenttop.core.errors import AgentTopError
 from .parts import Line, Part
 
 _AT_ONCE = 10
-_PATIENCE = 12.0
-"""Seconds a reply is waited for; less than it takes to wonder whether the demo hangs."""
+_PATIENCE = 30.0
+"""Seconds a reply is waited for; others look at their mail between two tools."""
 
 
 class Talk:
@@ -61,15 +61,17 @@ class Talk:
             self._tell(self._part.lines[number % len(self._part.lines)])
 
     def listen(self, seconds: float) -> None:
-        """Read mail and answer questions for so long."""
+        """Read mail and answer questions for so long; 0: what is there already."""
         until = time.monotonic() + seconds
         if self._door is None:
             time.sleep(max(0.0, seconds))
             return
         done: list[str] = []
-        while (left := until - time.monotonic()) > 0 or done:
-            # Under a second there is nothing to wait for but the acknowledgement.
-            got = self._try("bus.inbox", limit=_AT_ONCE, wait=max(0.0, left), ack=done)
+        looked = False
+        while not looked or done or time.monotonic() < until:
+            looked = True
+            wait = max(0.0, until - time.monotonic())
+            got = self._try("bus.inbox", limit=_AT_ONCE, wait=wait, ack=done)
             if got is None:
                 time.sleep(max(0.0, until - time.monotonic()))
                 return
