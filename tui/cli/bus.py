@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from agenttop.core.api.bus import BusChange, MessageRow
     from agenttop.core.client import KernelClient
 
-bus = typer.Typer(
-    help="Look at messages, mailboxes, dead letters and who waits for whom.", no_args_is_help=True
-)
+bus = typer.Typer(help="Look at messages, mailboxes, dead letters, waits.", no_args_is_help=True)
 
 _Of = Annotated[
     str | None,

@@ -17,7 +17,7 @@ from .surroundings import elsewhere
 from .syscall import ask, text_of
 
 mem = typer.Typer(
-    help="Memory: notes (put get ls), blocks in an agent's context (blocks write edit), search, forget.",
+    help="Memory: notes, blocks in the context, search, forget.",
     no_args_is_help=True,
 )
 
