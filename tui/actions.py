@@ -227,6 +227,10 @@ class Actions(App[int]):
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()
+        if number == 4:
+            from .screens.memory import MemoryScreen
+
+            self.push_screen(MemoryScreen(view))
         if number == 5:
             from .screens.budgets import BudgetsScreen
 
@@ -255,6 +259,12 @@ class Actions(App[int]):
     def do_pane_5(self) -> None:
         """Budgets."""
         self._open_pane(5)
+
+    def open_memory(self, ref: str) -> None:
+        """The memory of one agent."""
+        if self.pane.NUMBER == 4:
+            self.pop_screen()
+        self._open_pane(4, ref)
 
     def open_providers(self) -> None:
         """The providers, in the pane of the budgets they serve."""

@@ -13,13 +13,17 @@ from typing import NamedTuple
 from agenttop.core.errors import UsageError
 
 #: The groups of the help screen, in its order.
-GROUPS = ("Look", "Act on the row or on tagged rows", "Act on the budget", "Tag", "Go", "Everything")
-LOOK, ACT, BUDGET, TAG, GO, ALL = GROUPS
+GROUPS = (
+    "Look", "Act on the row or on tagged rows", "Act on the budget", "Act on memory", "Tag", "Go",
+    "Everything",
+)  # fmt: skip
+LOOK, ACT, BUDGET, MEMO, TAG, GO, ALL = GROUPS
 
 FLEET, EVENTS, DETAILS, BUDGETS = "fleet", "events", "details", "budgets"
+MEMORY = "memory"
 #: Panes that fill the screen below the tabs, and all of them.
-PANES = (FLEET, EVENTS, BUDGETS)
-EVERYWHERE = (FLEET, EVENTS, DETAILS, BUDGETS)
+PANES = (FLEET, EVENTS, BUDGETS, MEMORY)
+EVERYWHERE = (FLEET, EVENTS, DETAILS, BUDGETS, MEMORY)
 
 
 class Key(NamedTuple):
@@ -43,7 +47,8 @@ TABLE: tuple[Key, ...] = (
     Key("app.help", ("f1", "question_mark"), "Help", "keys, states, how to read a row", ALL,
         EVERYWHERE, footer=1),
     Key("app.setup", ("f2", "S"), "Setup", "setup: columns, colours", ALL, (FLEET,), footer=2),
-    Key("look.search", ("f3", "slash"), "Search", "search", LOOK, (FLEET, EVENTS, DETAILS), footer=3),
+    Key("look.search", ("f3", "slash"), "Search", "search", LOOK, (FLEET, EVENTS, DETAILS, MEMORY),
+        footer=3),
     Key("look.filter", ("f4", "backslash"), "Filter", "filter", LOOK, (FLEET, EVENTS), footer=4),
     Key("look.tree", ("f5", "t"), "Tree", "tree or list", LOOK, footer=5),
     Key("look.sort", ("f6",), "SortBy", "sort by a column of your choice", LOOK, footer=6),
@@ -100,12 +105,33 @@ TABLE: tuple[Key, ...] = (
     Key("budget.agents", ("a",), "Agents", "the fleet, only the agents it covers", BUDGET, (BUDGETS,)),
     Key("budget.view", ("tab",), "View", "burn-down, next to be stopped, providers", LOOK, (BUDGETS,)),
     Key("budget.sort", ("s",), "Sort", "order of the budgets: tree, next, used, spent", LOOK, (BUDGETS,)),
+    Key("memory.open", ("enter",), "Open", "open: the whole text, who wrote it, from where", MEMO, (MEMORY,)),
+    Key("memory.edit", ("e",), "Edit", "edit a block or note", MEMO, (MEMORY,), acts=True),
+    Key("memory.new", ("n",), "New", "new block or note", MEMO, (MEMORY,), acts=True),
+    Key("memory.promote", ("plus",), "Promote", "promote an entry or note into a block", MEMO, (MEMORY,),
+        acts=True),
+    Key("memory.evict", ("minus",), "Evict", "evict a block to recall", MEMO, (MEMORY,), acts=True),
+    Key("memory.archive", ("a",), "Archive", "archive: keep a block or entry as a note", MEMO, (MEMORY,),
+        acts=True),
+    Key("memory.pin", ("p",), "Pin", "pin a block: it is never moved out; unpin", MEMO, (MEMORY,), acts=True),
+    Key("memory.versions", ("v",), "Versions", "versions, and the diff between any two", MEMO, (MEMORY,)),
+    Key("memory.forget", ("x", "delete"), "Forget", "forget for good; counts first, and asks", MEMO,
+        (MEMORY,), acts=True),
+    Key("memory.export", ("o",), "Export", "export to files", MEMO, (MEMORY,), acts=True),
+    Key("memory.tier", ("tab", "right"), "Tier", "next tier, movements, search", LOOK, (MEMORY,)),
+    Key("memory.tier_before", ("shift+tab", "left"), "Tier before", "tier before", LOOK, (MEMORY,)),
+    Key("memory.agent_before", ("less_than_sign", "comma"), "Agent", "memory of the agent before", LOOK,
+        (MEMORY,)),
+    Key("memory.agent_next", ("greater_than_sign", "full_stop"), "Agent", "memory of the next agent", LOOK,
+        (MEMORY,)),
+    Key("memory.everybody", ("A",), "All agents", "search the memory of all agents, or of one", LOOK,
+        (MEMORY,)),
     Key("tag.children", ("c",), "Tag tree", "tag with children", TAG),
     Key("tag.none", ("U",), "Untag", "untag all", TAG),
     Key("pane.1", ("1",), "Fleet", "fleet", GO, PANES),
     Key("pane.2", ("2",), "Tasks", "tasks (a later version)", GO, PANES),
     Key("pane.3", ("3",), "Bus", "bus (a later version)", GO, PANES),
-    Key("pane.4", ("4",), "Memory", "memory (a later version)", GO, PANES),
+    Key("pane.4", ("4",), "Memory", "memory", GO, PANES),
     Key("pane.5", ("5",), "Budgets", "budgets", GO, PANES),
     Key("pane.6", ("6",), "Events", "events", GO, PANES),
     Key("pane.7", ("7",), "Metrics", "metrics (a later version)", GO, PANES),
@@ -131,6 +157,11 @@ FOOTERS: dict[str, tuple[str, ...]] = {
         "budget.view", "budget.agents", "app.help", "budget.action", "budget.remove", "look.window",
         "budget.sort", "agent.freeze_all",
     ),
+    MEMORY: (
+        "app.back", "memory.tier", "look.search", "memory.open", "app.help", "memory.edit", "memory.promote",
+        "memory.evict", "memory.versions", "memory.agent_before", "memory.agent_next",
+        "memory.pin", "memory.new", "memory.archive", "memory.forget", "memory.export", "agent.freeze_all",
+    ),
 }  # fmt: skip
 
 BY_ID: dict[str, Key] = {key.id: key for key in TABLE}
@@ -142,6 +173,7 @@ _SHOWN = {
     "escape": "Esc", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "up": "Up",
     "plus": "+", "minus": "-",
     "down": "Down", "left": "Left", "right": "Right", "tab": "Tab", "backspace": "BkSp", "delete": "Del",
+    "shift+tab": "S-Tab",
 }  # fmt: skip
 _TYPED = {shown: name for name, shown in _SHOWN.items()}
 
