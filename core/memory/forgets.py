@@ -35,6 +35,7 @@ class Forgets:
     _access: Access
     _meaning: Meaning
     _scrubbing: anyio.Lock
+    _in_place: int
     on_change: list[Callable[[], None]]
 
     def _changed(self) -> None:
@@ -255,6 +256,11 @@ class Forgets:
     async def _scrub(self) -> None:
         """Return when what was forgotten until now is in no byte of the files."""
         async with self._scrubbing:
+            size = await self._store.read(forgetting.due_of)
+            if not size:
+                return  # another one's scrub came after this one's rows had gone
+            if size > self._in_place and await self._store.rewrite(forgetting.rewrite):
+                return
             await self._store.alone(forgetting.scrub)
 
 

@@ -7,8 +7,10 @@ Three places keep text that was deleted, and each is dealt with:
   moved when the tree was balanced: ``VACUUM`` writes every page anew.
 - The WAL has old pages until it is checkpointed: ``wal_checkpoint(TRUNCATE)`` empties it.
 
-That is as much work as the file is large, and readers go on meanwhile. The rows go in one transaction with a
-note that the file is to be scrubbed; a crash between the two is made good when the file is opened again.
+That is as much work as the file is large. A small file is scrubbed where it lies (``scrub``), while its
+writer waits; of a large one a copy is (``rewrite``), while its writer goes on. The rows go in one
+transaction with a mark that the file is to be scrubbed; a crash between the two is made good when the file
+is opened again.
 What stays: salted digests of the keys, so that a call that repeats a conversation does not bring it back.
 The disk's own free blocks, file system snapshots and backups are out of reach here.
 """
@@ -36,6 +38,27 @@ def due(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM meta WHERE name = 'scrub'").fetchone() is not None
 
 
+def size(db: sqlite3.Connection) -> int:
+    """Bytes of the file."""
+    pages: int = db.execute("PRAGMA page_count").fetchone()[0]
+    page: int = db.execute("PRAGMA page_size").fetchone()[0]
+    return pages * page
+
+
+def due_of(db: sqlite3.Connection) -> int:
+    """Bytes of the file if it is to be scrubbed, else 0."""
+    return size(db) if due(db) else 0
+
+
+def rewrite(db: sqlite3.Connection) -> None:
+    """Write every page of a copy anew, with all that was deleted left out. It has no log to empty."""
+    for index in ("entry_text", "note_text"):
+        db.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
+    db.execute("DELETE FROM meta WHERE name = 'scrub'")
+    db.execute(f"PRAGMA temp_store = {'MEMORY' if size(db) <= _IN_MEMORY else 'FILE'}")
+    db.execute("VACUUM")
+
+
 def scrub(db: sqlite3.Connection) -> None:
     """Make what was deleted really gone. Outside of a transaction; may be repeated after a crash anywhere.
 
@@ -46,8 +69,7 @@ def scrub(db: sqlite3.Connection) -> None:
         return
     for index in ("entry_text", "note_text"):
         db.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
-    pages = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
-    db.execute(f"PRAGMA temp_store = {'MEMORY' if pages <= _IN_MEMORY else 'FILE'}")
+    db.execute(f"PRAGMA temp_store = {'MEMORY' if size(db) <= _IN_MEMORY else 'FILE'}")
     db.execute("VACUUM")
     for _ in range(_TRIES):  # each waits as long as the busy timeout
         if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:

@@ -55,6 +55,8 @@ class Memory(Forgets):
     Args:
         count: Counts the tokens of a text.
         lazy: The file is opened when it is first needed; ``settle`` finishes what a crash left then.
+        in_place: Up to so many bytes the file is scrubbed where it lies, while writes wait; a larger one is
+            copied, while they go on.
 
     Attributes:
         on_change: Called on the loop after each write that there is something to tell or to embed of.
@@ -72,6 +74,7 @@ class Memory(Forgets):
         embedder: Embedder | None = None,
         summarise: Summarise | None = None,
         lazy: bool = False,
+        in_place: int = 16 << 20,
     ) -> None:
         self._store = Store(path, lazy=lazy)
         self._clock = clock
@@ -82,6 +85,7 @@ class Memory(Forgets):
         self._meaning = Meaning(self._store, embedder, clock)
         self._scrubbing = anyio.Lock()
         self._lazy = lazy
+        self._in_place = in_place
         self.on_change: list[Callable[[], None]] = []
         self.on_overflow: list[Callable[[Written], None]] = []
 

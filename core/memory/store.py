@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import AgentTopError
+from . import rewriting
 from .model import MemoryUnavailable
 from .schema import make, version_problem
 
@@ -37,6 +38,8 @@ _BUSY_SECONDS = 15.0
 _READ_SECONDS = 10.0
 _STEPS = 10_000
 _WAL_LIMIT = 16 << 20
+_RECORDED = 50_000
+"""Jobs that are done again on a copy; where more came meanwhile it is given up."""
 _ENDED = "Its writer has ended or has not begun"
 
 
@@ -104,6 +107,10 @@ class Store:
         self._open = False
         self._dead = False
         self._now: list[_Item] = []
+        self._recorded: list[Job[Any]] | None = None
+        """Jobs that succeeded since a rewriting began."""
+        self._replaced = False
+        """The file is another one now."""
 
     async def __aenter__(self) -> Store:
         self._loop = asyncio.get_running_loop()
@@ -128,6 +135,7 @@ class Store:
         async with self._starting:
             if not self._ready and self._open:
                 if not self._thread.is_alive() and not self._dead:
+                    rewriting.discard(self.path)  # what a crash left
                     self._thread.start()
                 self.salt = await self._queued(_salt, alone=True)
                 self._ready = True
@@ -199,6 +207,72 @@ class Store:
                 raise result
             return result
 
+    async def rewrite(self, scrub: Job[Any]) -> bool:
+        """Put a copy on which ``scrub`` was run in the place of the file; reads and writes go on meanwhile.
+
+        False where it cannot be done so: somebody else has the file open, a reading does not end, or too much
+        was written meanwhile. Nothing has changed then. One at a time.
+
+        Raises:
+            MemoryUnavailable: There is no space for a copy, or the file cannot be read.
+        """
+        done = False
+        with anyio.CancelScope(shield=True):
+            done = await self._rewritten(scrub)
+        return done
+
+    async def _rewritten(self, scrub: Job[Any]) -> bool:
+        made: sqlite3.Connection | None = None
+        try:
+            source = await self.alone(self._record)
+            made = await anyio.to_thread.run_sync(self._copied, source, scrub)
+            return await self._put_in_place(made)
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(self.path, error) from error
+        finally:
+            self._recorded = None
+            if made is not None:
+                made.close()
+            await anyio.to_thread.run_sync(rewriting.discard, self.path)
+
+    def _record(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        source = _connect(self.path, read_only=True)
+        try:
+            rewriting.snapshot(source)
+        except BaseException:
+            source.close()
+            raise
+        self._recorded = []
+        return source
+
+    def _copied(self, source: sqlite3.Connection, scrub: Job[Any]) -> sqlite3.Connection:
+        with contextlib.closing(source):
+            return rewriting.copy(source, self.path, scrub)
+
+    async def _put_in_place(self, made: sqlite3.Connection) -> bool:
+        taken = 0
+        try:
+            with anyio.move_on_after(_BUSY_SECONDS):
+                while taken < _READERS:
+                    await self._reading.acquire()
+                    taken += 1
+            if taken < _READERS:
+                return False
+            for db in self._idle:
+                db.close()
+            self._idle.clear()
+            return await self.alone(lambda db: self._replace(db, made))
+        finally:
+            for _ in range(taken):
+                self._reading.release()
+
+    def _replace(self, db: sqlite3.Connection, made: sqlite3.Connection) -> bool:
+        jobs, self._recorded = self._recorded, None
+        if jobs is None or len(jobs) > _RECORDED:
+            return False
+        self._replaced = True  # or it has left WAL mode: in any case it is opened anew
+        return rewriting.replace(db, made, self.path, jobs)
+
     def _read(
         self, db: sqlite3.Connection | None, job: Job[T], patient: bool
     ) -> tuple[sqlite3.Connection | None, T | Exception]:
@@ -238,6 +312,10 @@ class Store:
                         db = None
                 except AgentTopError as error:
                     outcomes = [error] * len(group)
+                if self._replaced and db is not None:
+                    db.close()
+                    db = None
+                self._replaced = False
                 self._tell(group, outcomes)
         finally:
             if db is not None:
@@ -302,11 +380,13 @@ class Store:
                     raise
                 return [error]
         outcomes: list[Any] = []
+        succeeded: list[Job[Any]] = []
         db.execute("BEGIN IMMEDIATE")
         for item in group:
             db.execute("SAVEPOINT one")
             try:
                 outcomes.append(item.job(db))
+                succeeded.append(item.job)
             except Exception as error:
                 if isinstance(error, sqlite3.Error | OSError):
                     raise
@@ -314,6 +394,8 @@ class Store:
                 outcomes.append(error)
             db.execute("RELEASE one")
         db.execute("COMMIT")
+        if self._recorded is not None and len(self._recorded) <= _RECORDED:
+            self._recorded += succeeded
         return outcomes
 
     def _tell(self, group: list[_Item], outcomes: list[Any]) -> None:

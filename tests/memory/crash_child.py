@@ -15,10 +15,11 @@ from agenttop.core.memory.names import access_by_teams
 WHO = Who("a1")
 
 
-async def main(path: Path, begin: int) -> None:
+async def main(path: Path, begin: int, in_place: int) -> None:
     limits = Limits(block_tokens=50, agent_tokens=120, block_versions=3)
     clock = SystemClock()
-    async with Memory(path, clock, access_by_teams(lambda _: []), limits=limits) as memory:
+    access = access_by_teams(lambda _: [])
+    async with Memory(path, clock, access, limits=limits, in_place=in_place) as memory:
         for number in range(begin, begin + 100_000):
             await memory.remember([Said("a1", "user", f"said{number} word", clock.time(), key=f"k{number}")])
             await memory.write_block(WHO, "a1", f"b{number % 3}", f"block{number}", append=True)
@@ -30,4 +31,4 @@ async def main(path: Path, begin: int) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), int(sys.argv[2]))
+    anyio.run(main, Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

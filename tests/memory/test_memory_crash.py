@@ -20,10 +20,12 @@ pytestmark = pytest.mark.anyio
 CHILD = Path(__file__).with_name("crash_child.py")
 
 
-def run_and_kill(path: Path, begin: int, lines: int) -> list[str]:
+def run_and_kill(path: Path, begin: int, lines: int, in_place: int) -> list[str]:
     """What the child acknowledged until it was killed, soon after so many lines."""
     child = subprocess.Popen(
-        [sys.executable, str(CHILD), str(path), str(begin)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(CHILD), str(path), str(begin), str(in_place)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert child.stdout is not None
     try:
@@ -41,10 +43,11 @@ async def test_a_kill_loses_nothing_acknowledged_and_brings_back_nothing_forgott
     chance = random.Random(5)
     kept: set[int] = set()
     gone: set[int] = set()
-    for life in range(8):
-        for line in run_and_kill(path, life * 1000, chance.randint(1, 40)):
-            word, number = line.split()
-            (kept if word == "kept" else gone).add(int(number))
+    for life in range(10):
+        in_place = life % 2 << 40  # by turns where it lies and as a copy
+        for line in run_and_kill(path, life * 1000, chance.randint(1, 40), in_place):
+            word, counted = line.split()
+            (kept if word == "kept" else gone).add(int(counted))
     person = Who(None)
     async with Memory(path, SystemClock(), access_by_teams(lambda _: [])) as memory:
         on_disk = b"".join(file.read_bytes() for file in tmp_path.iterdir())

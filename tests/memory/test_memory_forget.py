@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -9,9 +10,11 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
 from agenttop.core.clock import ManualClock
+from agenttop.core.errors import Forbidden
 from agenttop.core.memory import forgetting
 from agenttop.core.memory.memory import Memory
 from agenttop.core.memory.model import Forgotten, Limits, MemoryRefused, Said, Who
@@ -49,12 +52,15 @@ class Letters:
         return [[text.count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_no_file_has_a_trace_of_what_was_forgotten(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("in_place", [0, 1 << 40], ids=["copied", "in place"])
+@pytest.mark.parametrize("seed", range(2))
+async def test_no_file_has_a_trace_of_what_was_forgotten(tmp_path: Path, seed: int, in_place: int) -> None:
     access = access_by_teams(lambda _: [])
     limits = Limits(block_tokens=20, block_versions=2)
     path = tmp_path / "memory.db"
-    async with Memory(path, ManualClock(), access, limits=limits, embedder=Letters()) as memory:
+    async with Memory(
+        path, ManualClock(), access, limits=limits, embedder=Letters(), in_place=in_place
+    ) as memory:
         await fill(memory, seed)
         chance = random.Random(seed)
         for number in range(40):
@@ -89,10 +95,12 @@ async def test_no_file_has_a_trace_of_what_was_forgotten(tmp_path: Path, seed: i
     db.close()
 
 
-async def test_no_trace_is_left_where_the_tree_was_balanced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_place", [0, 1 << 40], ids=["copied", "in place"])
+async def test_no_trace_is_left_where_the_tree_was_balanced(tmp_path: Path, in_place: int) -> None:
     # With this seed SQLite's secure_delete leaves a copy in a page from which a row had moved.
     chance = random.Random(18)
-    async with Memory(tmp_path / "m.db", ManualClock(), access_by_teams(lambda _: [])) as memory:
+    access = access_by_teams(lambda _: [])
+    async with Memory(tmp_path / "m.db", ManualClock(), access, in_place=in_place) as memory:
         for _ in range(30):
             said = []
             for _ in range(chance.randint(1, 40)):
@@ -168,3 +176,89 @@ async def test_files_are_readable_by_their_owner_only(memory: Memory, tmp_path: 
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
     assert set(modes.values()) == {"0o600"}
     assert os.path.exists(tmp_path / "memory.db-wal")
+
+
+async def test_writes_and_reads_go_on_while_a_large_file_is_scrubbed_and_are_in_the_new_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "memory.db"
+    async with Memory(path, ManualClock(), access_by_teams(lambda _: []), in_place=0) as memory:
+        await fill(memory, 1)
+        await memory.write_block(A1, "a1", "plan", "before")
+        await memory.remember([Said("a1", "user", "xyzzyplugh", 999.0)])
+        before = os.open(path, os.O_RDONLY)
+        meanwhile: list[int] = []
+        over = anyio.Event()
+
+        async def write() -> None:
+            while not over.is_set():
+                number = len(meanwhile)
+                await memory.write_block(A1, "a1", "plan", f"line {number}", append=True, expected=number + 1)
+                await memory.write_note(A1, "shared", f"n{number}", "text")
+                assert (await memory.note(A1, "shared", f"n{number}")).text == "text"
+                meanwhile.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            for number in range(5):
+                await memory.remember([Said("a1", "user", f"xyzzyplugh {number}", 1000.0 + number)])
+                await memory.forget_entries(PERSON, text="xyzzyplugh")
+                assert traces(tmp_path) == []
+            over.set()
+        assert os.fstat(before).st_nlink == 0
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert meanwhile
+        assert await memory.keys(PERSON, "shared") == sorted(f"n{number}" for number in meanwhile)[:200]
+        assert (await memory.block(A1, "a1", "plan")).version == len(meanwhile) + 1
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        db.execute("INSERT INTO entry_text (entry_text) VALUES ('integrity-check')")
+        db.execute("INSERT INTO note_text (note_text) VALUES ('integrity-check')")
+    db.close()
+    os.close(before)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["memory.db"]
+
+
+async def test_a_file_that_somebody_else_reads_is_scrubbed_where_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    async with Memory(path, ManualClock(), access_by_teams(lambda _: []), in_place=0) as memory:
+        await memory.remember([Said("a1", "user", "xyzzyplugh", 999.0)])
+        inode = path.stat().st_ino
+        with contextlib.closing(sqlite3.connect(path)) as other:  # open, but in no transaction
+            assert other.execute("SELECT count(*) FROM entry").fetchall() == [(1,)]
+            await memory.forget_entries(PERSON, text="xyzzyplugh")
+            assert traces(tmp_path) == []
+            assert other.execute("SELECT count(*) FROM entry").fetchall() == [(0,)]
+        assert path.stat().st_ino == inode
+
+
+async def test_words_are_forgotten_in_every_tier_and_every_version(memory: Memory, tmp_path: Path) -> None:
+    await memory.write_block(A1, "a1", "plan", "xyzzyplugh in an old version")
+    await memory.write_block(A1, "a1", "plan", "other words")
+    await memory.write_block(A1, "a1", "now", "xyzzyplugh now")
+    await memory.write_note(A1, "shared", "old", "xyzzyplugh")
+    await memory.write_note(A1, "shared", "old", "other words")
+    await memory.write_note(A1, "private/a1", "xyzzyplugh", "by its key")
+    await memory.remember([Said("a1", "user", "xyzzyplugh said", 1000.0), Said("a1", "user", "kept", 1001.0)])
+    await memory.remember([Said("a2", "user", "XYZZYPLUGH of another", 1000.0)])
+    assert await memory.forget_words(PERSON, "xyzzyplugh", ["a1"], dry=True) == Forgotten(2, 1, 2)
+    assert traces(tmp_path)
+    assert await memory.forget_words(PERSON, "xyzzyplugh", ["a1"]) == Forgotten(2, 1, 2)
+    assert [block.name for block in await memory.blocks(A1, "a1")] == ["plan"]
+    assert [one.text for one in await memory.note_versions(A1, "shared", "old")] == ["other words"]
+    assert await memory.forget_words(PERSON, "xyzzyplugh") == Forgotten(0, 1, 0)
+    assert traces(tmp_path) == []
+    assert (await memory.recall(PERSON, "kept")).entries
+
+
+async def test_an_agent_forgets_for_good_only_what_nobody_else_wrote(memory: Memory) -> None:
+    a2 = Who("a2", 1)
+    await memory.write_note(a2, "shared", "theirs", "plugh")
+    await memory.write_note(a2, "shared", "both", "plugh")
+    await memory.write_note(A1, "shared", "both", "plugh too")
+    await memory.write_note(A1, "shared", "mine", "plugh")
+    assert await memory.forget_words(A1, "plugh") == Forgotten(notes=1)
+    assert await memory.keys(PERSON, "shared") == ["both", "theirs"]
+    for key in ("both", "theirs"):
+        with pytest.raises(Forbidden):
+            await memory.forget_note(A1, "shared", key)

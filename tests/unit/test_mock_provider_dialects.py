@@ -179,7 +179,8 @@ def _near(one: list[float], other: list[float]) -> float:
 
 async def test_embeddings_and_models() -> None:
     async with MockProvider() as provider, client(provider) as api:
-        vectors = await api.embeddings.create(model="text-embedding-3-small", input=["red fox", "fox", "wall"])
+        texts = ["red fox", "fox", "wall"]
+        vectors = await api.embeddings.create(model="text-embedding-3-small", input=texts)
         models = [model.id async for model in api.models.list()]
         one = await api.models.retrieve(MODEL)
         with pytest.raises(openai.NotFoundError):

@@ -106,7 +106,8 @@ class Keeper:
 
     async def _embed(self) -> None:
         """Make vectors of what was written; after a failure later, and again later after the next."""
-        await anyio.sleep(self._settled)
+        with anyio.move_on_after(self._settled):
+            await self._noted.wait()
         while self._memory.embeds:
             self._noted = anyio.Event()
             try:
