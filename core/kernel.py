@@ -173,7 +173,7 @@ class Kernel:
             stack.push_async_callback(self.journal.close)
             self.books = Books(self.journal)
             await self.books.open()
-            self.mailroom = Mailroom(self.books, self.clock, self.config.bus, user(), key)
+            self.mailroom = Mailroom(self.books, self.clock, self.config, user(), key)
             self.bus = await stack.enter_async_context(await self.mailroom.open(self.paths.mail))
             self.memory, self.keeper = keeping.compose(self, self._teams, user())
             await stack.enter_async_context(self.memory)

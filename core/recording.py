@@ -1,13 +1,16 @@
-"""What fills recall, put together from the kernel's parts."""
+"""What fills recall, and what agents are given and told, put together from the kernel's parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .agents import templates
 from .agents.agent import Agent
-from .backend import Backend, Launch
+from .agents.conversations import Conversations
+from .agents.giving import Giving
+from .agents.turns import Turns
+from .backend import load
 from .errors import AgentTopError, ConfigError
 from .memory.sources.recorder import Recorder
 
@@ -27,22 +30,9 @@ def recorder(kernel: Kernel) -> Recorder:
             if key:
                 yield key
 
-    def where(agent: Agent, run: int) -> tuple[Backend, Launch]:
-        return kernel.backends.get(agent.spec.backend), kernel.launcher.describe(agent, run)
-
-    protocols: dict[str, bool] = {}
-
     def prints(agent: Agent) -> bool:
         """Programs without a wire protocol of their own: of coding CLIs the calls tell everything."""
-        name = agent.spec.template
-        if name is None:
-            return not kernel.backends.get(agent.spec.backend).terminals
-        if name not in protocols:
-            try:
-                protocols[name] = templates.get(kernel.paths, name).protocol is not None
-            except AgentTopError:  # it is gone, or wrong by now
-                return False
-        return not protocols[name] and not kernel.backends.get(agent.spec.backend).terminals
+        return not load(agent.spec.backend).terminals and not _speaks(kernel, agent)
 
     return Recorder(
         kernel.memory,
@@ -52,6 +42,41 @@ def recorder(kernel: Kernel) -> Recorder:
         sources=("calls", "output", "mail"),
         keys=keys,
         file=kernel.paths.state / "recalled.json",
-        where=where,
+        describe=kernel.launcher.describe,
+        backend=kernel.backends.get,
         prints=prints,
     )
+
+
+def telling(kernel: Kernel, conversations: Conversations) -> Turns:
+    """What tells agents their mail; from now on runs begin with their working memory, too."""
+    turns = Turns(
+        kernel.books,
+        kernel.bus,
+        kernel.supervisor,
+        kernel.terminals,
+        kernel.clock,
+        name=kernel.mailroom.directory.name,
+        conversation=conversations.of,
+        calls=lambda agent: _speaks(kernel, agent),
+    )
+    giving = Giving(kernel.memory, kernel.launcher, kernel.paths, turns.first)
+    workspaces = kernel.workspaces
+
+    async def furnish(agents: Sequence[Agent]) -> dict[str, AgentTopError]:
+        lacking = await workspaces.furnish(agents)
+        await giving.before([agent for agent in agents if agent.id not in lacking])
+        return lacking
+
+    kernel.supervisor.furnish = furnish
+    return turns
+
+
+def _speaks(kernel: Kernel, agent: Agent) -> bool:
+    """Whether its program is one that makes model calls, by its template."""
+    if agent.spec.template is None:
+        return False
+    try:
+        return templates.get(kernel.paths, agent.spec.template).protocol is not None
+    except AgentTopError:  # it is gone, or wrong by now
+        return False

@@ -19,7 +19,7 @@ class Directory:
 
     def __init__(self, books: Books, owner: str) -> None:
         self._books = books
-        self._names: dict[str, str] = {}
+        self._names = {agent.id: agent.name for agent in books.pending.agents.values()}
         self.owner = f"@{owner}"
         self.people: Callable[[str], bool] = lambda mailbox: mailbox == self.owner
         """Whether a person with this mailbox was ever here."""
@@ -35,12 +35,14 @@ class Directory:
         agent = self._books.pending.agents.get(mailbox)
         if agent is None:
             return self._names.get(mailbox, mailbox)
-        name = agent.spec.name
+        return agent.spec.name
+
+    def remember(self, mailbox: str, name: str) -> None:
+        """What somebody is called; for when they are gone."""
         if self._names.get(mailbox) != name:
             if len(self._names) >= _REMEMBERED:
                 del self._names[next(iter(self._names))]
             self._names[mailbox] = name
-        return name
 
     def mailbox(self, address: str) -> str:
         """The mailbox that is meant, whether or not it is open.

@@ -135,8 +135,13 @@ class Mailboxes:
         return not agent.over or self._may_return.get(agent.id, False)
 
     def ended(self) -> frozenset[str]:
-        """Mailboxes that are about to be closed."""
-        return frozenset(self._closing)
+        """Open mailboxes whose agents will not read them any more."""
+        agents = self._books.pending.agents
+        return frozenset(
+            name
+            for name in self._bus.pipeline.books.names
+            if not name.startswith("@") and ((agent := agents.get(name)) is None or not self.reads(agent))
+        )
 
     # --- following -------------------------------------------------------------------------------
 

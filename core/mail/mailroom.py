@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -16,14 +17,17 @@ from ..clock import Clock
 from ..errors import JournalUnavailable
 from ..journal import events as ev
 from ..journal.books import Books
+from . import shapes
 from .deadlocks import Deadlocks
 from .directory import Directory
 from .gauge import MailGauge, ReplyWait
 from .mailboxes import Mailboxes
 from .rules import Rules
 from .seals import Sealer
-from .settings import BusTable
 from .trace import Trace
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +47,12 @@ UNREAD = 300.0
 class Mailroom:
     """One per kernel. ``open`` it, then ``run`` it as a task; ``finish`` before the journal is closed."""
 
-    def __init__(self, books: Books, clock: Clock, settings: BusTable, owner: str, key: bytes) -> None:
+    def __init__(self, books: Books, clock: Clock, config: Config, owner: str, key: bytes) -> None:
         """``key`` is the state key, ``owner`` the person this kernel belongs to."""
         self._books = books
         self.clock = clock
-        self.settings = settings
+        self._config = config
+        settings = config.bus
         self.directory = Directory(books, owner)
         self.rules = Rules(settings.rules, self.directory.agent, self.directory.name)
         self.deadlocks = Deadlocks(self.directory, breaks=settings.deadlock == "break")
@@ -74,11 +79,18 @@ class Mailroom:
 
         Raises:
             BusUnavailable: It cannot be opened. StoreTooNew: a newer version wrote it.
+            ConfigError: The schema of a message type is none.
         """
         self.trace.news = self.deadlocks.news = self._something
         self.bus = await Bus.open(
-            path, self.clock, self.settings.limits(), self.rules.permit, self.deadlocks.found
+            path, self.clock, self._config.bus.limits(), self.rules.permit, self.deadlocks.found
         )
+        try:
+            shapes.register(self._config, self.bus.schemas)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.bus.close()
+            raise
         self.bus.desk.called = self.directory.name
         self.mailboxes = Mailboxes(
             self._books, self.bus, self.directory, self.clock, lambda agent: self.resumable(agent)
@@ -195,6 +207,8 @@ class Mailroom:
     def _posted(self, event: ev.Event) -> None:
         if isinstance(event, ev.AgentCreated | ev.AgentChanged | ev.AgentRemoved):
             self.rules.forget()
+            if not isinstance(event, ev.AgentRemoved):
+                self.directory.remember(event.agent, event.spec.name)
 
     # --- what is shown ---------------------------------------------------------------------------
 

@@ -9,14 +9,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..agents.spec import Bytes, Seconds
+from ..bus.errors import BadMessage
 from ..bus.message import Limits
+from ..bus.topics import levels
 
 _OWN = Limits()
-_WHO = re.compile(r"\*|label:[^=\s]+=\S+|template:\S+|topic:\S+|@?[A-Za-z0-9][A-Za-z0-9_.@-]*")
+_WHO = re.compile(r"\*|label:[^=\s]+=\S+|template:\S+|@?[A-Za-z0-9][A-Za-z0-9_.@-]*")
 
 
 def _party(text: str) -> str:
-    if _WHO.fullmatch(text) is None:
+    if text.startswith("topic:"):
+        try:
+            levels(text.removeprefix("topic:"), pattern=True)
+        except BadMessage as error:
+            raise ValueError(str(error)) from error
+    elif _WHO.fullmatch(text) is None:
         raise ValueError(
             "this is *, an agent's name, label:KEY=VALUE, template:NAME, topic:PATTERN or @PERSON"
         )
