@@ -297,14 +297,36 @@ class TerminalBackend(SubprocessBackend):
             elif data:
                 await self._type(run, data)
 
-    async def _type(self, run: Run, data: bytes) -> None:
+    async def keyed(self, ref: RunRef) -> float | None:
+        """When a person attached or pressed a key last; of a terminal nobody ever saw, when it was made.
+
+        Raises:
+            BackendError: The run or its terminal has ended.
+        """
+        run = await self._live(ref)
+        target = f"={tmux.session(run.marker)}:"
+        return float(await self._told(run, "display-message", "-p", "-t", target, "#{session_activity}"))
+
+    async def paste(self, ref: RunRef, text: str) -> None:
+        """Paste, in brackets where the program asked for them.
+
+        Raises:
+            As ``write``.
+        """
+        run = await self._live(ref)
+        async with self._typing.setdefault(run.marker, anyio.Lock()):
+            if await self._thread((run.folder / files.CLOSED).exists):
+                raise BackendError(f"cannot write to {run.marker}", "Its input was ended")
+            await self._type(run, text.encode("utf-8", "replace"), "-p")
+
+    async def _type(self, run: Run, data: bytes, *how: str) -> None:
         # Pasted from a buffer: nothing of it is seen in a command line, it may be long, and it reaches
         # the program even while somebody scrolls.
         name = tmux.session(run.marker)
         await self._told(
             run,
             *("load-buffer", "-b", name, "-", ";"),
-            *("paste-buffer", "-d", "-r", "-b", name, "-t", f"={name}:"),
+            *("paste-buffer", "-d", "-r", *how, "-b", name, "-t", f"={name}:"),
             data=data,
         )
         self._typed[run.marker] = time.monotonic()

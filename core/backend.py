@@ -369,6 +369,23 @@ class Backend(ABC):
         """
         return None
 
+    async def keyed(self, ref: RunRef) -> float | None:
+        """When a person came to the run or pressed a key there last (wall clock); ``None``: not known.
+
+        Raises:
+            BackendError: The run has ended.
+        """
+        return None
+
+    async def paste(self, ref: RunRef, text: str) -> None:
+        """Put a text into the run's terminal as pasted: a program that tells both apart takes it for words,
+        whatever is in it.
+
+        Raises:
+            BackendError: The run has ended, or has no terminal.
+        """
+        raise BackendError("cannot paste", f"The backend {self.name} has no terminals", _TERMINAL)
+
     async def press(self, ref: RunRef, keys: Sequence[str]) -> None:
         """Press keys in the run's terminal by the names tmux(1) has for them: ``Enter``, ``C-c``, ``Up``.
 

@@ -18,7 +18,7 @@ from ..errors import AgentTopError, BackendError, Conflict, UsageError
 from ..journal import events as ev
 from ..journal.books import Books
 from ..paths import Paths
-from . import environ, registry
+from . import beginnings, environ, registry
 from .agent import Agent
 from .control import Control, failed
 from .spec import AgentSpec
@@ -36,6 +36,7 @@ Complete = Callable[[AgentSpec], AgentSpec]
 #: What a change of does not need a new run.
 _SOFT = frozenset(
     {"nice", "labels", "output", "restart", "idle", "stop_grace", "queue", "budget", "providers", "models"}
+    | {"mail", "blocks"}
     | {"branch", "base"}  # of a worktree that is made once
 )
 
@@ -209,6 +210,7 @@ class Creation:
                     stripped[passed] = environ.strip(caller, names, passed)
                 folder = self._paths.agent_dir(agent_id)
                 environ.store(folder, stripped[passed], spec.env, same=stored.get((passed, declared)))
+                beginnings.keep(folder, spec.blocks)
                 stored.setdefault((passed, declared), folder)
 
         try:

@@ -91,11 +91,18 @@ def load(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def veil(spec: AgentSpec, key: bytes) -> AgentSpec:
-    """The spec as the journal may have it: environment values as keyed digests."""
-    if not spec.env:
+    """The spec as the journal may have it: values of the environment and of blocks as keyed digests.
+
+    Blocks can be forgotten, and the journal forgets nothing.
+    """
+    if not spec.env and not spec.blocks:
         return spec
-    veiled = {
-        name: "hmac:" + hmac.new(key, f"{name}={value}".encode(), hashlib.sha256).hexdigest()[:32]
-        for name, value in spec.env.items()
+    return spec.model_copy(update={"env": _veiled(spec.env, key), "blocks": _veiled(spec.blocks, key)})
+
+
+def _veiled(values: Mapping[str, str], key: bytes) -> dict[str, str]:
+    return {
+        name: "hmac:"
+        + hmac.new(key, f"{name}={value}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
+        for name, value in values.items()
     }
-    return spec.model_copy(update={"env": veiled})

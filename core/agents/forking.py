@@ -101,6 +101,7 @@ def _spec(agent: Agent, template: Template, request: ForkRequest, declared: dict
             "prompt": request.prompt,
             "command": [*template.untold(spec), *template.told(request.prompt)],
             "env": declared,
+            "blocks": {},
             "parent": agent.id,
             "budget": None,
             "nice": agent.nice,

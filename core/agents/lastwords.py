@@ -42,7 +42,7 @@ TAIL, LONGEST = 16 << 10, 500
 SHORT = 160
 
 #: Escape sequences (ECMA-48): commands, strings up to their end, and those of two or three characters.
-_ESCAPES = re.compile(
+ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]"
 )
 
@@ -65,7 +65,7 @@ def clean(data: bytes) -> list[str]:
     lines = []
     for raw in data.decode("utf-8", "replace").split("\n"):
         # Of a line that was written over and over (a progress bar) the last state counts.
-        parts = [part for part in _ESCAPES.sub("", raw).split("\r") if part.strip()]
+        parts = [part for part in ESCAPES.sub("", raw).split("\r") if part.strip()]
         text = "".join(char if char.isprintable() else " " for char in parts[-1]).rstrip() if parts else ""
         if text:
             lines.append(text[:LONGEST])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from ..backend import MARKER, Launch, mark
 from ..errors import AgentTopError
 from ..paths import Paths
 from ..workspaces.git import LOCAL
-from . import conversation_files, environ, templates
+from . import beginnings, conversation_files, environ, templates
 from .agent import Agent
 
 
@@ -29,6 +31,15 @@ class Door:
         return f"http://127.0.0.1:{self.port}/a/{self.secret(agent)}"
 
 
+class Given(NamedTuple):
+    """What the kernel has for a run that is about to begin."""
+
+    memory: str = ""
+    """Its working memory, as Markdown; empty for none."""
+    mail: str | None = None
+    """What it is told first, where it goes on with a conversation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A run that can be handed to its backend, and what its program is told first."""
@@ -45,10 +56,13 @@ class Launcher:
     def __init__(self, paths: Paths, door: Door) -> None:
         self._paths = paths
         self._door = door
+        self.given: dict[str, Given] = {}
+        """By agent; taken when its run is prepared."""
 
     def prepare(self, agent: Agent, run: int) -> Prepared:
         """Everything the backend needs; creates the run's folder (0700)."""
-        launch = self.describe(agent, run)
+        given = self.given.pop(agent.id, Given())
+        launch = self.describe(agent, run, given.mail)
         try:
             launch.folder.mkdir(mode=0o700)
         except FileExistsError:  # of a start that a crash cut short
@@ -63,11 +77,28 @@ class Launcher:
             cwd=os.path.realpath(launch.cwd),
             home=launch.env.get("HOME", ""),
         )
+        if agent.spec.backend != "docker":
+            self._remind(agent, given.memory)
         if agent.origin is not None and agent.spec.worktree and agent.spec.template and _forks(agent):
             template = templates.get(self._paths, agent.spec.template)
             folder = self._paths.agent_dir(agent.id)
             conversation_files.settle(template, agent.origin.session, folder, os.path.realpath(launch.cwd))
         return Prepared(launch, self.first_input(agent), self.waits(agent))
+
+    def _remind(self, agent: Agent, memory: str) -> None:
+        """Put its working memory where its program looks, and where everybody else may."""
+        folder = self._paths.agent_dir(agent.id)
+        beginnings.write(folder / beginnings.MEMORY, memory)
+        try:
+            file = templates.get(self._paths, agent.spec.template).memory if agent.spec.template else None
+        except AgentTopError:  # its template is gone, or wrong by now
+            file = None
+        if file is not None:
+            beginnings.insert(folder / file, memory)
+
+    def memory_of(self, agent: Agent) -> Path:
+        """The file with its working memory, as its last run began with it."""
+        return self._paths.agent_dir(agent.id) / beginnings.MEMORY
 
     def prepare_all(self, owed: Sequence[tuple[Agent, int]]) -> list[Prepared | AgentTopError | OSError]:
         """The same for several runs; what went wrong stands in the place of those that failed."""
@@ -83,8 +114,12 @@ class Launcher:
         """Where its runs work."""
         return self.describe(agent, agent.run.number if agent.run else 1).cwd
 
-    def describe(self, agent: Agent, run: int) -> Launch:
-        """The same without touching the disk beyond reading the environment."""
+    def describe(self, agent: Agent, run: int, mail: str | None = None) -> Launch:
+        """The same without touching the disk beyond reading the environment.
+
+        Args:
+            mail: What it is told if it goes on with a conversation.
+        """
         spec = agent.spec
         kept, declared = environ.load(self._paths.agent_dir(agent.id))
         base = {} if spec.backend == "docker" else kept or environ.bare()
@@ -97,16 +132,16 @@ class Launcher:
             run=run,
             spec=spec,
             folder=self._paths.run_dir(agent.id, run),
-            command=tuple(self._command(agent, run)),
+            command=tuple(self._command(agent, run, mail)),
             cwd=agent.cwd or kept.get("PWD") or os.path.expanduser("~"),
             env=env,
         )
 
-    def _command(self, agent: Agent, run: int) -> Sequence[str]:
+    def _command(self, agent: Agent, run: int, mail: str | None) -> Sequence[str]:
         if agent.run is not None and agent.run.number == run and agent.run.resume is not None:
             if _forks(agent):
                 return templates.forked(agent.spec, self._paths, agent.run.resume) or agent.spec.command
-            return templates.resumed(agent.spec, self._paths, agent.run.resume) or agent.spec.command
+            return templates.resumed(agent.spec, self._paths, agent.run.resume, mail) or agent.spec.command
         return agent.spec.command
 
     def _template(self, agent: Agent) -> Mapping[str, str]:
@@ -141,8 +176,10 @@ class Launcher:
             "OPENAI_API_BASE": f"{url}/openai/v1",
             "GOOGLE_GEMINI_BASE_URL": f"{url}/gemini",
         }
-        if agent.spec.backend != "docker" and self._paths.config == self._paths.state.parent:
-            env["AGENTTOP_HOME"] = str(self._paths.config)
+        if agent.spec.backend != "docker":
+            env["AGENTTOP_MEMORY"] = str(self.memory_of(agent))
+            if self._paths.config == self._paths.state.parent:
+                env["AGENTTOP_HOME"] = str(self._paths.config)
         for provider, name in (
             ("anthropic", "ANTHROPIC_API_KEY"),
             ("openai", "OPENAI_API_KEY"),

@@ -159,6 +159,11 @@ Permission = Literal["ask", "auto"]
 """What an agent may do unasked: what its program's own rules allow, or everything."""
 
 
+MailMode = Literal["read", "turn", "wake", "none"]
+"""How mail comes to an agent: it reads its mailbox itself; it is told at its next turn; the same, and a
+message begins that turn; nobody tells it."""
+
+
 class AgentSpec(_Part):
     """The declaration an agent is started from.
 
@@ -204,6 +209,10 @@ class AgentSpec(_Part):
     """For a template's program; ``None``: it asks at a terminal, and headless it asks nobody."""
     mcp: bool | None = None
     """Whether a template's program is given the kernel's MCP tools; ``None``: it is, where it can be."""
+    mail: MailMode | None = None
+    """``None``: what its template says, else ``read``."""
+    blocks: dict[Name, Annotated[str, Field(max_length=131_072)]] = Field(default_factory=dict, max_length=64)
+    """Working memory it begins with: blocks by name, made once, before its first run."""
     # Containers only.
     image: str | None = None
     network: Network = "gateway"

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from .spec import AgentSpec, Name, Permission
+from .spec import AgentSpec, MailMode, Name, Permission
 from .template_parts import (
     Interactive,
     Mcp,
@@ -86,6 +86,11 @@ class Template(Part):
     """What it may do unasked; ``None``: nothing is known of that."""
     mcp: Mcp | None = None
     """How an MCP server is attached; ``None``: it cannot be."""
+    mail: MailMode = "read"
+    """How mail comes to it, where the spec does not say; ``turn`` for a program that cannot read it."""
+    memory: str | None = None
+    """The file in the agent's folder that the program takes its instructions from at its start, whatever the
+    folder it works in: its working memory is written there. ``None``: it has no such file."""
     spec: dict[str, Any] = Field(default_factory=dict)
     """Other fields of the spec: labels, limits, restart, …"""
 
@@ -100,6 +105,13 @@ class Template(Part):
     def _files_are_its_own(cls, files: dict[str, str]) -> dict[str, str]:
         check_files(files)
         return files
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_its_own(cls, path: str | None) -> str | None:
+        if path is not None:
+            check_path(path)
+        return path
 
     @field_validator("login")
     @classmethod
@@ -151,6 +163,7 @@ class Template(Part):
             said["permissions"] = form.permissions.also(self.permissions)
         env = {**self.env, **form.env}
         update = {"command": form.command, "needs_prompt": False, "resume_prompt": None, "env": env}
+        update["mail"] = form.mail
         return self.model_copy(update=update | said)
 
     def attached(self) -> Template:
@@ -207,15 +220,19 @@ class Template(Part):
             parts += [filled(part, values) or "" for part in self.prompt_arguments]
         return parts
 
-    def resumed(self, spec: AgentSpec, session: str) -> list[str] | None:
+    def resumed(self, spec: AgentSpec, session: str, prompt: str | None = None) -> list[str] | None:
         """The command that goes on with a conversation; ``None`` where the program cannot.
 
         It is the agent's own command, with another prompt: what the person added to it stays.
+
+        Args:
+            prompt: What it is told instead of ``resume_prompt``.
         """
         if not self.resume_arguments or self.prompt != "argument":
             return None
-        values = {"session": session, "prompt": self.resume_prompt}
-        told = self.prompt_arguments if self.resume_prompt is not None else []
+        prompt = self.resume_prompt if prompt is None else prompt
+        values = {"session": session, "prompt": prompt}
+        told = self.prompt_arguments if prompt is not None else []
         return self.untold(spec) + [filled(part, values) or "" for part in [*self.resume_arguments, *told]]
 
     def forked(self, spec: AgentSpec, session: str) -> list[str] | None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..tomlfile import merged_over
-from .spec import AgentSpec, Permission
+from .spec import AgentSpec, MailMode, Permission
 
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
@@ -95,6 +95,8 @@ class Interactive(Part):
     permissions: Permissions | None = None
     env: dict[str, str] = Field(default_factory=dict)
     """Besides the template's own."""
+    mail: MailMode = "turn"
+    """How mail comes to it, where the spec does not say."""
 
     @model_validator(mode="after")
     def _no_secret_in_arguments(self) -> Self:

@@ -6,6 +6,7 @@ Who attached and who typed is in the journal; what was typed never is, as it may
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..api import AttachInfo, HistoryInfo
@@ -47,6 +48,7 @@ class Terminals:
         self._clock = clock
         self._thaw = thaw
         self._typed: dict[tuple[str, int, str], float] = {}
+        self._last: dict[tuple[str, int, str], float] = {}
 
     async def attach(self, agent: Agent, by: str) -> AttachInfo:
         """What to run to be in front of it, and the key that leads back.
@@ -92,9 +94,30 @@ class Terminals:
         await run.backend.write(run.ref, data)
         await self.typed(agent, run.number, by)
 
+    async def tell(self, agent: Agent, text: str, by: str) -> None:
+        """Paste one line and press Enter, as a person who has something to say.
+
+        Args:
+            text: Without control characters.
+
+        Raises:
+            As ``write``.
+        """
+        run = await self._open(agent, "type into", by)
+        await run.backend.paste(run.ref, text)
+        await run.backend.press(run.ref, ["Enter"])
+        await self._note(ev.TerminalTyped(agent=agent.id, run=run.number, by=by))
+
+    def quiet_since(self, agent: str) -> float:
+        """Seconds since somebody typed into it through this kernel; infinite if nobody did lately."""
+        now = self._clock.monotonic()
+        return min((now - then for (who, _, _), then in self._last.items() if who == agent), default=math.inf)
+
     async def typed(self, agent: Agent, number: int, by: str) -> None:
         """Note that somebody typed, unless that was noted a moment ago."""
         now = self._clock.monotonic()
+        self._last = {key: then for key, then in self._last.items() if now - then < TYPED_EVERY}
+        self._last[agent.id, number, by] = now
         self._typed = {key: then for key, then in self._typed.items() if now - then < TYPED_EVERY}
         if self._typed.setdefault((agent.id, number, by), now) == now:
             await self._note(ev.TerminalTyped(agent=agent.id, run=number, by=by))

@@ -115,6 +115,18 @@ def run(
         bool | None,
         typer.Option("--mcp/--no-mcp", help="Give it mail and memory as MCP tools. Default: where it can."),
     ] = None,
+    mail: Annotated[
+        Text,
+        typer.Option(
+            "--mail",
+            help="read: it looks for its mail itself; turn: it is told at its next turn; wake: a message"
+            " begins that turn; none. Default: by template.",
+        ),
+    ] = None,
+    block: Annotated[
+        list[str] | None,
+        typer.Option("--block", help="NAME=TEXT or NAME=@FILE to begin its working memory with."),
+    ] = None,
     grace: Annotated[Text, typer.Option("--grace", help="Time between TERM and KILL, such as 10s.")] = None,
     freeze_after: Annotated[
         Text, typer.Option("--freeze-after", help="Freeze it when idle for so long, such as 30m; never.")
@@ -177,6 +189,8 @@ def run(
         "permissions": permissions,
         "share_login": share_login or None,
         "mcp": mcp,
+        "mail": mail,
+        "blocks": dict(_block(text) for text in block or ()),
         "stop_grace": grace,
         "idle": _given(freeze_after=freeze_after),
     }
@@ -320,6 +334,18 @@ def _files(paths: list[Path] | None) -> dict[str, str]:
 def _label(text: str) -> tuple[str, str]:
     key, _, value = text.partition("=")
     return key, value
+
+
+def _block(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text} is not a block", hint="Write NAME=TEXT, or NAME=@FILE")
+    if not value.startswith("@"):
+        return name, value
+    try:
+        return name, Path(value[1:]).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the block {name} cannot be read from {value[1:]}", str(error)) from error
 
 
 def _mount(text: str) -> dict[str, Any]:

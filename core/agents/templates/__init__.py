@@ -10,7 +10,7 @@ from ...paths import Paths
 from ...tomlfile import merged_over
 from .. import needs
 from ..furnish import furnish, home_of
-from ..spec import AgentSpec, Permission
+from ..spec import AgentSpec, MailMode, Permission
 from ..template import Found, Template, find
 from ..template_files import read, source, sources
 
@@ -77,8 +77,16 @@ def expand(spec: AgentSpec, paths: Paths, search: str | None = None) -> AgentSpe
     may = _permission(template, merged)
     command = template.arguments(found, merged.prompt, merged.model, merged.command, may)
     stdin = merged.stdin or (template.prompt == "stdin" and merged.prompt is not None)
-    ready = {"command": command, "stdin": stdin, "permissions": may}
+    ready = {"command": command, "stdin": stdin, "permissions": may, "mail": _mail(template, merged)}
     return AgentSpec.model_validate({**merged.model_dump(), **ready})
+
+
+def _mail(template: Template, spec: AgentSpec) -> MailMode:
+    """How mail comes to it: a program without tools to read it is told of it, if it can go on at all."""
+    if spec.mail is not None:
+        return spec.mail
+    toolless = template.mcp is not None and spec.mcp is False and bool(template.resume_arguments)
+    return "turn" if template.mail == "read" and toolless else template.mail
 
 
 def _fitted(template: Template, spec: AgentSpec) -> Template:
@@ -188,10 +196,10 @@ def mcp_url(url: str) -> str:
     return f"{url}/mcp"
 
 
-def resumed(spec: AgentSpec, paths: Paths, session: str) -> list[str] | None:
-    """The command that goes on with a conversation; ``None`` where there is no such thing."""
+def resumed(spec: AgentSpec, paths: Paths, session: str, prompt: str | None = None) -> list[str] | None:
+    """The command that goes on with a conversation, told ``prompt``; ``None`` where there is none."""
     return (
-        get(paths, spec.template).on(spec.backend).resumed(spec, session)
+        get(paths, spec.template).on(spec.backend).resumed(spec, session, prompt)
         if spec.template is not None
         else None
     )

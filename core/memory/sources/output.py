@@ -44,9 +44,6 @@ ENTRY_BYTES = 4 << 10
 
 _STREAMS = ("out", "err")
 
-Where = Callable[[Agent, int], tuple[Backend, Launch]]
-"""Backend and folder of a run. Blocking: it may read a file."""
-
 
 class Piece(NamedTuple):
     """Whole lines of a stream, between two of its offsets."""
@@ -85,7 +82,7 @@ class _Reading:
     at: dict[str, int]
     """Offsets, by stream."""
     sizes: dict[str, int] = field(default_factory=dict)
-    backend: Backend | None = None
+    backend: str = ""
     launch: Launch | None = None
     ended: bool = False
     last: bool = False
@@ -102,7 +99,8 @@ class OutputReader:
 
     Args:
         file: Remembers how far each live run was read, across kernels.
-        where: See ``Where``.
+        describe: The folder of a run. Blocking: it may read a file.
+        backend: By its name; called on the loop.
         prints: Whether an agent's output is to be remembered. Blocking.
     """
 
@@ -112,14 +110,17 @@ class OutputReader:
         books: Books,
         clock: Clock,
         file: Path,
-        where: Where,
+        *,
+        describe: Callable[[Agent, int], Launch],
+        backend: Callable[[str], Backend],
         prints: Callable[[Agent], bool],
     ) -> None:
         self._intake = intake
         self._books = books
         self._clock = clock
         self._file = file
-        self._where = where
+        self._describe = describe
+        self._backend = backend
         self._prints = prints
         self._runs: dict[tuple[str, int], _Reading] = {}
         self._taken: dict[str, dict[str, int]] = {}
@@ -199,7 +200,7 @@ class OutputReader:
                 if reading.launch is None:
                     if not self._prints(agent):
                         continue
-                    reading.backend, reading.launch = self._where(agent, reading.run)
+                    reading.backend, reading.launch = agent.spec.backend, self._describe(agent, reading.run)
                 folder = reading.launch.folder
                 sizes = {stream: _size(folder / stream) for stream in _STREAMS}
             except (AgentTopError, OSError) as error:
@@ -211,12 +212,11 @@ class OutputReader:
         return found
 
     async def _read(self, reading: _Reading) -> None:
-        backend, launch = reading.backend, reading.launch
-        assert backend is not None
+        launch = reading.launch
         assert launch is not None
         offsets = {stream: self._first(reading, stream) for stream in _STREAMS}
         starts, datas = dict(offsets), {stream: bytearray() for stream in _STREAMS}
-        async for chunk in backend.output(launch, offsets):
+        async for chunk in self._backend(reading.backend).output(launch, offsets):
             data = datas[chunk.stream]
             if chunk.offset != starts[chunk.stream] + len(data):  # the oldest is not kept any more
                 data.clear()

@@ -10,6 +10,7 @@ from typing import Literal
 import anyio
 
 from ...agents.agent import Agent
+from ...backend import Backend, Launch
 from ...bus.bus import Bus
 from ...clock import Clock
 from ...gateway.heard import Heard
@@ -21,7 +22,7 @@ from ..model import Said
 from . import calls
 from .intake import Intake, Item, Redact
 from .mail import MailListener
-from .output import OutputReader, Where
+from .output import OutputReader
 from .redaction import redaction
 
 Source = Literal["calls", "output", "mail"]
@@ -39,7 +40,8 @@ class Recorder:
         sources: Which of ``SOURCES`` are remembered.
         keys: Every provider key there is at the moment, to be taken out of texts.
         file: Remembers how far output was read.
-        where: Backend and folder of a run; blocking.
+        describe: The folder of a run; blocking.
+        backend: By its name; on the loop.
         prints: Whether an agent's output is remembered; blocking.
 
     Attributes:
@@ -56,7 +58,8 @@ class Recorder:
         sources: Collection[Source],
         keys: Callable[[], Iterable[str]],
         file: Path,
-        where: Where,
+        describe: Callable[[Agent, int], Launch],
+        backend: Callable[[str], Backend],
         prints: Callable[[Agent], bool],
     ) -> None:
         self._books = books
@@ -68,7 +71,9 @@ class Recorder:
         self.hears: Callable[[Heard], None] | None = self._heard if "calls" in sources else None
         self._output: OutputReader | None = None
         if "output" in sources:
-            self._output = OutputReader(self.intake, books, clock, file, where, prints)
+            self._output = OutputReader(
+                self.intake, books, clock, file, describe=describe, backend=backend, prints=prints
+            )
         if "mail" in sources:
             self._listen()
         books.listen(self._committed)
