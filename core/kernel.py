@@ -65,7 +65,7 @@ from .observe.asking import Asking
 from .observe.control import ObservedControl
 from .observe.sightings import Sightings
 from .paths import Paths
-from .recording import recorder
+from .recording import recorder, telling
 from .rows import Machine
 from .syscalls.door import AgentDoor
 from .syscalls.mcp.door import McpDoor
@@ -74,6 +74,7 @@ from .unbroken import Unbroken
 from .workspaces.desk import Workspaces
 
 if TYPE_CHECKING:
+    from .agents.turns import Turns
     from .memory.sources.recorder import Recorder
     from .syscalls.table import Syscalls
 
@@ -154,6 +155,7 @@ class Kernel:
         self.memory: Memory
         self.keeper: Keeper
         self.recorder: Recorder
+        self.turns: Turns
         self.mcp: McpDoor
 
     # --- life ------------------------------------------------------------------------------------
@@ -199,6 +201,7 @@ class Kernel:
             tasks.start_soon(self.last_words.run, name="last words")
             tasks.start_soon(self.keeper.run, name="memory")
             tasks.start_soon(self.recorder.run, name="recall")
+            tasks.start_soon(self.turns.run, name="turns")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -296,6 +299,7 @@ class Kernel:
         self.mailroom.directory.observed = lambda ref: self.observed.managed_only(ref, "written to")
         self.recorder = recorder(self)
         self.desk.hears = self.recorder.hears
+        self.turns = telling(self, conversations)
         self.feed.sightings, self.sightings.touched = self.sightings, self.feed.sighted
         self.sightings.looked += [self.observed.noticed, Asking(self.books, self.sightings).told]
 
@@ -452,7 +456,8 @@ class Kernel:
     @property
     def problem(self) -> str:
         """What ails the journal or the doors, or empty."""
-        return "; ".join(text for text in (self.books.problem, self.doors.problem, self.recorder.problem) if text)
+        ailing = (self.books.problem, self.doors.problem, self.recorder.problem)
+        return "; ".join(text for text in ailing if text)
 
     def status(self) -> KernelStatus:
         """Who this kernel is and how it fares."""
