@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from agenttop.core.api import AgentInfo
+from agenttop.core.api import AgentInfo, bus, memory
 from agenttop.core.client import KernelClient
 from agenttop.core.connect import connect
 from agenttop.core.paths import Paths
@@ -130,6 +130,35 @@ async def test_the_fleet_is_there_working_and_metered(demo: Demo) -> None:
         assert agents["api"].cost_usd
         assert not agents["api"].unpriced
         assert agents["api"].tokens.cache_read > 0
+
+
+async def test_its_agents_talk_and_remember(demo: Demo) -> None:
+    """Real traffic: mail that was read, questions that were answered, and memory that moved and is found."""
+    kinds: set[str] = set()
+    dead: set[str] = set()
+    async with await connect(demo.paths, start=False) as client:
+        with anyio.fail_after(90):
+            async for change in client.follow(bus.WATCH, bus.BusWatchRequest(rows=2_000)):
+                kinds |= {row.kind for row in change.rows if row.state in ("acked", "replied")}
+                dead |= {row.to for row in change.rows if row.state == "dead"}
+                if kinds >= {"direct", "topic", "request", "reply"} and "scrape" in dead:
+                    break
+        boxes = {box.name: box for box in await client.call(bus.MAILBOXES, bus.NoRequest())}
+        assert boxes["lead"].patterns == ["builds/**", "issues"]
+        await until_moved(client, "embed")
+        said = await client.call(memory.SEARCH, memory.SearchRequest(agent="api", query="orders", limit=5))
+        assert {hit.tier for hit in said.hits} >= {"recall", "archival"}
+        note = await client.call(memory.NOTE, memory.NoteRequest(key="orders.sql"))
+        assert note.by_name in ("api", "ui")
+
+
+async def until_moved(client: KernelClient, agent: str) -> None:
+    """Wait until pressure moved something from the agent's working memory to its recall."""
+    with anyio.fail_after(60):
+        async for _ in client.watch():
+            moves = await client.call(memory.MOVES, memory.MovesRequest(agent=agent))
+            if any(move.source == "working" and move.target == "recall" for move in moves):
+                return
 
 
 async def test_every_meter_equals_the_providers_truth(demo: Demo) -> None:
