@@ -87,6 +87,8 @@ class Feed:
         """Per cent used of each budget, as the rows have it."""
         self.last_words: Callable[[Agent], str] = lambda agent: ""
         """What an agent that failed said last."""
+        self.tiers: Callable[[str], tuple[int, int, int] | None] = lambda agent: None
+        """What an agent has in each tier of its memory."""
         self.mail: Callable[[Agent], MailGauge] = lambda agent: NO_MAIL
         """An agent's mail, and for whose reply it waits."""
         self.sampler = Sampler(supervisor, clock, self.touch)
@@ -171,6 +173,7 @@ class Feed:
             agent.live and self._terminals(agent.spec.backend),
             self.last_words(agent),
             self.mail(agent),
+            self.tiers(agent_id),
         )
 
     def header(self, window: str) -> Header:

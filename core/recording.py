@@ -13,6 +13,7 @@ from .agents.turns import Turns
 from .backend import load
 from .errors import AgentTopError, ConfigError
 from .memory.sources.recorder import Recorder
+from .memory.sources.tiers import Tiers
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -39,13 +40,22 @@ def recorder(kernel: Kernel) -> Recorder:
         kernel.bus,
         kernel.books,
         kernel.clock,
-        sources=("calls", "output", "mail"),
+        sources=kernel.config.memory.recall,
         keys=keys,
         file=kernel.paths.state / "recalled.json",
         describe=kernel.launcher.describe,
         backend=kernel.backends.get,
         prints=prints,
     )
+
+
+def tiers(kernel: Kernel) -> Tiers:
+    """What the rows show of everybody's memory."""
+    feed = kernel.feed
+    counted = Tiers(kernel.memory, kernel.clock, lambda: bool(feed.readers), feed.touch)
+    kernel.recorder.intake.written.append(lambda agents: counted.changed())
+    feed.tiers = counted.of
+    return counted
 
 
 def telling(kernel: Kernel, conversations: Conversations) -> Turns:

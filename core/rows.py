@@ -80,9 +80,10 @@ def build(
     attach: bool = False,
     last: str = "",
     mail: MailGauge = NO_MAIL,
+    tiers: tuple[int, int, int] | None = None,
 ) -> Row:
     """The row of one agent at ``now``; ``budget`` is the per cent used of its tightest one, ``last`` what it
-    said before it failed."""
+    said before it failed, ``tiers`` tokens, entries and notes of its memory."""
     waits = reply_wait(agent, mail)
     meter = window_meter(agent, meters, window, now)
     gauge: Gauge | None = meters.agents.get(agent.id)
@@ -134,7 +135,7 @@ def build(
         task=(agent.told if live else "") or agent.spec.prompt or " ".join(agent.spec.command),
         observed=False,
         stale=stale,
-        tiers=None,
+        tiers=tiers,
         attach=attach,
         unread_since=mail.oldest,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import anthropic
@@ -322,7 +323,7 @@ async def test_what_does_not_fit_is_counted_and_nobody_waits(
 
 async def test_what_a_program_prints_is_remembered_in_whole_lines_and_once(kernels: KernelMaker) -> None:
     async with kernels(leave=True) as kernel:
-        script = "echo first; echo '\033[31mred\033[0m' >&2; printf half; read line; echo \" way $line\"; sleep 600"
+        script = "echo first; echo '\033[31mred\033[0m' >&2; printf half; read x; echo \" way $x\"; sleep 600"
         agent = await kernel.client().run(sh(script, "printer", stdin=True))
         found = await entries(kernel, agent.id, 2, "output")
         assert {entry.text for entry in found} == {"first\n", "\x1b[31mred\x1b[0m\n"}
@@ -397,3 +398,41 @@ async def test_mail_that_was_acknowledged_and_purged_is_remembered_nevertheless(
             for delivery in await kernel.bus.mail.take(bob, 1):
                 await kernel.bus.mail.ack(bob, [delivery.message.seq])
         assert len(await entries(kernel, bob, 50, "message")) == 50
+
+
+# --- the fleet table, the configuration
+
+
+async def test_the_rows_show_how_much_is_in_each_tier_and_follow_what_changes(kernels: KernelMaker) -> None:
+    async with kernels() as kernel:
+        agent = await kernel.client().run(sh("echo hello; exec sleep 600", "printer"))
+        who = Who(agent.id, 1)
+        await kernel.memory.write_block(who, agent.id, "persona", "x" * 400)
+        await kernel.memory.write_note(who, f"private/{agent.id}", "one", "a note")
+        await kernel.memory.write_note(who, "shared", "two", "another note")
+
+        def shown() -> tuple[int, int, int] | None:
+            row = kernel.feed.row(agent.id, "run", kernel.clock.time())
+            return row.tiers if row is not None else None
+
+        async with aclosing(kernel.client().watch("run")) as changes:
+            await anext(changes)
+            await until(lambda: _true(shown() == (100, 1, 2)), "the counts being shown", 30)
+            fill = await kernel.memory.fill(who, agent.id)
+            assert shown() == (fill.working_tokens, fill.recall_entries, fill.archival_notes)
+            await kernel.memory.forget_agent(PERSON, agent.id)
+            await until(lambda: _true(shown() == (0, 0, 1)), "what is gone being gone", 30)
+
+
+async def test_what_the_configuration_leaves_out_is_not_remembered(
+    kernels: KernelMaker, configured: Paths
+) -> None:
+    with configured.config_file.open("a") as file:
+        file.write('[memory]\nrecall = ["output"]\n')
+    async with kernels() as kernel:
+        agent = await kernel.client().run(sh("read line; echo $line; exec sleep 600", "ann", stdin=True))
+        await messages(kernel.launcher._door.url(agent.id), streamed=True)
+        await kernel.bus.send(agent.id, agent.id, Draft(payload=b'"to myself"'))
+        await kernel.client().write("ann", b"done\n")
+        (only,) = await entries(kernel, agent.id, 1)
+        assert (only.role, only.text) == ("output", "done\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,6 +37,8 @@ class MemoryTable(_Table):
     """Of one working block that was made without a limit of its own."""
     agent_tokens: Annotated[int, Field(ge=16, le=10_000_000)] = 8_000
     """Of all working blocks of one agent together."""
+    recall: list[Literal["calls", "output", "mail"]] = ["calls", "output", "mail"]
+    """What is remembered by itself: model calls, what programs print, mail."""
     retention: RetentionTable = RetentionTable()
     embeddings: ModelChoice | None = None
     """Makes the archive searchable by meaning; a provider with OpenAI's ``/embeddings``."""

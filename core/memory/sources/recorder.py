@@ -17,6 +17,7 @@ from ...gateway.heard import Heard
 from ...journal import events as ev
 from ...journal.books import Books
 from ...journal.events import Event, Record
+from ..keeping.house import House
 from ..memory import Memory
 from ..model import Said
 from . import calls
@@ -117,9 +118,11 @@ class Recorder:
         return agent.name if agent is not None else mailbox
 
     def _heard(self, heard: Heard) -> None:
-        if heard.operation not in calls.DIALECTS:
+        agent = self._books.pending.agents.get(heard.agent)
+        # What the memory itself asks models is what is remembered already, and may be forgotten there.
+        if heard.operation not in calls.DIALECTS or (agent is not None and House.belongs(agent)):
             return
-        conversation = _conversation(self._books.pending.agents.get(heard.agent), heard)
+        conversation = _conversation(agent, heard)
         read = partial(self._read, heard, conversation, self._clock.time())
         self.intake.offer(Item("calls", heard.held, read))
 
