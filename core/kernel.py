@@ -65,7 +65,7 @@ from .observe.asking import Asking
 from .observe.control import ObservedControl
 from .observe.sightings import Sightings
 from .paths import Paths
-from .recording import recorder, telling
+from .recording import recorder, telling, tiers
 from .rows import Machine
 from .syscalls.door import AgentDoor
 from .syscalls.mcp.door import McpDoor
@@ -76,6 +76,7 @@ from .workspaces.desk import Workspaces
 if TYPE_CHECKING:
     from .agents.turns import Turns
     from .memory.sources.recorder import Recorder
+    from .memory.sources.tiers import Tiers
     from .syscalls.table import Syscalls
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ class Kernel:
         self.keeper: Keeper
         self.recorder: Recorder
         self.turns: Turns
+        self.tiers: Tiers
         self.mcp: McpDoor
 
     # --- life ------------------------------------------------------------------------------------
@@ -202,6 +204,7 @@ class Kernel:
             tasks.start_soon(self.keeper.run, name="memory")
             tasks.start_soon(self.recorder.run, name="recall")
             tasks.start_soon(self.turns.run, name="turns")
+            tasks.start_soon(self.tiers.run, name="tiers")
             try:
                 await self._adopt(tasks)
                 yield self
@@ -299,7 +302,7 @@ class Kernel:
         self.mailroom.directory.observed = lambda ref: self.observed.managed_only(ref, "written to")
         self.recorder = recorder(self)
         self.desk.hears = self.recorder.hears
-        self.turns = telling(self, conversations)
+        self.turns, self.tiers = telling(self, conversations), tiers(self)
         self.feed.sightings, self.sightings.touched = self.sightings, self.feed.sighted
         self.sightings.looked += [self.observed.noticed, Asking(self.books, self.sightings).told]
 
