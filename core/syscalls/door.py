@@ -52,7 +52,8 @@ class AgentDoor:
         self._kernel = kernel
         self._rates = Rates(RATE, BURST)
         self._under_way: Counter[str] = Counter()
-        self._warm = False
+        self._verbs: dict[str, Verb[Any, Any]] = {}
+        self._hot: dict[str, Callable[[Caller, bytes], Awaitable[bytes | None]]] = {}
         self._trimmed = 0.0
 
     async def answer(self, agent: str, run: int, name: str, body: bytes) -> Said:
@@ -107,9 +108,14 @@ class AgentDoor:
         return record.owner
 
     async def _made(self, caller: Caller, name: str, body: bytes) -> bytes:
-        calls = await self._table()
-        verb = self._verb(calls, name)
-        if body[:1] == b"[" or body.lstrip(b" \t\r\n")[:1] == b"[":
+        hot = self._hot.get(name)
+        if hot is not None and (answer := await hot(caller, body)) is not None:
+            return answer
+        if not self._verbs:
+            await self._open()
+        calls = self._kernel.syscalls
+        verb = self._verb(name)
+        if body.lstrip(b" \t\r\n")[:1] == b"[":
             return await self._several(calls, caller, verb, body)
         return await self._one(calls, caller, verb, body)
 
@@ -141,17 +147,15 @@ class AgentDoor:
             )
         return await self._one(calls, caller, verb, orjson.dumps(item))
 
-    @staticmethod
-    def _verb(calls: Syscalls, name: str) -> Verb[Any, Any]:
+    def _verb(self, name: str) -> Verb[Any, Any]:
         """The verb an agent may ask by this name.
 
         Raises:
             UsageError: There is none. Forbidden: only people may.
         """
-        known = {verb.name: verb for verb in calls.verbs}
-        verb = known.get(name)
+        verb = self._verbs.get(name)
         if verb is None:
-            may = ", ".join(one.name for one in known.values() if one.agents)
+            may = ", ".join(one.name for one in self._verbs.values() if one.agents)
             raise UsageError(f"there is no call {name[:80]!r}", "", f"There are {may}")
         if not verb.agents or verb.stream:
             raise Forbidden(
@@ -159,12 +163,15 @@ class AgentDoor:
             )
         return verb
 
-    async def _table(self) -> Syscalls:
-        if not self._warm:
-            # The models behind the verbs take a while to be made, which no stream is to notice.
-            await anyio.to_thread.run_sync(_import_models)
-            self._warm = True
-        return self._kernel.syscalls
+    async def _open(self) -> None:
+        # The models behind the verbs take a while to be made, which no stream is to notice.
+        await anyio.to_thread.run_sync(_import_models)
+        from .hot import HotCalls
+        from .mail import MailCalls
+
+        room = self._kernel.mailroom
+        self._hot = HotCalls(MailCalls(room), room).named
+        self._verbs = {verb.name: verb for verb in self._kernel.syscalls.verbs}
 
 
 def said(error: AgentTopError) -> bytes:

@@ -41,7 +41,8 @@ class MailCalls:
         table.add(api.ACK, self.ack)
         table.add(api.SUBSCRIBE, self.subscribe)
 
-    async def _receiver(self, caller: Caller, address: str) -> str:
+    async def receiver(self, caller: Caller, address: str) -> str:
+        """The open mailbox that is written to; as ``Mailboxes.find``, but ``BadMessage`` for one's own."""
         to = await self._boxes.find(address)
         if to == caller.mailbox:
             raise BadMessage(
@@ -61,7 +62,7 @@ class MailCalls:
         draft = letters.draft(request)
         if request.to == "*":
             return await self._send_all(caller, None, request)
-        to = await self._receiver(caller, request.to)
+        to = await self.receiver(caller, request.to)
         try:
             posted = self._bus.post(caller.mailbox, to, draft)
         except MailboxFull:
@@ -97,7 +98,7 @@ class MailCalls:
         """
         draft = letters.draft(request)
         await self._boxes.own(caller.mailbox)
-        to = await self._receiver(caller, request.to)
+        to = await self.receiver(caller, request.to)
         try:
             found = await self._bus.ask(caller.mailbox, to, draft, request.timeout)
         except NoReply as error:
