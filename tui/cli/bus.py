@@ -70,8 +70,9 @@ def dead(
         return
     for letter in found:
         printing.line(messages.head(letter["message"]))
-        times = f", tried {letter['attempts']} times" if letter["attempts"] else ""
-        printing.line(f.clean(f"to {letter['name']} ({letter['agent']}): {letter['reason']}{times}"))
+        times = f"tried {letter['attempts']} times" if letter["attempts"] else ""
+        whose = f"to {letter['name']} ({letter['agent']})"
+        printing.line(messages.facts(whose, f"dead: {letter['reason']}", times))
         for line in messages.quoted(messages.content(letter["message"]["payload"])):
             printing.line(line)
 

@@ -298,11 +298,9 @@ def versions(
         return
     older = [*found[1:], None]
     for version, before in zip(found, older, strict=True):
-        source = f", {version['source']}" if version["source"] else ""
-        by = messages.writer("", version["by"])
-        printing.line(
-            f.clean(f"version {version['version']}, {messages.moment(version['at'])}, by {by}{source}")
-        )
+        by = f"by {messages.writer('', version['by'])}"
+        said = (f"version {version['version']}", messages.moment(version["at"]), by, version["source"])
+        printing.line(messages.facts(*said))
         for line in _changes(version, before) if diff else messages.quoted(version["text"]):
             printing.line(line)
 
@@ -336,7 +334,7 @@ def history(
         return
     for entry in found["entries"]:
         said = (messages.moment(entry["at"]), f"agent {entry['name']}", entry["role"], entry["source"])
-        printing.line(f.clean(", ".join([*said, f"entry {entry['id']}"])))
+        printing.line(messages.facts(*said, f"entry {entry['id']}"))
         for line in messages.quoted(entry["text"]):
             printing.line(line)
     if found["loose"]:

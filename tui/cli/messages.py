@@ -47,7 +47,7 @@ def moment(when: float) -> str:
 
 def head(message: Document) -> str:
     """Who says it, to whom, and what is expected: ``m12  2026-…  from agent scout (a1f), not a person``."""
-    said = [f"{message['id']}  {moment(message['at'])}  from {provenance(message)}"]
+    said = [f"{clean(message['id'])}  {moment(message['at'])}  from {provenance(message)}"]
     kind = message["kind"]
     if kind == "topic":
         said.append(f"on topic {message['to']}")
@@ -62,19 +62,24 @@ def head(message: Document) -> str:
         said.append(f"waits for a reply until {until}: agenttop reply {message['id']} TEXT")
     if message["attempt"] > 1:
         said.append(f"delivered {message['attempt']} times")
-    return clean(", ".join(said))
+    return facts(*said)
+
+
+def facts(*parts: str) -> str:
+    """One line of several facts, each made harmless by itself: none can swallow the next one."""
+    return ", ".join(clean(part) for part in parts if part)
 
 
 def provenance(message: Document) -> str:
     """``agent scout (a1f), not a person``, or ``@root, a person``."""
     if message["from_person"]:
-        return f"{message['sender']}, a person"
-    return f"agent {message['sender_name']} ({message['sender']}), not a person"
+        return f"{clean(message['sender'])}, a person"
+    return f"agent {clean(message['sender_name'])} ({clean(message['sender'])}), not a person"
 
 
 def writer(name: str, by: str) -> str:
     """Who wrote something: ``agent scout``, ``@root, a person``."""
-    return f"{by}, a person" if by.startswith("@") else f"agent {name or by}"
+    return f"{clean(by)}, a person" if by.startswith("@") else f"agent {clean(name or by)}"
 
 
 def told(message: Document) -> Iterator[str]:

@@ -171,4 +171,4 @@ def _head(hit: messages.Document) -> str:
         said.append(hit["source"])
     if hit["id"] is not None:
         said.append(f"entry {hit['id']}")
-    return clean(", ".join(said))
+    return messages.facts(*said)
