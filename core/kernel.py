@@ -275,6 +275,7 @@ class Kernel:
             key_names=self._key_names,
             workspaces=self.workspaces,
         )
+        self.creation.remembered = self.keeper.remembered
         self.forking = Forking(self.books, self.creation, conversations, self.paths)
         self.switch = KillSwitch(self.books, self.control, self.clock, self.desk.wake, self.desk.jobs.do)
         self.idling = Idling(self.books, self.supervisor, self.control, self.clock)

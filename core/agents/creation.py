@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,10 @@ _SOFT = frozenset(
 
 #: Agents whose first runs are started together, and whose locks are held until all of them are.
 TOGETHER = 32
+
+
+async def _nobody() -> Collection[str]:
+    return ()
 
 
 @dataclass(slots=True)
@@ -90,6 +94,8 @@ class Creation:
         self._key_names = key_names
         self._workspaces = workspaces
         self._fleets = anyio.Lock()
+        self.remembered: Callable[[], Awaitable[Collection[str]]] = _nobody
+        """Ids of agents that are gone and have memory left: nobody else may come to it by their id."""
 
     # --- one -------------------------------------------------------------------------------------
 
@@ -106,7 +112,9 @@ class Creation:
         """
         spec = request.spec if beginning else await self._ready(request.spec, request.environ)
         origin = beginning.origin if beginning else None
-        agent_id = registry.new_id(self._books.pending.agents)
+        left = await self.remembered()
+        while (agent_id := registry.new_id(self._books.pending.agents)) in left:
+            pass
         await self._keep_environments([(agent_id, spec)], request.environ)
         try:
             if beginning:
@@ -271,7 +279,8 @@ class Creation:
             raise _taken(spec.name, existing)
         if existing is not None:
             return _Wanted(parented, existing.id, existing)
-        while (agent_id := registry.new_id(self._books.pending.agents)) in ids.values():
+        left = await self.remembered()
+        while (agent_id := registry.new_id(self._books.pending.agents)) in ids.values() or agent_id in left:
             pass
         place = await self._workspaces.plan(agent_id, parented, request.environ)
         return _Wanted(parented, agent_id, None, place)

@@ -104,14 +104,19 @@ class Memory(Forgets):
     ) -> None:
         await self._store.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a file."""
+        return self._store.path.exists()
+
     async def settle(self) -> None:
         """Finish the forgetting that a crash left half done; nothing where there is no file yet."""
-        if self._store.path.exists():
+        if self.begun:
             await self._scrub()
 
     async def facts(self, most: int) -> list[facts.Fact]:
         """What the journal has not heard yet, oldest first; nothing where there is no file yet."""
-        if not self._store.path.exists():
+        if not self.begun:
             return []
         return await self._store.read(lambda db: facts.pending(db, most))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Collection, Sequence
 
 import anyio
 
@@ -51,8 +52,25 @@ class Keeper:
         self._noted = anyio.Event()
         self._overflows: deque[Written] = deque()
         self._overflow = anyio.Event()
+        self._left: set[str] | None = None
+        self._removed: set[str] = set()
         memory.on_change.append(self._has_changed)
         memory.on_overflow.append(self._overflowed)
+        books.listen(self._committed)
+
+    def _committed(self, batch: Sequence[tuple[ev.Record, ev.Event]]) -> None:
+        self._removed |= {e.agent for _, e in batch if isinstance(e, ev.AgentRemoved)}
+
+    async def remembered(self) -> Collection[str]:
+        """Ids of agents that are gone and may have memory left."""
+        if self._left is None:
+            try:
+                self._left = set(await self._memory.agents()) if self._memory.begun else set()
+            except MemoryUnavailable as error:
+                log.warning("%s", error)
+                return self._removed
+        self._left |= self._removed
+        return self._left
 
     def _has_changed(self) -> None:
         self._changed.set()
