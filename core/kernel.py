@@ -243,9 +243,11 @@ class Kernel:
         self.transcripts = Transcripts(self.paths, self._environ, prices, self.sightings.oddities_of_each)
         limits = Limits(body_bytes=self.config.gateway.max_body)
         vouch = Peers(self._owns).vouch if self.config.gateway.check_peers else None
+        door = AgentDoor(self)
+        door.follow()
         self.gateway = Gateway(
             self.desk, self.config.providers, self.keys, self.clock, limits, prices=prices, vouch=vouch,
-            syscalls=AgentDoor(self), apps={"mcp": self.mcp.app},
+            syscalls=door, apps={"mcp": self.mcp.app},
         )  # fmt: skip
         self.doors = GatewayDoors(self.paths, self.gateway, self.config.gateway.port)
 

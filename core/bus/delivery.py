@@ -45,6 +45,14 @@ class Deliveries:
         self._leases: list[tuple[float, int, int]] = []
         #: Called with monotonic seconds at which there will be something to do.
         self.on_due: Callable[[float], None] = lambda _: None
+        #: Whether a receiver is stopped: it is handed nothing, and what it has does not run out.
+        self.held: Callable[[str], bool] = lambda _: False
+
+    def let_go(self, names: Iterable[str] | None = None) -> None:
+        """These receivers (default: all) are stopped no longer."""
+        open_ = self._pipe.books.names
+        boxes = open_.values() if names is None else [open_[name] for name in names if name in open_]
+        self.arrived([box.number for box in boxes])
 
     def arrived(self, numbers: Iterable[int]) -> None:
         """There may be something to take in these mailboxes."""
@@ -83,6 +91,8 @@ class Deliveries:
 
     def _hand_out(self, name: str, limit: int, run: int, visible_after: float | None) -> list[Letter]:
         box = known(self._pipe.books, name)
+        if self.held(name):
+            return []
         clock = self._pipe.clock
         seconds = self._pipe.limits.visible_after if visible_after is None else visible_after
         until = clock.monotonic() + seconds
@@ -181,7 +191,12 @@ class Deliveries:
             until, number, seq = heapq.heappop(self._leases)
             box = self._pipe.books.boxes.get(number)
             letter = box.letters.get(seq) if box is not None else None
-            if box is not None and letter is not None and letter.until == until and not letter.leaving:
+            if box is None or letter is None or letter.until != until or letter.leaving:
+                continue
+            if self.held(box.name):
+                letter.until = now + self._pipe.limits.visible_after
+                heapq.heappush(self._leases, (letter.until, number, seq))
+            else:
                 self._lapse(box, letter)
         return self._leases[0][0] if self._leases else math.inf
 

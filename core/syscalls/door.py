@@ -13,6 +13,7 @@ import orjson
 
 from ..bus.rates import Rates
 from ..errors import AgentTopError, Forbidden, UsageError
+from ..journal import events as ev
 from .caller import Caller
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class TooMany(AgentTopError):
 class AgentDoor:
     """Answers the gateway (``SyscallDoor``): bounds, the kill switch, then the table of system calls.
 
-    Nobody is answered while the fleet is halted or the agent is held; a call under way goes on when that is
-    over.
+    Nobody is answered while the fleet is halted or the agent is held or frozen; its calls go on after that.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -55,6 +55,20 @@ class AgentDoor:
         self._verbs: dict[str, Verb[Any, Any]] = {}
         self._hot: dict[str, Callable[[Caller, bytes], Awaitable[bytes | None]]] = {}
         self._trimmed = 0.0
+
+    def follow(self) -> None:
+        """Keep mail from agents that are stopped, until they go on. Once, when the bus is open."""
+        mail, desk, books = self._kernel.bus.mail, self._kernel.desk, self._kernel.books
+
+        def posted(event: ev.Event) -> None:
+            if isinstance(event, ev.AgentResumed | ev.RunExited) and event.agent is not None:
+                mail.let_go((event.agent,))
+            elif isinstance(event, ev.FleetUnhalted):
+                mail.let_go()
+
+        mail.held = desk.frozen
+        books.on_post(posted)
+        books.on_refold(mail.let_go)
 
     async def answer(self, agent: str, run: int, name: str, body: bytes) -> Said:
         """See ``SyscallDoor``."""
@@ -95,14 +109,14 @@ class AgentDoor:
             )
 
     async def _let(self, agent: str) -> str:
-        """Wait while the agent's gate is closed; whose agent it is.
+        """Wait while the agent is held or stopped; whose agent it is.
 
         Raises:
             Refused: It ended meanwhile.
         """
         gate = self._kernel.desk.gate
         record = gate.agent(agent)
-        while gate.closed(record):
+        while gate.closed(record) or record.freeze is not None:
             await gate.changed()
             record = gate.agent(agent)
         return record.owner
