@@ -119,6 +119,17 @@ def loaded(code: str) -> set[str]:
         ),
         ("import agenttop.core.quick", ("pydantic", "asyncio", "anyio", "rich", "textual")),
         ("import agenttop.tui.main", ("pydantic", "asyncio", "typer", "rich", "textual")),
+        # The clients of agents are loaded when they are named; a door without an event loop needs no models.
+        ("import agenttop.core.client", ("pydantic", "asyncio", "anyio", "httptools", "json")),
+        ("import agenttop.core.client.blocking", ("pydantic", "asyncio", "anyio", "orjson", "http.client")),
+        ("import agenttop.core.client.door", ("pydantic", "aiohttp", "agenttop.core.api")),
+        # What an agent's shell runs again and again.
+        (
+            "from agenttop.tui import main\nfrom agenttop.tui.cli import swift\n"
+            "import agenttop.core.client.blocking\n"
+            "for names, one in swift.COMMANDS.items(): assert swift.read([*names, *['x'] * one.needed])",
+            ("pydantic", "asyncio", "anyio", "typer", "rich", "textual", "orjson"),
+        ),
         ("import agenttop.tui.cli.app as a; a.build()", ("pydantic", "asyncio", "rich", "textual")),
         # Nothing of other machines where no host is named.
         (
