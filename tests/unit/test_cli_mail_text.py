@@ -95,7 +95,7 @@ def test_the_short_way_knows_only_what_typer_knows(names: tuple[str, ...]) -> No
     for flag, (name, _) in short.options.items():
         assert flag in params[name].opts, flag
     arguments = [param for param in command.params if param.param_type_name == "argument"]
-    assert tuple(param.name for param in arguments) == short.words
+    assert [param.name for param in arguments] == [word.removesuffix("...") for word in short.words]
     assert sum(param.required for param in arguments) <= short.needed
     module = import_module(f"agenttop.tui.cli.{short.module}")
     defaults = inspect.signature(getattr(module, short.function)).parameters
@@ -134,7 +134,7 @@ COMMANDS = {names: typer_command(names) for names in swift.COMMANDS}
 
 
 def test_what_is_no_command_of_ours_is_left_to_typer() -> None:
-    for words in ([], ["send"], ["send", "--help"], ["mem"], ["mem", "ls"], ["run", "x"], ["ack", "m1"]):
+    for words in ([], ["send"], ["send", "--help"], ["mem"], ["mem", "ls"], ["run", "x"], ["ack"]):
         assert swift.read(words) is None
 
 

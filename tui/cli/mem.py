@@ -11,10 +11,10 @@ import typer
 from agenttop.core.errors import UsageError
 
 from .. import format as f
-from . import messages, printing, remembering
+from . import messages, printing, remembering, working
 from .options import Json, OptionalRefs, Yes, complete_agents
 from .surroundings import elsewhere
-from .syscall import ask, text_of
+from .syscall import ask
 
 mem = typer.Typer(
     help="Memory: notes, blocks in the context, search, forget.",
@@ -145,41 +145,7 @@ def blocks(
     as_json: Json = False,
 ) -> None:
     """List the blocks in an agent's context, or print some of them in full."""
-    found = ask("memory.blocks", agent=agent)
-    if names:
-        there = {block["name"]: block for block in found}
-        if missing := [name for name in names if name not in there]:
-            raise UsageError(
-                f"there is no block {', '.join(missing)}", f"There are {', '.join(there) or 'none'}"
-            )
-        found = [there[name] for name in names]
-    if as_json:
-        printing.json(found)
-    elif names:
-        for block in found:
-            text = messages.harmless(block["text"])
-            printing.line(text.removesuffix("\n"))
-    else:
-        _print_blocks(found)
-
-
-def _print_blocks(found: Iterable[messages.Document]) -> None:
-    rows = [
-        [
-            block["name"],
-            f.tokens(block["tokens"]),
-            f.tokens(block["limit"]),
-            str(block["version"]),
-            "yes" if block["pinned"] else "no",
-            messages.moment(block["changed_at"]),
-            messages.writer("", block["changed_by"]),
-            block["text"],
-        ]
-        for block in found
-    ]
-    header = ("BLOCK", "TOKENS", "LIMIT", "VERSION", "PINNED", "CHANGED", "BY", "TEXT")
-    right = ("TOKENS", "LIMIT", "VERSION")
-    printing.table(header, rows, right=right, drop=("CHANGED", "VERSION", "BY", "PINNED"))
+    working.blocks(names, agent=agent, as_json=as_json)
 
 
 @mem.command()
@@ -196,22 +162,9 @@ def write(
     as_json: Json = False,
 ) -> None:
     """Write a block. What does not fit moves to recall, and that is said."""
-    written = ask(
-        "memory.write-block", agent=agent, name=name, text=text_of(text), append=append or None,
-        expected=expected, limit=limit, pinned=pinned,
-    )  # fmt: skip
-    _print_written(written, "written", as_json)
-
-
-def _print_written(written: messages.Document | None, done: str, as_json: bool) -> None:
-    if as_json:
-        printing.json(written)
-    elif written is not None:
-        block = written["block"]
-        size = f"{f.tokens(block['tokens'])} of {f.tokens(block['limit'])} tokens"
-        printing.line(f.clean(f"{block['name']} {done}, version {block['version']}, {size}"))
-        for moved in written["moved"]:
-            printing.note(f"{f.tokens(moved['tokens'])} tokens of {moved['block']} moved to recall")
+    working.write(
+        name, text, append=append, expected=expected, limit=limit, pinned=pinned, agent=agent, as_json=as_json
+    )
 
 
 @mem.command()
@@ -274,7 +227,7 @@ def promote(
 ) -> None:
     """Bring an entry of recall back into a block."""
     written = ask("memory.promote", agent=agent, entry=entry, block=name)
-    _print_written(written, f"has entry {entry}", as_json)
+    working.print_written(written, f"has entry {entry}", as_json)
 
 
 @mem.command()

@@ -20,7 +20,7 @@ class Swift(NamedTuple):
     module: str
     function: str
     words: tuple[str, ...]
-    """Parameters without a flag, in order."""
+    """Parameters without a flag, in order; the last one takes all that follow if ``...`` stands behind it."""
     needed: int
     """How many of them there must be."""
     options: Mapping[str, Option]
@@ -37,6 +37,7 @@ _DRAFT: dict[str, Option] = {
     **_CONTENT, **_KEY, "--priority": ("priority", int), "--expires": ("expires", float),
 }  # fmt: skip
 _WAIT: dict[str, Option] = {"--wait": ("wait", float), "-w": ("wait", float)}
+_AGENT: dict[str, Option] = {"--agent": ("agent", str)}
 _SPACE: dict[str, Option] = {
     "--shared": ("shared", bool), "--team": ("team", bool), "--namespace": ("namespace", str),
     "-N": ("namespace", str),
@@ -55,6 +56,8 @@ COMMANDS: dict[tuple[str, ...], Swift] = {
         {**_JSON, **_WAIT, "--limit": ("limit", int), "-n": ("limit", int), "--keep": ("keep", bool),
          "--peek": ("peek", str)},
     ),
+    ("ack",): Swift("mailing", "ack", ("ids...",), 1, _JSON),
+    ("subscribe",): Swift("mailing", "subscribe", ("patterns...",), 1, _JSON),
     ("whoami",): Swift("selfhood", "whoami", (), 0, _JSON),
     ("agents",): Swift("selfhood", "agents", (), 0, {**_JSON, "--all": ("all", bool), "-a": ("all", bool)}),
     ("progress",): Swift(
@@ -62,9 +65,15 @@ COMMANDS: dict[tuple[str, ...], Swift] = {
     ),
     ("mem", "put"): Swift("remembering", "put", ("key", "text"), 2, {**_JSON, **_SPACE}),
     ("mem", "get"): Swift("remembering", "get", ("key",), 1, {**_JSON, **_SPACE}),
+    ("mem", "blocks"): Swift("working", "blocks", ("names...",), 0, {**_JSON, **_AGENT}),
+    ("mem", "write"): Swift(
+        "working", "write", ("name", "text"), 2,
+        {**_JSON, **_AGENT, "--append": ("append", bool), "-a": ("append", bool),
+         "--expected": ("expected", int)},
+    ),
     ("mem", "search"): Swift(
         "remembering", "search", ("query",), 1,
-        {**_JSON, "--agent": ("agent", str), "--limit": ("limit", int), "-n": ("limit", int)},
+        {**_JSON, **_AGENT, "--limit": ("limit", int), "-n": ("limit", int)},
     ),
 }  # fmt: skip
 
@@ -102,7 +111,16 @@ def parse(swift: Swift, words: Sequence[str]) -> dict[str, Any] | None:
         if value is None:
             return None
         fields[name] = value
-    if not swift.needed <= len(plain) <= len(swift.words):
+    most = len(swift.words)
+    if swift.words and swift.words[-1].endswith("..."):
+        several = swift.words[-1].removesuffix("...")
+        if plain[most - 1 :]:
+            fields[several] = plain[most - 1 :]
+        elif len(plain) < swift.needed:
+            return None
+        fields.update(zip(swift.words[:-1], plain, strict=False))
+        return fields
+    if not swift.needed <= len(plain) <= most:
         return None
     fields.update(zip(swift.words, plain, strict=False))
     return fields
