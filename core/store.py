@@ -88,7 +88,7 @@ def unavailable(path: Path, error: Exception, what: str = "") -> JournalUnavaila
     if primary == sqlite3.SQLITE_READONLY or number == errno.EROFS:
         return JournalUnavailable(what, why, f"Make {path} and its folder writable")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return JournalUnavailable(what, why, f"Move {path} away and keep it; a new journal is then begun")
+        return JournalUnavailable(what, why, f"Move {path} away and keep it; a new one is then begun")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return JournalUnavailable(what, why, "Find the other process that uses it, with lsof or fuser")
     if primary == sqlite3.SQLITE_CANTOPEN or number is not None:
@@ -103,10 +103,10 @@ def _create_private(path: Path) -> None:
         path.chmod(0o600)
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False, what: str = "the journal") -> sqlite3.Connection:
     """Open the store, in autocommit mode (transactions are begun by hand).
 
-    The connection may move between threads, but only one may use it at a time.
+    The connection may move between threads, but only one may use it at a time. Errors call it ``what``.
 
     Raises:
         JournalUnavailable: It cannot be opened, or is no SQLite file.
@@ -125,21 +125,21 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         )
         try:
             if not read_only:
-                _set_wal(db, path)
+                _set_wal(db, path, what)
             db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         except BaseException:
             db.close()
             raise
     except (sqlite3.Error, OSError) as error:
-        raise unavailable(path, error, f"the journal {path} cannot be opened") from error
+        raise unavailable(path, error, f"{what} {path} cannot be opened") from error
     return db
 
 
-def _set_wal(db: sqlite3.Connection, path: Path) -> None:
+def _set_wal(db: sqlite3.Connection, path: Path, what: str) -> None:
     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
         raise JournalUnavailable(
-            f"the journal {path} cannot be opened",
+            f"{what} {path} cannot be opened",
             f"SQLite offers journal mode {mode} instead of WAL here",
             "Set AGENTTOP_HOME to a folder on a local disk",
         )
@@ -147,7 +147,12 @@ def _set_wal(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT}")
 
 
-def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Migration] | None = None) -> list[str]:
+def migrate(
+    db: sqlite3.Connection,
+    path: Path,
+    migrations: Sequence[Migration] | None = None,
+    what: str = "the journal",
+) -> list[str]:
     """Bring the schema up to date; returns the names of the steps taken now.
 
     Each step and the record of its name are one transaction, so that a crash leaves the store
@@ -166,13 +171,13 @@ def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Migration] 
                 " (name VARCHAR NOT NULL PRIMARY KEY, applied_at FLOAT NOT NULL)"
             )
         applied = {name for (name,) in db.execute("SELECT name FROM migrations")}
-        _refuse_newer(path, applied - {step.name for step in steps})
+        _refuse_newer(path, applied - {step.name for step in steps}, what)
         for step in steps:
             if step.name not in applied:
                 _take(db, step)
                 done.append(step.name)
     except sqlite3.Error as error:
-        raise unavailable(path, error, f"the journal {path} cannot be brought up to date") from error
+        raise unavailable(path, error, f"{what} {path} cannot be brought up to date") from error
     return done
 
 
@@ -181,10 +186,10 @@ def _has_migrations_table(db: sqlite3.Connection) -> bool:
     return row is not None
 
 
-def _refuse_newer(path: Path, unknown: set[str]) -> None:
+def _refuse_newer(path: Path, unknown: set[str], what: str) -> None:
     if unknown:
         raise StoreTooNew(
-            f"the journal {path} was written by a newer version of agenttop",
+            f"{what} {path} was written by a newer version of agenttop",
             f"It has {', '.join(sorted(unknown))}, which this version does not know",
             "Upgrade agenttop, or set AGENTTOP_HOME to another folder",
         )

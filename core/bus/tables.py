@@ -23,6 +23,7 @@ from .books import Books, Mark
 from .errors import BusUnavailable
 from .message import Limits, Message
 
+_CALLED = "the mail store"
 _EXACT = 32
 #: Rows in a statement: six values at most in each, and SQLite takes 32,766.
 _MOST = 1_024
@@ -75,9 +76,9 @@ def connect(path: Path) -> sqlite3.Connection:
         StoreTooNew: A newer version wrote it.
         JournalUnavailable: It cannot be opened or brought up to date.
     """
-    db = store.connect(path)
+    db = store.connect(path, what=_CALLED)
     try:
-        store.migrate(db, path, MIGRATIONS)
+        store.migrate(db, path, MIGRATIONS, _CALLED)
     except BaseException:
         db.close()
         raise

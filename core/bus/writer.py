@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import JournalUnavailable
+from ..store import StoreTooNew
 from . import tables
 from .books import Mark
 from .errors import BusUnavailable
@@ -183,7 +184,7 @@ class Writer:
         except (sqlite3.Error, JournalUnavailable) as error:
             if job.reopens:
                 self._failure = tables.unavailable(self._path, error)
-            said = error if isinstance(error, JournalUnavailable) else tables.unavailable(self._path, error)
+            said = error if isinstance(error, StoreTooNew) else tables.unavailable(self._path, error)
             self._tell(_fail, job.done, said)
         except BaseException as error:
             self._tell(_fail, job.done, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,7 +187,7 @@ class Mailroom:
                     message=died.message,
                     sender=sender,
                     reason=reason,
-                    count=died.count,
+                    count=died.many,
                 )
             )
         if rest := found[DEATHS:]:
@@ -199,7 +199,7 @@ class Mailroom:
                     message=first.message,
                     sender="several",
                     reason=f"{reason}, and others",
-                    count=sum(died.count for _, died in rest),
+                    count=sum(died.many for _, died in rest),
                 )
             )
         return events
@@ -240,7 +240,7 @@ class Mailroom:
     def topics(self) -> list[tuple[str, list[str], float]]:
         """Topics and patterns, who subscribes (mailboxes), and messages in the last minute; by name."""
         books = self.bus.pipeline.books
-        found = {
+        found: dict[str, tuple[Set[int], float]] = {
             topic: (books.topics.subscribers(topic), rate) for topic, rate in self.trace.topics().items()
         }
         for pattern, numbers in books.topics.every().items():

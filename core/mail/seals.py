@@ -67,14 +67,11 @@ def _hash(key: bytes) -> Any:
 
 
 def _written(messages: Sequence[Message]) -> bytes:
-    # Fields that name things have no line breaks, and lengths stand before what is free text.
+    # Fields that name things have no spaces and no line breaks, and a length stands before what is free text.
+    # When it was is said by the event's own time; unpacked, because this is paid for every message.
     lines: list[bytes] = []
-    for message in messages:
-        payload = message.payload or b""
-        head = (
-            f"{message.seq} {message.at!r} {message.sender} {message.mode} {message.to} {message.type}"
-            f" {message.trace} {len(payload)}\n"
-        )
-        lines.append(head.encode())
-        lines.append(payload)
+    for seq, _, sender, mode, to, type_, _, payload, trace, _, _, _, _, _, _, _ in messages:
+        text = payload or b""
+        lines.append(f"{seq} {sender} {mode} {to} {type_} {trace} {len(text)}\n".encode())
+        lines.append(text)
     return b"".join(lines)

@@ -19,8 +19,8 @@ from ..bus.books import ACKED, CLOSED, DEAD, DROPPED, Books, Mark
 from ..bus.message import TOPIC, Message, unpack
 from ..clock import Clock
 
-#: Messages that are kept, and bytes of each one's payload.
-KEPT, BEGINNING = 20_000, 240
+#: Messages that are kept, characters of each that are shown, and bytes from which its payload is cut to that.
+KEPT, BEGINNING, LONG = 20_000, 240, 600
 
 #: So many rows are looked through at once, so that nobody waits for long.
 CHUNK = 1_000
@@ -47,7 +47,7 @@ class Died(NamedTuple):
     """The first message that died in a mailbox for a reason, and how many did."""
 
     message: int
-    count: int
+    many: int
 
 
 class Trace:
@@ -123,7 +123,7 @@ class Trace:
         for message in new:
             touched.add(message.boxes)
             payload = message.payload
-            if payload is not None and len(payload) > BEGINNING:
+            if payload is not None and len(payload) > LONG:
                 self.sizes[message.seq] = len(payload)
                 message = tuple.__new__(Message, (*message[:7], payload[:BEGINNING], *message[8:]))
             kept[message.seq] = message
@@ -157,11 +157,9 @@ class Trace:
         for seq in list(islice(self.messages, over)):
             del self.messages[seq]
             self.sizes.pop(seq, None)
-            self._replies.pop(seq, None)
-        oldest = next(iter(self.messages), 0)
-        if len(self._marks) > KEPT + _SPARE:
-            self._marks = {seq: mark for seq, mark in self._marks.items() if seq >= oldest}
-            self._replies = {seq: reply for seq, reply in self._replies.items() if seq >= oldest}
+        for table in (self._marks, self._replies):
+            for seq in list(islice(table, max(0, len(table) - KEPT))):
+                del table[seq]
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -169,9 +167,10 @@ class Trace:
         """Begin with what the store has of an earlier kernel; in their order."""
         for message in messages:
             payload = message.payload or b""
-            if len(payload) > BEGINNING:
+            if len(payload) > LONG:
                 self.sizes[message.seq] = len(payload)
-            self.messages[message.seq] = message._replace(payload=payload[:BEGINNING])
+                payload = payload[:BEGINNING]
+            self.messages[message.seq] = message._replace(payload=payload)
         self._trim()
 
     def standing(self, message: Message) -> Standing:
@@ -252,9 +251,9 @@ def beginning(payload: bytes | None, size: int) -> str:
     data = payload or b""
     if data[:1] == b'"':
         if len(data) == size:
-            return str(orjson.loads(data))
+            return str(orjson.loads(data))[:BEGINNING]
         data = data[1:]
-    return data.decode("utf-8", "replace")
+    return data[: 4 * BEGINNING].decode("utf-8", "replace")[:BEGINNING]
 
 
 def _latency(message: Message, mark: Mark | None) -> float | None:

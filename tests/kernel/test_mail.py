@@ -366,7 +366,7 @@ async def test_a_kernel_that_starts_opens_and_closes_what_is_due(kernels: Kernel
         async with changes(second.client("ana"), api.BusWatchRequest()) as picture:
             first_change = await anext(picture)
         assert [(row.seq, row.size, len(row.text)) for row in first_change.rows] == [
-            (int(sent.id[1:]), 502, 239)
+            (int(sent.id[1:]), 502, 240)
         ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from agenttop.core import config
 from agenttop.core.api import bus as api
-from agenttop.core.bus.errors import BadMessage, MailboxFull, TooFast
+from agenttop.core.bus.errors import BadMessage, BusUnavailable, MailboxFull, TooFast
 from agenttop.core.errors import ConfigError, Forbidden
 from agenttop.core.kernel import Kernel
 from agenttop.core.paths import Paths
@@ -158,3 +158,12 @@ async def test_a_wrong_table_is_named(paths: Paths, kernels: KernelMaker, text: 
     if "schemas" not in text:
         with pytest.raises(ConfigError, match=told):
             config.load(paths)
+
+
+async def test_errors_of_the_mail_store_speak_of_the_mail_store(paths: Paths, kernels: KernelMaker) -> None:
+    paths.make_state()
+    paths.mail.write_bytes(b"this is no database" * 100)
+    with pytest.raises(BusUnavailable, match="mail store") as raised:
+        async with kernels():
+            pass
+    assert "journal" not in str(raised.value)
