@@ -194,8 +194,8 @@ class Search:
         """What was found."""
         return self.found.hits if self.found is not None else []
 
-    async def ask(self, client: KernelClient, whose: Whose, limit: int = 20) -> SearchInfo:
-        """Search in all tiers.
+    async def ask(self, client: KernelClient, whose: Whose, *, words: bool, limit: int = 20) -> SearchInfo:
+        """Search in all tiers; ``words`` where it is known that no search by meaning is set up.
 
         Raises:
             AgentTopError: The kernel does not answer, or refuses.
@@ -204,7 +204,10 @@ class Search:
 
         agent = "" if self.everybody else whose.ref
         host = whose.host if self.everybody else ""
-        asked = api.SearchRequest(agent=agent, host=host, query=self.query.strip(), limit=limit)
+        asked = api.SearchRequest(
+            agent=agent, host=host, query=self.query.strip(), limit=limit,
+            mode="words" if words else "hybrid",
+        )  # fmt: skip
         return await client.call(api.SEARCH, asked)
 
 

@@ -12,6 +12,7 @@ from agenttop.core.api import memory as api
 from agenttop.core.errors import Conflict, NoSuchAgent, UsageError
 from agenttop.core.memory.model import NotRemembered, WriteRace
 
+from ..pilot.stage import StageClient
 from .sample_fleet import NOW, ROWS
 
 DAY = 86_400.0
@@ -356,3 +357,11 @@ class SampleMemory:
 
     def _import(self, request: api.ImportRequest) -> api.TradedInfo:
         return api.TradedInfo(blocks=0, entries=0, notes=0)
+
+
+class MemoryClient(SampleMemory, StageClient):
+    """The fleet on stage, with the memory of ``api``."""
+
+    def __init__(self, *args: Any) -> None:
+        StageClient.__init__(self, *args)
+        SampleMemory.__init__(self)

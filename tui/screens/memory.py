@@ -9,6 +9,7 @@ from textual import events
 from textual.containers import Horizontal
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.worker import Worker
 
 from agenttop.core.errors import AgentTopError, KernelUnreachable
 
@@ -85,7 +86,7 @@ class MemoryScreen(MemoryActs):
         for name in ("bar-1", "bar-2", "bar-3"):
             self.query_one(f"#{name}").add_class("bar")
         self.query_one(Notice).display = False
-        self.run_worker(self._look, group="memory")
+        self.run_worker(self._look(), group="memory")
 
     # --- whose ---------------------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ class MemoryScreen(MemoryActs):
         before = part.place
         part.move(place)
         if place > before and part.place >= len(part.keys) - 1:
-            self.run_worker(self._more, group="memory-more", exclusive=True)
+            _: Worker[None] = self.run_worker(self._more, group="memory-more", exclusive=True)
         self.paint()
 
     async def _more(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from textual import events
 from textual.timer import Timer
+from textual.worker import Worker
 
 from agenttop.core.errors import AgentTopError, KernelUnreachable
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from agenttop.core.api.memory import WrittenInfo
     from agenttop.core.client import KernelClient
 
+#: What the archive says where no embedding model is configured.
+OFF = "off"
 #: Seconds from the last key typed to the search.
 DEBOUNCE = 0.15
 
@@ -390,6 +393,9 @@ class MemoryActs(PaneScreen):
     def clear_search(self) -> None:
         """No search any more."""
         field, search = self.search.field, self.search.search
+        if self._soon is not None:
+            self._soon.stop()
+            self._soon = None
         field.value, field.at = "", 0
         search.query = search.answered = search.problem = ""
         search.found, search.busy = None, False
@@ -411,17 +417,18 @@ class MemoryActs(PaneScreen):
 
     def _search_now(self) -> None:
         self.search.search.busy = True
-        self.run_worker(self._search, group="memory-search", exclusive=True)
+        _: Worker[None] = self.run_worker(self._search, group="memory-search", exclusive=True)
 
     async def _search(self) -> None:
         """Ask, and show the answer if it is still what is asked for."""
         search, whose, client = self.search.search, self.whose, self.shell.client
         query = search.query
-        if whose is None or whose.observed or client is None:
+        if whose is None or whose.observed or client is None or not query.strip():
             search.busy = False
             return
         try:
-            found, problem = await search.ask(client, whose), ""
+            words = self.reader is not None and self.reader.known.embeddings == OFF
+            found, problem = await search.ask(client, whose, words=words), ""
         except AgentTopError as error:
             found, problem = None, str(error)
         if search.query == query:

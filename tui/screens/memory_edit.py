@@ -71,7 +71,7 @@ class EditScreen(Dialog[bool]):
         self._show()
         if self.thing.version:
             self.editor.read_only = True
-            self.run_worker(self._read)
+            self.run_worker(self._read())
         else:
             self._fill(self.given if self.given is not None else self.thing.text)
 

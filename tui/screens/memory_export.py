@@ -96,7 +96,7 @@ class ExportScreen(FormDialog[bool]):
             return
         self.busy, self.error = True, ""
         self._lay_out()
-        self.run_worker(self._act)
+        self.run_worker(self._act())
 
     async def _act(self) -> None:
         from agenttop.core.api import memory as api

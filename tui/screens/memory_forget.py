@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.worker import Worker
 
 from agenttop.core.errors import AgentTopError
 
@@ -82,7 +83,7 @@ class ForgetScreen(FormDialog[bool]):
     def _lay_out(self) -> None:
         if self.done is None and self._of != self.what.value:
             self._of, self.counted = self.what.value, None
-            self.run_worker(self._count, exclusive=True, group="forget-count")
+            _: Worker[None] = self.run_worker(self._count, exclusive=True, group="forget-count")
         title = "Forgotten" if self.done is not None else "Forget"
         subject = clean(self.thing.title) if self.thing is not None and self.what.value == THIS else ""
         good = self.done is not None and self.left is not None and summed(self.left) == "nothing"
@@ -168,7 +169,7 @@ class ForgetScreen(FormDialog[bool]):
             self.dismiss(True)
         elif not self.busy and self.counted is not None and summed(self.counted) != "nothing":
             self.busy, self.error = True, ""
-            self.run_worker(self._forget)
+            self.run_worker(self._forget())
             self._lay_out()
 
     async def _forget(self) -> None:

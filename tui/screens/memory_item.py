@@ -67,7 +67,7 @@ class ItemScreen(Dialog[str]):
     def on_mount(self) -> None:
         """Show what is known, then read the rest."""
         self._show()
-        self.run_worker(self._read)
+        self.run_worker(self._read())
 
     async def _read(self) -> None:
         try:
@@ -102,7 +102,7 @@ class ItemScreen(Dialog[str]):
         day = _day(thing.at)
         rows: list[Row] = []
         facts = {
-            "by": f"{who(thing.by, names)}, {day}" if thing.by else day,
+            "by" if thing.by else "at": f"{who(thing.by, names)}, {day}" if thing.by else day,
             "run": str(thing.run) if thing.run is not None else "",
             "source": thing.source,
             "size": f"{size(len(thing.text.encode('utf-8', 'replace')))}, "
@@ -121,6 +121,10 @@ class ItemScreen(Dialog[str]):
         if self.query("#paper"):
             self._show()
         super().fit()
+
+    def body_height(self, width: int) -> int:
+        """The text, or as much as leaves a frame of the pane to be seen."""
+        return min(super().body_height(width), max(4, self.app.size.height - 9))
 
     def chips(self) -> Sequence[Chip]:
         """What can be done to it."""

@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.worker import Worker
 
 from agenttop.core.errors import AgentTopError
 
@@ -46,6 +47,7 @@ class VersionsScreen(Screen[str]):
     """The list at the left, the diff at the right. Closes with a text that is to be taken back."""
 
     DEFAULT_CSS = """
+    VersionsScreen { overflow: hidden; }
     VersionsScreen #rule { height: 1; }
     VersionsScreen #versions { width: 38; height: 1fr; }
     VersionsScreen #diff { width: 1fr; height: 1fr; }
@@ -93,7 +95,7 @@ class VersionsScreen(Screen[str]):
     def on_mount(self) -> None:
         """Read them."""
         self._say()
-        self.run_worker(self._read)
+        self.run_worker(self._read())
 
     async def _read(self) -> None:
         try:
@@ -123,7 +125,7 @@ class VersionsScreen(Screen[str]):
         paper = self.query_one("#versions", Paper)
         paper.show([self._row(n, one) for n, one in enumerate(self.versions)])
         paper.bring(self.at)
-        self.run_worker(self._compare, exclusive=True, group="compare")
+        _: Worker[None] = self.run_worker(self._compare, exclusive=True, group="compare")
 
     def _row(self, number: int, one: VersionInfo) -> Row:
         names = {row.id: row.name for row in cast("AgentTopApp", self.app).model.rows.values()}

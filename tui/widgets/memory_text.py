@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
 from ..format import clean
@@ -34,8 +35,17 @@ class MemoryText(TextArea):
     MemoryText .text-area--selection { color: $cursor-fg; background: $blur-bg; }
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+home", "to_line(0)", show=False),
+        Binding("ctrl+end", "to_line(-1)", show=False),
+    ]
+
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
         super().__init__(text, soft_wrap=True, tab_behavior="indent", id=id, highlight_cursor_line=False)
+
+    def action_to_line(self, line: int) -> None:
+        """Go to the beginning of the text (0) or to its end (-1)."""
+        self.move_cursor((0, 0) if line == 0 else self.document.end)
 
     def get_line(self, line_index: int) -> Text:
         """One line, in the characters that this terminal has."""
