@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -53,7 +53,7 @@ class AgentDoor:
         self._rates = Rates(RATE, BURST)
         self._under_way: Counter[str] = Counter()
         self._verbs: dict[str, Verb[Any, Any]] = {}
-        self._hot: dict[str, Callable[[Caller, bytes], Awaitable[bytes | None]]] = {}
+        self._hot: Mapping[str, Callable[[Caller, bytes], Awaitable[bytes | None]]] = {}
         self._trimmed = 0.0
 
     def follow(self) -> None:
