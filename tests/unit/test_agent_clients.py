@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from agenttop.core import client
@@ -31,6 +33,8 @@ from agenttop.core.errors import AgentTopError, Conflict, KernelUnreachable, Usa
 
 pytestmark = pytest.mark.anyio
 
+NEVER = b"never"
+"""An act: no answer comes."""
 SENT = {"id": "m1", "to": "b1"}
 
 
@@ -49,6 +53,8 @@ class Peer:
         self._acts = list(acts)
         self.asked: list[tuple[str, Any]] = []
         self.links = 0
+        self.hung_up = threading.Event()
+        """Whoever was never answered has left."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/a/secret"
         self._thread = threading.Thread(target=self._serve)
@@ -75,6 +81,10 @@ class Peer:
                     length = int(header.split(":")[1])
             self.asked.append((line.split()[1], json.loads(read.read(length))))
             act = self._acts.pop(0)
+            if act == NEVER:
+                assert read.read() == b""
+                self.hung_up.set()
+                return
             link.sendall(act)
             if not _whole(act):
                 return
@@ -110,8 +120,6 @@ def call(request: pytest.FixtureRequest) -> Any:
 
     async def made(url: str, verb: str, *arguments: Any, patience: float = 30.0, **options: Any) -> Any:
         if request.param == "sync":
-            import anyio.to_thread
-
             with Agent(url, patience=patience) as agent:
                 return await anyio.to_thread.run_sync(lambda: getattr(agent, verb)(*arguments, **options))
         async with AsyncAgent(url, patience=patience) as other:
@@ -233,6 +241,28 @@ def message(number: int) -> dict[str, Any]:
         id=f"m{number}", at=1.0, sender="a1", sender_name="ana", from_person=False, kind="direct", to="b1",
         to_name="b", type="text", priority=4, payload=number, size=1, trace="",
     ).model_dump()  # fmt: skip
+
+
+async def test_a_call_that_is_cancelled_hangs_up_and_the_next_one_is_answered() -> None:
+    with peer(NEVER, http(SENT)) as door:
+        async with AsyncAgent(door.url) as agent:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(agent.ask, "b", "anybody there?")
+                with anyio.fail_after(30):
+                    while not door.asked:
+                        await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(door.hung_up.wait, 30)
+            assert (await agent.send("b", "then not")).id == "m1"
+        assert door.links == 2
+
+
+async def test_the_next_call_of_an_event_loop_uses_the_same_connection() -> None:
+    with peer(*[http(SENT)] * 3) as door:
+        async with AsyncAgent(door.url) as agent:
+            for _ in range(3):
+                await agent.send("b", "x")
+        assert door.links == 1
 
 
 async def test_the_inbox_acknowledges_a_message_when_its_loop_body_has_ended(call: Any) -> None:
