@@ -134,6 +134,20 @@ class Actions(App[int]):
 
         self.push_screen(BudgetScreen(agent=row, given=given))
 
+    def do_agent_message(self) -> None:
+        """Write to the cursor's agent, as a person."""
+        if row := self.model.current:
+            self.open_message(row)
+
+    def open_message(self, row: Row) -> None:
+        """The form for a message to an agent."""
+        if row.observed:
+            self.toast(f"{row.name} has no mailbox", "observed: agenttop did not start it", "warn")
+            return
+        from .screens.send import SendScreen
+
+        self.push_screen(SendScreen(row.name, host=row.host))
+
     def do_app_help(self) -> None:
         """Keys and how to read a row."""
         from .screens.help import HelpScreen
@@ -227,6 +241,10 @@ class Actions(App[int]):
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()
+        if number == 3:
+            from .screens.bus import BusScreen
+
+            self.push_screen(BusScreen(view or "trace"))
         if number == 4:
             from .screens.memory import MemoryScreen
 

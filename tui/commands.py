@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("restart", ("agents",), "a new run", True),
     Command("attach", ("agent",), "get in front of its terminal; the detach key comes back", True),
     Command("send", ("agent", "text"), "type a line for it, as: send api go on", True),
+    Command("message", ("agent",), "write to it over the bus, as a person", True),
     Command("fork", ("agent", "text"), "a new agent in its conversation, as: fork api try it without", True),
     Command("nice", ("number", "agents"), "set the priority: -20 first … 19 last", True),
     Command("approve", ("agents",), "let one held call through", True),
@@ -44,6 +45,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("budget", ("agent", "limit"), "its budget, as: budget api $5/day ask", True),
     Command("calls", ("agent",), "its model calls one by one"),
     Command("memory", ("agent",), "its working, recall and archival memory"),
+    Command("bus", (), "messages between agents: trace, mailboxes, topics, who waits"),
     Command("budgets", (), "every budget, and who is stopped next"),
     Command("providers", (), "breakers, limits and what is left, who waits"),
     Command("halt", (), "kill switch: hold every call, freeze every agent; asks", True),
@@ -114,6 +116,8 @@ def impossible(app: AgentTopApp, verb: str, row: Row | None) -> str:
         return "observed: agenttop did not start it"
     if verb == "send" and row.state in ENDED:
         return "it has no process"
+    if verb == "message" and row.observed:
+        return "observed: it has no mailbox here"
     if verb == "fork" and row.observed:
         return "observed: agenttop did not start it"
     if verb == "restart" and row.observed:
@@ -174,6 +178,7 @@ def _on_agents(app: AgentTopApp, verb: str, words: Sequence[str], line: str) -> 
         "restart": lambda: app.verbs.restart(rows),
         "attach": lambda: app.attaching.attach(rows[0]),
         "send": lambda: app.verbs.send(rows[0], text),
+        "message": lambda: app.open_message(rows[0]),
         "fork": lambda: app.fork(rows[0], text),
         "approve": lambda: app.verbs.answer(rows, "once"),
         "deny": lambda: app.verbs.answer(rows, "deny"),
@@ -246,7 +251,7 @@ def _on_screen(app: AgentTopApp, verb: str, words: Sequence[str], rest: Sequence
             app.change(theme=name)
         case _:
             screens: dict[str, Callable[[], None]] = {
-                "budgets": app.do_pane_5, "providers": app.open_providers,
+                "bus": app.do_pane_3, "budgets": app.do_pane_5, "providers": app.open_providers,
                 "halt": lambda: _halt(app, undo=False), "unhalt": lambda: _halt(app, undo=True),
                 "reconnect": app.try_now, "new": app.do_agent_new, "setup": app.do_app_setup,
                 "help": app.do_app_help,

@@ -14,16 +14,16 @@ from agenttop.core.errors import UsageError
 
 #: The groups of the help screen, in its order.
 GROUPS = (
-    "Look", "Act on the row or on tagged rows", "Act on the budget", "Act on memory", "Tag", "Go",
-    "Everything",
+    "Look", "Act on the row or on tagged rows", "Act on the budget", "Act on memory", "Messages",
+    "Tag", "Go", "Everything",
 )  # fmt: skip
-LOOK, ACT, BUDGET, MEMO, TAG, GO, ALL = GROUPS
+LOOK, ACT, BUDGET, MEMO, MAIL, TAG, GO, ALL = GROUPS
 
 FLEET, EVENTS, DETAILS, BUDGETS = "fleet", "events", "details", "budgets"
-MEMORY = "memory"
+MEMORY, BUS = "memory", "bus"
 #: Panes that fill the screen below the tabs, and all of them.
-PANES = (FLEET, EVENTS, BUDGETS, MEMORY)
-EVERYWHERE = (FLEET, EVENTS, DETAILS, BUDGETS, MEMORY)
+PANES = (FLEET, EVENTS, BUDGETS, MEMORY, BUS)
+EVERYWHERE = (FLEET, EVENTS, DETAILS, BUDGETS, MEMORY, BUS)
 
 
 class Key(NamedTuple):
@@ -47,9 +47,9 @@ TABLE: tuple[Key, ...] = (
     Key("app.help", ("f1", "question_mark"), "Help", "keys, states, how to read a row", ALL,
         EVERYWHERE, footer=1),
     Key("app.setup", ("f2", "S"), "Setup", "setup: columns, colours", ALL, (FLEET,), footer=2),
-    Key("look.search", ("f3", "slash"), "Search", "search", LOOK, (FLEET, EVENTS, DETAILS, MEMORY),
-        footer=3),
-    Key("look.filter", ("f4", "backslash"), "Filter", "filter", LOOK, (FLEET, EVENTS), footer=4),
+    Key("look.search", ("f3", "slash"), "Search", "search", LOOK,
+        (FLEET, EVENTS, DETAILS, MEMORY, BUS), footer=3),
+    Key("look.filter", ("f4", "backslash"), "Filter", "filter", LOOK, (FLEET, EVENTS, BUS), footer=4),
     Key("look.tree", ("f5", "t"), "Tree", "tree or list", LOOK, footer=5),
     Key("look.sort", ("f6",), "SortBy", "sort by a column of your choice", LOOK, footer=6),
     Key("agent.nice_down", ("f7", "left_square_bracket"), "Nice -", "less nice: higher priority", ACT,
@@ -82,7 +82,8 @@ TABLE: tuple[Key, ...] = (
     Key("look.window", ("w",), "Window", "window of the sums: run, hour, today, total", LOOK,
         (FLEET, BUDGETS)),
     Key("look.inspector", ("i",), "Inspector", "the row's dropped columns below the table", LOOK),
-    Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK),
+    Key("look.freeze", ("Z",), "Stand still", "freeze the display; agents run on", LOOK,
+        (FLEET, BUS)),
     Key("app.back", ("escape",), "Back", "back, close, clear", LOOK, EVERYWHERE),
     Key("agent.remove", ("delete",), "Remove", "remove ended agents; uncommitted work stays", ACT,
         (FLEET, DETAILS), acts=True),
@@ -126,22 +127,34 @@ TABLE: tuple[Key, ...] = (
         (MEMORY,)),
     Key("memory.everybody", ("A",), "All agents", "search the memory of all agents, or of one", LOOK,
         (MEMORY,)),
+    Key("agent.message", ("m",), "Message", "message: write to an agent as a person", ACT,
+        (FLEET, DETAILS, BUS), acts=True),
+    Key("bus.open", ("enter",), "Open", "open: all fields and the whole payload", MAIL, (BUS,)),
+    Key("bus.revive", ("r",), "Redeliver", "redeliver: put a dead letter back", MAIL, (BUS,), acts=True),
+    Key("bus.drop", ("x", "delete"), "Drop", "drop a dead letter; asks first", MAIL, (BUS,), acts=True),
+    Key("bus.part", ("tab",), "Part", "next part of the pane", LOOK, (BUS,)),
+    Key("bus.part_before", ("shift+tab",), "Part before", "part before", LOOK, (BUS,)),
+    Key("bus.graph", ("g",), "Graph", "wait-for graph, and who talks to whom", LOOK, (BUS,)),
+    Key("bus.dead", ("d",), "Dead", "dead letters, with the reason", LOOK, (BUS,)),
+    Key("bus.host", ("o",), "Host", "the bus of another host", LOOK, (BUS,)),
+    Key("bus.newest", ("home",), "First", "the newest message", GO, (BUS,)),
     Key("tag.children", ("c",), "Tag tree", "tag with children", TAG),
     Key("tag.none", ("U",), "Untag", "untag all", TAG),
     Key("pane.1", ("1",), "Fleet", "fleet", GO, PANES),
     Key("pane.2", ("2",), "Tasks", "tasks (a later version)", GO, PANES),
-    Key("pane.3", ("3",), "Bus", "bus (a later version)", GO, PANES),
+    Key("pane.3", ("3",), "Bus", "bus", GO, PANES),
     Key("pane.4", ("4",), "Memory", "memory", GO, PANES),
     Key("pane.5", ("5",), "Budgets", "budgets", GO, PANES),
     Key("pane.6", ("6",), "Events", "events", GO, PANES),
     Key("pane.7", ("7",), "Metrics", "metrics (a later version)", GO, PANES),
     Key("app.palette", ("ctrl+p",), "Palette", "command palette", GO, EVERYWHERE),
-    Key("events.follow", ("f",), "Follow", "follow the newest", LOOK, (EVENTS, DETAILS), footer=12),
+    Key("events.follow", ("f",), "Follow", "follow the newest", LOOK, (EVENTS, DETAILS, BUS),
+        footer=12),
     Key("move.up", ("up", "k"), "Up", "row up", GO, PANES),
     Key("move.down", ("down", "j"), "Down", "row down", GO, PANES),
     Key("move.page_up", ("pageup", "ctrl+b"), "Page up", "page up", GO, PANES),
     Key("move.page_down", ("pagedown", "ctrl+d"), "Page down", "page down", GO, PANES),
-    Key("move.home", ("home", "g"), "First", "first row", GO, PANES),
+    Key("move.home", ("home", "g"), "First", "first row", GO, (FLEET, EVENTS, BUDGETS, MEMORY)),
     Key("move.end", ("end", "G"), "Last", "last row", GO, PANES),
 )  # fmt: skip
 
@@ -156,6 +169,10 @@ FOOTERS: dict[str, tuple[str, ...]] = {
         "app.back", "budget.answer", "budget.extend", "budget.cut", "budget.edit", "budget.new",
         "budget.view", "budget.agents", "app.help", "budget.action", "budget.remove", "look.window",
         "budget.sort", "agent.freeze_all",
+    ),
+    BUS: (
+        "app.back", "agent.message", "look.search", "look.filter", "bus.open", "bus.part", "bus.graph",
+        "app.help", "bus.dead", "bus.revive", "bus.drop", "events.follow", "look.freeze", "agent.freeze_all",
     ),
     MEMORY: (
         "app.back", "memory.tier", "look.search", "memory.open", "app.help", "memory.edit", "memory.promote",

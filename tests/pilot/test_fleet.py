@@ -254,8 +254,8 @@ async def test_the_split_reads_on_when_the_agent_it_shows_begins() -> None:
 
 
 async def test_panes_that_are_not_there_yet_say_so() -> None:
-    async with stage(press=("3",)) as (app, pilot):
-        await shows(pilot, "No Bus pane yet", "later version")
+    async with stage(press=("2",)) as (app, pilot):
+        await shows(pilot, "No Tasks pane yet", "later version")
         assert app.screen is app.fleet
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from inspect import isawaitable
 from typing import Any
 
 from agenttop.core.api.verbs import A, Q, Verb
 from agenttop.core.errors import UsageError
+
+from .sample_bus import SampleBus
 
 
 class SampleSyscalls:
@@ -16,13 +19,15 @@ class SampleSyscalls:
     _alive: Callable[[], None]
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
+        self.bus = SampleBus()
+        self.answers: dict[str, Any] = self.bus.answers()
 
     async def call(self, verb: Verb[Q, A], request: Q) -> A:
         self._alive()
         self.calls.append((verb.name, request))
-        answer: A = self._answer(verb, request)
-        return answer
+        answer = self._answer(verb, request)
+        found: A = await answer if isawaitable(answer) else answer
+        return found
 
     async def follow(self, verb: Verb[Q, A], request: Q) -> AsyncIterator[A]:
         self._alive()

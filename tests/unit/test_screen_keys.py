@@ -6,13 +6,14 @@ from agenttop.core.errors import UsageError
 from agenttop.tui import keys
 from agenttop.tui.app import AgentTopApp
 from agenttop.tui.screens.budgets import BudgetsScreen
+from agenttop.tui.screens.bus import BusScreen
 from agenttop.tui.screens.details import DetailsScreen
 from agenttop.tui.screens.events import EventsScreen
 from agenttop.tui.screens.fleet import FleetScreen
 
 SCREENS = {
     keys.FLEET: FleetScreen, keys.EVENTS: EventsScreen, keys.BUDGETS: BudgetsScreen,
-    keys.DETAILS: DetailsScreen,
+    keys.DETAILS: DetailsScreen, keys.BUS: BusScreen,
 }  # fmt: skip
 
 

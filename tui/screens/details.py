@@ -484,6 +484,11 @@ class DetailsScreen(PaneScreen):
         for row in self._rows():
             self.shell.attaching.attach(row)
 
+    def do_agent_message(self) -> None:
+        """Write to it, as a person."""
+        for row in self._rows():
+            self.shell.open_message(row)
+
     def do_agent_answer(self) -> None:
         """What waits for a person's decision about its calls."""
         self.shell.open_questions(agent=self.detail.info.id if self.detail is not None else self.ref)

@@ -67,7 +67,7 @@ def _panes(panes: Sequence[Key]) -> Row:
         f"{shown(panes[0].keys[0])}–{shown(panes[-1].keys[0])}" if len(panes) > 1 else shown(panes[0].keys[0])
     )
     ready = [key.text for key in panes if "later" not in key.text]
-    return [(names.ljust(KEYS), "bright bold"), (f"panes: {', '.join(ready)}; others later", "fg")]
+    return [(names.ljust(KEYS), "bright bold"), (f"panes: {', '.join(ready)}", "fg")]
 
 
 def matches(row: Row, needle: str) -> bool:

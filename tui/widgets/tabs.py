@@ -13,7 +13,7 @@ from ..lines import Lines, Part, strip
 
 PANES = ("Fleet", "Tasks", "Bus", "Memory", "Budgets", "Events", "Metrics")
 #: Panes this version has; the others are muted and say so when asked for.
-THERE = frozenset((1, 4, 5, 6))
+THERE = frozenset((1, 3, 4, 5, 6))
 
 
 class Tabs(Lines):
