@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Cells of the columns after the key.
 VERSION, BY, WHEN = 4, 8, 6
+#: From so many cells on there is the namespace of each note, in so many.
+ROOMY, SPACE = 60, 15
 
 
 class ArchivalPart(Part):
@@ -99,31 +101,27 @@ def _key(note: NoteInfo) -> str:
     return f"note:{note.namespace}/{note.key}"
 
 
-def _columns(width: int) -> tuple[int, int]:
-    """Cells of key and author; the author goes where there is no room."""
-    by = BY if width >= 36 else 0
-    return max(8, width - 1 - VERSION - 1 - (by + 1 if by else 0) - WHEN - 1), by
+def _columns(width: int) -> tuple[int, int, int]:
+    """Cells of key, namespace and author; the last two go where there is no room."""
+    by = BY + 4 if width >= ROOMY else BY if width >= 36 else 0
+    inside = SPACE if width >= ROOMY else 0
+    taken = 1 + VERSION + 1 + (by + 1 if by else 0) + (inside + 1 if inside else 0) + WHEN + 1
+    return max(8, width - taken), inside, by
 
 
 def _heading(width: int) -> Row:
-    key, by = _columns(width)
-    row: Row = [
-        (" ", ""),
-        padded("KEY", key, "label"),
-        padded("VER", VERSION, "label", right=True),
-        (" ", ""),
-    ]
-    if by:
-        row += [(" ", ""), padded("BY", by, "label")]
+    key, inside, by = _columns(width)
+    row: Row = [(" ", ""), padded("KEY", key, "label")]
+    row += [padded("IN", inside + 1, "label")] if inside else []
+    row += [padded("VER", VERSION, "label", right=True), (" ", "")]
+    row += [(" ", ""), padded("BY", by, "label")] if by else []
     return [*row, padded("WHEN", WHEN, "label", right=True)]
 
 
 def _row(note: NoteInfo, drawn: Drawn) -> Row:
-    key, by = _columns(drawn.width)
-    row: Row = [
-        (" ", ""), padded(note.key, key - 1, "link" if note.file else "bright"), (" ", ""),
-        padded(f"v{note.version}", VERSION, "muted", right=True), (" ", ""),
-    ]  # fmt: skip
-    if by:
-        row += [(" ", ""), padded(who(note.by, drawn.names, note.by_name), by, "fg")]
+    key, inside, by = _columns(drawn.width)
+    row: Row = [(" ", ""), padded(note.key, key - 1, "link" if note.file else "bright"), (" ", "")]
+    row += [padded(space(note.namespace, drawn.names), inside, "link"), (" ", "")] if inside else []
+    row += [padded(f"v{note.version}", VERSION, "muted", right=True), (" ", "")]
+    row += [(" ", ""), padded(who(note.by, drawn.names, note.by_name), by, "fg")] if by else []
     return [*row, padded(when(note.at, drawn.now), WHEN, "muted", right=True)]
