@@ -533,7 +533,7 @@ class Supervisor:
                 launch = await anyio.to_thread.run_sync(self._launcher.describe, agent, run.number)
                 try:
                     await self._backends.get(agent.spec.backend).forget(launch, run.ref)
-                except BackendError as error:
+                except AgentTopError as error:  # also where its backend is not installed any more
                     log.warning("leftovers of %s.%s: %s", agent.id, run.number, error)
 
     def drop(self, agent: str) -> None:

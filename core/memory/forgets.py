@@ -151,6 +151,7 @@ class Forgets:
     async def forget_block(self, who: Who, agent: str, name: str, *, dry: bool = False) -> Forgotten:
         """Forget a block, its versions, and what pressure moved from it to recall."""
         self.check_own(who, "write", agent)
+        name = names.block_name(name)
         return await self._tried(
             who, agent, lambda db: forgetting.block(db, self._store.salt, agent, name), dry
         )

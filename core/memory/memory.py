@@ -167,11 +167,13 @@ class Memory(Forgets):
             NotRemembered: It is not there.
         """
         self.check_own(who, "read", agent)
+        name = names.block_name(name)
         return await self._store.read(lambda db: working.existing(db, agent, name))
 
     async def block_versions(self, who: Who, agent: str, name: str) -> list[Version]:
         """The versions of a block that are kept, newest first."""
         self.check_own(who, "read", agent)
+        name = names.block_name(name)
         return await self._store.read(lambda db: working.versions(db, agent, name))
 
     async def write_block(
@@ -223,6 +225,7 @@ class Memory(Forgets):
     async def pin(self, who: Who, agent: str, name: str, pinned: bool = True) -> Block:
         """Pin or unpin a block."""
         self.check_own(who, "write", agent)
+        name = names.block_name(name)
         return await self._store.write(lambda db: working.set_pinned(db, agent, name, pinned))
 
     async def evict(self, who: Who, agent: str, name: str) -> Written:
@@ -233,6 +236,7 @@ class Memory(Forgets):
             MemoryRefused: It is pinned.
         """
         self.check_own(who, "write", agent)
+        name = names.block_name(name)
 
         desk = await self._desk()
 
@@ -276,6 +280,7 @@ class Memory(Forgets):
     async def drop_block(self, who: Who, agent: str, name: str, *, expected: int | None = None) -> None:
         """Take a block out of the context. Its text is in recall; to lose it, forget it."""
         self.check_own(who, "write", agent)
+        name = names.block_name(name)
         desk = await self._desk()
         await self._store.write(lambda db: working.drop(db, desk, agent, name, expected=expected))
         self._changed()

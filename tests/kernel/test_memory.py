@@ -11,9 +11,11 @@ import pytest
 from agenttop.core.api import RemoveRequest
 from agenttop.core.api import memory as api
 from agenttop.core.client import KernelClient
+from agenttop.core.clock import SystemClock
 from agenttop.core.errors import Conflict, Forbidden, NoSuchAgent, UsageError
 from agenttop.core.kernel import Kernel
-from agenttop.core.memory.model import MemoryRefused, Said, WriteRace
+from agenttop.core.memory.memory import Memory
+from agenttop.core.memory.model import MemoryRefused, Said, Who, WriteRace
 from agenttop.core.paths import Paths
 from agenttop.core.syscalls.caller import Caller
 
@@ -385,3 +387,27 @@ async def test_retention_forgets_what_is_old_and_too_much_and_says_how_much(
         assert await kernel.memory.retained() + 86_400 > kernel.clock.time()
         await kernel.memory.remember([Said("gone", "user", "ancient", kernel.clock.time() - 40 * 86_400)])
         assert (await kernel.client("ana").call(api.RECALL, api.RecallRequest(query="ancient"))).entries
+
+
+async def test_what_a_crash_kept_from_the_journal_is_told_at_the_next_start(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    paths.make_state()
+    person = Who(None, person="ana")
+    async with Memory(paths.memory, SystemClock(), lambda *_: True) as memory:
+        (entry,) = await memory.remember([Said("gone", "user", "hello", 1000.0)])
+        await memory.forget_entries(person, ids=[entry])
+    for _ in range(2):  # once, however often it starts
+        async with kernels() as kernel:
+            client = kernel.client("ana")
+
+            async def told() -> list[str]:
+                events = [one async for one in client.events(follow=False)]  # noqa: B023 - awaited
+                return [one.text for one in events if one.kind == "MemoryForgotten"]
+
+            assert await until(told, "the event", 30) == ["memory: 1 entry forgotten for good by @ana"]
+            await until(lambda: _nothing_to_tell(kernel), "all being told", 30)
+
+
+async def _nothing_to_tell(kernel: Kernel) -> bool:
+    return not await kernel.memory.facts(1)

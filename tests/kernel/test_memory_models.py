@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agenttop.core import config
-from agenttop.core.api import BudgetRequest
+from agenttop.core.api import BudgetRequest, RemoveRequest, Target
 from agenttop.core.api import memory as api
 from agenttop.core.budget.budget import Budget
 from agenttop.core.client import KernelClient
@@ -114,6 +114,38 @@ async def test_a_budget_holds_the_memorys_calls_like_any_others(
     assert "budget" in info.degraded
     assert provider.truth.entries == []
     assert [hit.title for hit in info.hits] == ["shared/animals"]
+
+
+async def test_the_agent_that_makes_the_calls_outlives_kernels_and_is_made_anew_when_removed(
+    kernels: KernelMaker, paths: Paths, provider: MockProvider
+) -> None:
+    configured(paths, provider.url)
+    made: list[str] = []
+    for _ in range(2):
+        async with kernels() as kernel:
+            client = kernel.client("ana")
+            await write(client, f"n{len(made)}", "the quick foxes jump")
+            await search(client, "foxes")
+            (own,) = [one for one in await client.agents(all=True) if one.backend == "kernel"]
+            made.append(own.id)
+            assert (own.state, own.pid) == ("terminated", None)
+            assert (await client.inspect("memory")).info.id == own.id
+            assert await client.agents() == []  # it is not among those that run, and keeps no kernel alive
+            await until(lambda: _idle(kernel), "the kernel having nothing to look after", 30)
+    assert made[0] == made[1]
+    async with kernels() as kernel:
+        client = kernel.client("ana")
+        (outcome,) = await client.restart(Target(refs=["memory"]))
+        assert outcome.error is not None, outcome
+        (removed,) = await client.remove(RemoveRequest(refs=["memory"]))
+        assert removed.error is None, removed
+        await search(client, "foxes")
+        (own,) = [one for one in await client.agents(all=True) if one.backend == "kernel"]
+        assert own.id != made[0]
+
+
+async def _idle(kernel: Kernel) -> bool:
+    return kernel.idle
 
 
 async def test_what_left_a_block_leaves_a_summary_in_it(
