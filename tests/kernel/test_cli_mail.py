@@ -258,3 +258,34 @@ def test_editing_writes_what_the_editor_left_and_loses_nothing_to_a_race(sh: She
     assert kept.read_text() == "old and newmine"
     kept.unlink()
     assert sh.ok("mem", "blocks", "plan", "--agent", "box") == "theirs\n"
+
+
+def test_dead_letters_are_put_back_or_thrown_away_and_waits_are_shown(sh: Shell) -> None:
+    start(sh, "box", "sleep 600")
+    for text in ("too late", "late, too"):
+        sh.ok("send", "box", text, "--expires", "0.01")
+
+    def dead() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(sh.ok("bus", "dead", "box", "--json"))
+        return found if len(found) == 2 else []
+
+    letters = until(dead, "two dead letters")
+    assert {letter["message"]["payload"] for letter in letters} == {"too late", "late, too"}
+    shown = sh.ok("bus", "dead").splitlines()
+    assert "a person" in shown[0]
+    assert "dead: expired" in shown[1]
+    first = letters[0]["message"]["id"]
+    assert sh.ok("bus", "revive", "box", first).split()[0] in ("box", first)
+    assert "needs an answer" in sh.fails(2, "bus", "drop", "box")
+    sh.ok("bus", "drop", "box", "--yes")
+    assert sh.ok("bus", "dead", "box", "--json") == "[]\n"
+    assert [one["id"] for one in json.loads(sh.ok("inbox", "--peek", "box", "--json"))] == [first]
+    assert sh.ok("subscribe", "builds/*", "--agent", "box") == "builds/*\n"
+    assert json.loads(sh.ok("topic", "ls", "--json"))[0]["subscribers"] == ["box"]
+    assert sh.ok("publish", "builds/ui", "green").endswith("sent to topic builds/ui (1 mailbox)\n")
+    assert sh.ok("unsubscribe", "builds/*", "--agent", "box") == ""
+    with sh.popen("ask", "box", "anybody?", "--timeout", "90") as asking:
+        waiting = until(lambda: json.loads(sh.ok("bus", "waits", "--json"))["waits"], "the wait")
+        assert [one["asked_name"] for one in waiting] == ["box"]
+        asking.kill()
+    until(lambda: not json.loads(sh.ok("bus", "waits", "--json"))["waits"], "the end of the wait")

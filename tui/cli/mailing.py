@@ -158,7 +158,8 @@ def _sent(sent: dict[str, Any], to: str, as_json: bool) -> None:
         printing.json(sent)
         return
     before = " before, with this key" if sent["again"] else ""
-    count = f" ({sent['receivers']} mailboxes)" if not sent["to"] and not before else ""
+    boxes = "1 mailbox" if sent["receivers"] == 1 else f"{sent['receivers']} mailboxes"
+    count = f" ({boxes})" if not sent["to"] and not before else ""
     printing.line(clean(f"{sent['id']} sent to {to}{count}{before}"))
     if sent["full"]:
         printing.note(f"{sent['full']} of the mailboxes are full; there it is a dead letter")
