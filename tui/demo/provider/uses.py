@@ -1,8 +1,8 @@
 """Tools used with arguments that were asked for: ``use=send?to=ana&text=hello+there``.
 
 A tool is called by its own name, also where its client puts its MCP server's before it
-(``mcp__agenttop__send``, ``agenttop-send``, a namespace). ``+`` is a space, ``%XX`` any byte. A value that
-begins with ``@`` is looked up in what was said: ``@id`` is the last ``"id"`` in it.
+(``mcp__agenttop__send``, ``agenttop-send``, a namespace). ``+`` is a space, ``%XX`` any byte. The value
+``@message`` is the id of the last message of the bus that was read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from .ask import Ask, Tool
 
 SERVER = "agenttop"
+_MESSAGE = re.compile(r'\bid[\\"]+: ?[\\"]+(m\d+)\b')
 
 
 class Use(NamedTuple):
@@ -52,10 +53,10 @@ def input_of(use: Use, tool: Tool, ask: Ask) -> dict[str, Any]:
 
 
 def _looked_up(value: str, ask: Ask) -> str:
-    if not value.startswith("@") or value == "@me":
+    if value != "@message":
         return value
     said = b"\n".join(block.content for block in ask.blocks).decode("utf-8", "replace")
-    found = re.findall(rf'\b{re.escape(value[1:])}[\\"]+: ?[\\"]+([^"\\]+)', said)
+    found = _MESSAGE.findall(said)
     return found[-1] if found else value
 
 
