@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ...gateway.heard import Heard
@@ -40,11 +41,9 @@ class Known:
         self._size = 0
         self._agents: OrderedDict[str, set[int]] = OrderedDict()
 
-    def add(self, agent: str, key: str) -> bool:
-        """Take a key; false if it was known."""
+    def add(self, agent: str, mark: int) -> bool:
+        """Take the hash of what was said; false if it was known."""
         keys = self._agents.setdefault(agent, set())
-        self._agents.move_to_end(agent)
-        mark = hash(key)
         if mark in keys:
             return False
         keys.add(mark)
@@ -53,6 +52,11 @@ class Known:
             _, gone = self._agents.popitem(last=False)
             self._size -= len(gone)
         return True
+
+    def touch(self, agent: str) -> None:
+        """It was heard of: it is the last to be dropped."""
+        if agent in self._agents:
+            self._agents.move_to_end(agent)
 
     def forget(self, agent: str) -> None:
         """The store may not have what was handed to it for this agent."""
@@ -73,17 +77,18 @@ def said(
     if dialect is None:
         return []
     asked, answered = dialect
-    counts: dict[Spoken, int] = {}
+    counts: dict[tuple[str, str], int] = {}
+    new = partial(known.add, heard.agent)
+    known.touch(heard.agent)
     if heard.body:
-        found = keyed(asked(bodies.read(heard.headers, heard.body).body), conversation, counts)
+        found = keyed(asked(bodies.read(heard.headers, heard.body).body), conversation, counts, new)
     else:
         text = f"[a request of {heard.size} bytes was too long to be kept]"
         found = [Keyed(Spoken("system", text), f"long:{heard.call}")]
     if 200 <= heard.status < 300:
-        found += keyed(answered(b"".join(heard.reply), heard.streamed), conversation, counts)
+        found += keyed(answered(b"".join(heard.reply), heard.streamed), conversation, counts, new)
     source = f"call:{heard.call}"
     return [
         Said(heard.agent, one.spoken.role, redact(one.spoken.text), at, heard.run, source, one.key)
         for one in found
-        if known.add(heard.agent, one.key)
     ]

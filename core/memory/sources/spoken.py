@@ -8,7 +8,7 @@ grows adds what is new; one that is compacted, cut at the head, or reordered add
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -36,27 +36,38 @@ class Keyed(NamedTuple):
     key: str
 
 
-def keyed(spoken: Iterable[Spoken], conversation: str, seen: dict[Spoken, int] | None = None) -> list[Keyed]:
+def keyed(
+    spoken: Iterable[Spoken],
+    conversation: str,
+    seen: dict[tuple[str, str], int] | None = None,
+    new: Callable[[int], bool] = lambda mark: True,
+) -> list[Keyed]:
     """Each thing with its key; blank ones are left out.
 
     Args:
         conversation: Keys of two conversations differ, but for what the system says: that comes in all.
         seen: How often each thing came before; added to. An answer goes on counting from its request.
+        new: Asked with a hash that is as good as the key in this process, and cheaper; what is not new is
+            left out.
     """
-    counts: dict[Spoken, int] = {} if seen is None else seen
+    counts: dict[tuple[str, str], int] = {} if seen is None else seen
     found = []
-    for one in spoken:
-        text = one.text.strip()
+    for role, text in spoken:
+        text = text.strip()
         if not text:
             continue
-        bare = Spoken(one.role, text)
+        bare = role, text
         number = counts.get(bare, 0)
         counts[bare] = number + 1
-        scope = "" if one.role == "system" else conversation
-        if one.role == "system" and number:
+        system = role == "system"
+        if system and number:
+            continue
+        scope = "" if system else conversation
+        # Most of a request was said before: that is told without a digest.
+        if not new(hash((scope, role, number, text))):
             continue
         digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
-        found.append(Keyed(Spoken(one.role, cut(text)), f"said:{scope}:{one.role}:{number}:{digest}"))
+        found.append(Keyed(Spoken(role, cut(text)), f"said:{scope}:{role}:{number}:{digest}"))
     return found
 
 
