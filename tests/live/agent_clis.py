@@ -177,7 +177,7 @@ def look_for(program: str) -> tuple[str, str]:
         folders.insert(0, os.path.dirname(_ENVIRON[variable]))
     elif shutil.which(program) is None:
         return "", f"neither ${variable} nor a {program} on the PATH was found"
-    if program == "qwen":
+    if program in ("qwen", "conformance"):
         if _NODE in _ENVIRON:
             folders.insert(0, os.path.dirname(_ENVIRON[_NODE]))
         return os.pathsep.join(folders), _too_old(os.pathsep.join(folders))
@@ -185,7 +185,7 @@ def look_for(program: str) -> tuple[str, str]:
 
 
 def _too_old(path: str) -> str:
-    """What is wrong with the Node on this ``PATH`` for Qwen Code."""
+    """What is wrong with the Node on this ``PATH`` for Qwen Code and the conformance suite."""
     node = shutil.which("node", path=path)
     if node is None:
         return "it needs Node, and no node is on the PATH"
