@@ -32,7 +32,7 @@ def markdown(blocks: Iterable[Block]) -> str:
         return ""
     head = (
         "# Your working memory\n\nBlocks that you and people keep for you, as they were when this run began."
-        " The tool memory_read (or `agenttop memory`) has them as they are now.\n"
+        " The tool memory_read (or `agenttop mem`) has them as they are now.\n"
     )
     return "\n".join([head, *parts])
 
