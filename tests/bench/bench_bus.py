@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
+from agenttop.core import pace
 from agenttop.core.bus import tables
 from agenttop.core.bus.bus import Bus
 from agenttop.core.bus.message import Draft, Limits, Message, next_trace, pack
@@ -135,6 +136,7 @@ async def alone(path: Path) -> float:
 
 
 def main() -> None:
+    pace.steady()  # as in a kernel: the collector and the interpreter's turns
     for number in range(ROUNDS):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
