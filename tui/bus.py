@@ -32,6 +32,7 @@ class Trace:
     def __init__(self) -> None:
         self.rows: dict[int, MessageRow] = {}
         self.order: list[int] = []
+        self._talks: dict[str, list[int]] = {}
         self.holding = False
         self.missed = 0
 
@@ -52,6 +53,7 @@ class Trace:
             else:
                 insort(order, seq)
             known[seq] = row
+            self._talks.setdefault(row.trace, []).append(seq)
             fresh += 1
         if not self.holding and len(order) > KEEP + SLACK:
             self._drop(len(order) - KEEP)
@@ -59,7 +61,11 @@ class Trace:
 
     def _drop(self, count: int) -> None:
         for seq in self.order[:count]:
-            del self.rows[seq]
+            trace = self.rows.pop(seq).trace
+            talk = self._talks[trace]
+            talk.remove(seq)
+            if not talk:
+                del self._talks[trace]
         del self.order[:count]
 
     def replace(self, rows: Iterable[MessageRow]) -> None:
@@ -71,16 +77,17 @@ class Trace:
 
     def clear(self) -> None:
         """Forget all."""
-        self.rows, self.order, self.missed = {}, [], 0
+        self.rows, self.order, self._talks, self.missed = {}, [], {}, 0
 
     def select(self, text: str) -> None:
         """Keep only what fits a filter; the kernel sends the rest again when it is widened."""
-        self.order = [seq for seq in self.order if fits(self.rows[seq], text)]
-        self.rows = {seq: self.rows[seq] for seq in self.order}
+        kept = [self.rows[seq] for seq in self.order if fits(self.rows[seq], text)]
+        self.clear()
+        self.take(kept)
 
     def talk(self, trace: str) -> list[MessageRow]:
         """The kept messages of one conversation, oldest first."""
-        return [self.rows[seq] for seq in self.order if self.rows[seq].trace == trace]
+        return [self.rows[seq] for seq in sorted(self._talks.get(trace, ()))]
 
 
 class BusPicture:

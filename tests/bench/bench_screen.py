@@ -165,7 +165,7 @@ def rival(count: int, out: str) -> None:
     Rival().run(mouse=False)
 
 
-def in_pty(what: str, count: int) -> dict[str, float]:
+def in_pty(what: str, count: int, file: str = __file__) -> dict[str, float]:
     """Run one side in a pty of its own and read what it found."""
     out = Path(f"/tmp/bench_screen.{os.getpid()}.json")
     parent, child = pty.openpty()
@@ -173,7 +173,7 @@ def in_pty(what: str, count: int) -> dict[str, float]:
     size = {"COLUMNS": str(COLUMNS), "LINES": str(LINES)}
     env = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor", **size}
     process = subprocess.Popen(
-        [sys.executable, __file__, "--child", what, str(count), str(out)],
+        [sys.executable, file, "--child", what, str(count), str(out)],
         stdin=child, stdout=child, stderr=child, env=env, start_new_session=True,
     )  # fmt: skip
     os.close(child)

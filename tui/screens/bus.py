@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -35,8 +36,10 @@ PARTS = (TRACE, TALK, GRAPH, BOXES, DEAD)
 TALL, WIDE, WIDEST = 22, 100, 170
 #: Cells of the mailboxes, and of the graph beside a conversation.
 SIDE, SIDE_WIDE, MIDDLE = 42, 52, 62
-#: Seconds between two paintings of what lies below the trace, while messages pour in.
-CALM = 0.5
+#: Seconds between two paintings of what lies below the trace; while messages pour in, of it and of the trace.
+CALM, BUSY_CALM, BUSY_PACE = 0.5, 1.0, 0.5
+#: Messages a second from which they pour: nobody reads them line by line.
+POURING = 50.0
 
 
 class BusScreen(BusActs):
@@ -64,7 +67,8 @@ class BusScreen(BusActs):
         self._talk_seq: int | None = None
         self._scrolled: int | None = None
         """First line of the conversation on screen; ``None``: the end of it."""
-        self._calm_until = 0.0
+        self._calm_until = self._trace_until = 0.0
+        self._unpainted = False
         self._laid: object = None
         self._stood_at = 0.0
 
@@ -161,12 +165,24 @@ class BusScreen(BusActs):
         if self.picture.trace.missed and self.table.following and not self.picture.standing:
             self.picture.trace.clear()
             self.feed.again()
-        clock = self.shell.clock.monotonic()
-        self._paint_trace()
-        if clock >= self._calm_until or not self.table.following:
-            self._calm_until = clock + CALM
+        clock = time.monotonic()
+        pours = self.picture.sums is not None and self.picture.sums.per_second > POURING
+        if clock >= self._trace_until:
+            self._trace_until = clock + (BUSY_PACE if pours else 0.0)
+            self._paint_trace()
+        if clock >= self._calm_until:
+            self._calm_until = clock + (BUSY_CALM if pours else CALM)
             self._paint_lower()
+            self._unpainted = False
+        elif not self._unpainted and not pours:
+            self._unpainted = True  # the last change of a few is not forgotten
+            self.set_timer(CALM, self._paint_rest)
         return True
+
+    def _paint_rest(self) -> None:
+        if self._unpainted and self._whole():
+            self._unpainted = False
+            self._paint_lower()
 
     def updated(self) -> None:
         """The fleet changed, a second went by, or the pane has another size."""
@@ -274,7 +290,7 @@ class BusScreen(BusActs):
         if chosen.seq != self._talk_seq:
             self._talk_seq, self._scrolled = chosen.seq, None
         messages = self.conversation(chosen)
-        doing = self.doing()
+        doing = self.doing({name for row in messages for name in (row.sender, row.to)})
         ascii = not self.shell.look.unicode
         drawn = sequence.diagram(messages, chosen, self.now, width, tall - 2, doing, ascii=ascii)
         waits = [row for row in messages if row.kind == "request" and not ended(row)]
@@ -292,12 +308,12 @@ class BusScreen(BusActs):
         sheet.top = top
         self._show(sheet, [self._mark(head, TALK), drawn.names, *drawn.rows], 2)
 
-    def doing(self) -> dict[str, Doing]:
-        """What the agents do, by name."""
+    def doing(self, names: set[str]) -> dict[str, Doing]:
+        """What these agents do, by name."""
         found: dict[str, Doing] = {}
         clock = self.shell.clock
         for row in self.shell.model.rows.values():
-            if row.host != self.feed.host and self.feed.host:
+            if row.name not in names or (row.host != self.feed.host and self.feed.host):
                 continue
             word = {"hold": "held", "freeze": "frozen"}.get(row.pause or "", row.state)
             detail = clean(row.detail)
@@ -347,7 +363,10 @@ class BusScreen(BusActs):
     def _go(self, by: int) -> None:
         if self.part == TRACE:
             self.table.go(self.table.place + by)
-        elif self.part == BOXES:
+            self._paint_trace()  # the key is answered at once, what depends on it follows
+            self.call_after_refresh(self._paint)
+            return
+        if self.part == BOXES:
             boxes = [box.agent for box in bus_side.sorted_boxes(self.picture.boxes)]
             if boxes:
                 at = boxes.index(self._chosen_box() or boxes[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.strip import Strip
 
 from ..lines import Lines
-from .paper import Row, ink_of, length
+from .paper import Ink, Piece, Row, ink_of, length
 
 
 class Sheet(Lines):
@@ -21,6 +21,8 @@ class Sheet(Lines):
         self.rows: list[Row] = []
         self.fixed = 0
         self.top = 0
+        self._kept: dict[tuple[Piece, ...], Strip] = {}
+        self._kept_for: tuple[Ink, int] | None = None
 
     def show(self, rows: list[Row], *, fixed: int = 0) -> None:
         """Replace what is shown."""
@@ -45,7 +47,13 @@ class Sheet(Lines):
         """Fixed rows, then those from ``top`` on."""
         ink = ink_of(self.app, "bg")
         shown = [*self.rows[: self.fixed], *self.rows[self.fixed + self.top :]][:height]
-        lines = [ink.strip(row, width) for row in shown]
+        # A row that is equal to one before is the same strip: nothing of it is compared or painted.
+        kept = self._kept if self._kept_for == (ink, width) else {}
+        self._kept, self._kept_for = {}, (ink, width)
+        for row in shown:
+            key = tuple(row)
+            self._kept[key] = kept.get(key) or ink.strip(row, width)
+        lines = [self._kept[tuple(row)] for row in shown]
         return lines + [ink.strip([], width)] * (height - len(lines))
 
 
