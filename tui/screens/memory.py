@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from agenttop.core.api import Row as FleetRow
     from agenttop.core.client import KernelClient
 
-#: Seconds between two looks, and from the last key typed to the search.
-EVERY, DEBOUNCE = 1.5, 0.15
+#: Seconds between two looks.
+EVERY = 1.5
 #: From so many columns the tiers stand side by side, and from so many lines what lies below them too.
 WIDE, TALL = 100, 20
 TIERS = ("working", "recall", "archival")
@@ -66,7 +66,9 @@ class MemoryScreen(MemoryActs):
         self.moves, self.search = MovesPart(), SearchPart()
         self._wanted = anyio.Event()
         self._soon: Timer | None = None
-        self._asked = 0
+        self._version = 0
+        """Of what is known: it grows with every look that found something else."""
+        self._painted: object = None
 
     def body(self) -> list[Widget]:
         """Whose it is, the notice, the tiers, and what lies below."""
@@ -135,7 +137,8 @@ class MemoryScreen(MemoryActs):
             client = self.shell.client
             if client is not None and self.shell.pane is self:  # not below another pane
                 self._check_whose()
-                await self._ask(client)
+                if await self._ask(client):
+                    self._version += 1
                 if not self._whole():
                     return
                 self.updated()
@@ -143,19 +146,21 @@ class MemoryScreen(MemoryActs):
             with anyio.move_on_after(EVERY):
                 await self._wanted.wait()
 
-    async def _ask(self, client: KernelClient) -> None:
+    async def _ask(self, client: KernelClient) -> bool:
+        """Look; whether anything is known anew."""
         reader = self.reader
         if reader is None:
-            return
-        problem = ""
+            return False
+        problem, changed = "", False
         try:
-            await reader.look(client)
+            changed = await reader.look(client)
         except KernelUnreachable as error:
             problem = error.what if error.code == "host_away" else "no kernel answers"
         except AgentTopError as error:
             problem = str(error)
         if reader is self.reader:
             self.problem = problem
+        return changed
 
     def _whole(self) -> bool:
         """False once the screen is being taken apart; whoever waited for something meanwhile looks first."""
@@ -216,7 +221,16 @@ class MemoryScreen(MemoryActs):
         super().updated()
         self._arrange()
         self.query_one(Notice).redraw()
-        self.call_after_refresh(self.paint)
+        shell = self.shell
+        now = shell.seen_at if shell.lost else shell.clock.time()
+        state = (
+            self._version, self.ref, self.focus_on, now // 60, len(shell.model.rows), shell.lost,
+            self.problem,
+            shell.look, *(self.query_one(f"#{name}").size for name in PARTS),
+        )  # fmt: skip
+        if state != self._painted:  # rows of the fleet come each second, and change nothing here
+            self._painted = state
+            self.call_after_refresh(self.paint)
 
     def paint(self) -> None:
         """Draw all parts; only cells that changed are sent."""

@@ -45,7 +45,6 @@ class MemoryActs(PaneScreen):
     moves: MovesPart
     search: SearchPart
     _soon: Timer | None
-    _asked: int
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..format import clean, tokens
 from ..memory import PAGE, Known
-from .memory_parts import Drawn, Group, Part, padded, when
+from .memory_parts import Drawn, Part, padded, when
 from .paper import Row
 
 if TYPE_CHECKING:
@@ -63,10 +63,9 @@ class MovesPart(Part):
         today = sum(time.localtime(move.at)[:3] == day for move in self.moves)
         more = "+" if today >= PAGE else ""
         rows = [self.head(drawn, f"{today}{more} today")]
-        groups = [Group(str(move.id), [_row(move, drawn)]) for move in self.moves]
-        if not groups and self.known is not None and self.known.moves is not None:
+        if not self.moves and self.known is not None and self.known.moves is not None:
             rows.append([(" nothing moved yet", "muted")])
-        return [*rows, *self.listed(groups, drawn.height - 1, drawn)]
+        return [*rows, *self.rows_of(lambda n: _row(self.moves[n], drawn), drawn.height - 1, drawn)]
 
 
 def _row(move: MoveInfo, drawn: Drawn) -> Row:

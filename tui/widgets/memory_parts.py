@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -99,6 +99,14 @@ class Part(ABC):
             self._top = first
         self._top = max(0, min(self._top, len(flat) - room))
         return flat[self._top : self._top + max(0, room)]
+
+    def rows_of(self, row: Callable[[int], Row], room: int, drawn: Drawn) -> list[Row]:
+        """As ``listed``, of things of one row each: only those in the window are made."""
+        place, count = self.place, len(self.keys)
+        top = min(max(self._top, place - room + 1), place)
+        self._top = max(0, min(top, count - room))
+        seen = range(self._top, min(count, self._top + max(0, room)))
+        return [under_cursor(row(n), drawn.width) if n == place and drawn.focused else row(n) for n in seen]
 
 
 def when(at: float, now: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..format import clean, clock, size, sparkline, tokens
 from ..memory import Known, moved_from
-from .memory_parts import Drawn, Group, Part, padded, when
+from .memory_parts import Drawn, Part, padded, when
 from .paper import Row
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ class RecallPart(Part):
         if drawn.height >= 10:
             rows.append([])
         room = drawn.height - len(rows) - 1
-        groups = [Group(str(entry.id), [_row(entry, drawn)]) for entry in self.entries]
-        if groups:
-            rows += self.listed(groups, room, drawn)
+        if self.entries:
+            rows += self.rows_of(lambda n: _row(self.entries[n], drawn), room, drawn)
         else:
             rows.append([(" nothing was said yet", "muted")])
         rows += [[]] * (drawn.height - 1 - len(rows))
