@@ -124,11 +124,16 @@ class Mailboxes:
         await self._bus.open_mailbox(mailbox)
 
     async def _returns(self, agent: Agent) -> bool:
-        known = self._may_return.get(agent.id)
-        if known is None:
-            known = await anyio.to_thread.run_sync(self._resumable, agent)
-            self._may_return[agent.id] = known
-        return known
+        if agent.id not in self._may_return:
+            await self._decide([agent])
+        return self._may_return.get(agent.id, False)
+
+    async def _decide(self, ended: Sequence[Agent]) -> None:
+        """Find out who of these can go on: at once, since after a start they are many."""
+        if not ended:
+            return
+        found = await anyio.to_thread.run_sync(lambda: [self._resumable(agent) for agent in ended])
+        self._may_return.update(zip((agent.id for agent in ended), found, strict=True))
 
     def reads(self, agent: Agent) -> bool:
         """Whether mail can be sent to an agent now, as far as is known without looking it up."""
@@ -194,6 +199,8 @@ class Mailboxes:
     async def _turn(self, look: dict[str, None]) -> None:
         opened = [self._directory.owner]
         names = self._bus.pipeline.books.names
+        agents = [agent for one in look if (agent := self._books.pending.agents.get(one)) is not None]
+        await self._decide([one for one in agents if one.over and one.id not in self._may_return])
         for mailbox in look:
             agent = self._books.pending.agents.get(mailbox)
             if agent is not None and await self._wanted(agent):
