@@ -197,6 +197,9 @@ def main(seconds: float) -> None:
                     print(line_of("Redis Streams, redis-py", theirs), flush=True)
         finally:
             anyio.run(stop, paths)
+            deadline = time.monotonic() + 30
+            while Path(f"/proc/{fleet.pid}").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
 
 
 if __name__ == "__main__":
