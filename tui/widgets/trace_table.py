@@ -217,7 +217,10 @@ class TraceTable(Lines):
     def _line(self, row: MessageRow, width: int) -> Strip:
         lost = self.shell.lost
         over = ended(row)
-        shown = latency(row.latency) if over and row.latency is not None else waited(self.now - row.at)
+        if over and row.latency is not None:
+            shown = latency(row.latency)
+        else:  # a topic without subscribers has nobody to acknowledge it
+            shown = f.UNKNOWN if over and row.state == "acked" else waited(self.now - row.at)
         left = ""
         if row.kind == "request" and not over and row.deadline is not None:
             away = row.deadline - self.now
