@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -18,6 +17,7 @@ from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import AgentInfo
 from agenttop.core.api.bus import WATCH, BusWatchRequest, MessageRow
 from agenttop.core.api.memory import BLOCKS, NOTES, BlocksRequest, NoteInfo, NotesRequest
+from agenttop.core.streams import closing
 
 from .managed import House, open_house
 from .test_templates import CASES, SPEED, Case, asked, person
@@ -50,7 +50,7 @@ def script(case: Case, *words: str) -> str:
 
 async def messages(house: House) -> list[MessageRow]:
     """All that was sent."""
-    async with aclosing(house.client.follow(WATCH, BusWatchRequest(rows=2_000))) as changes:
+    async with closing(house.client.follow(WATCH, BusWatchRequest(rows=2_000))) as changes:
         async for change in changes:
             return list(change.rows)
     raise AssertionError("the bus shows nothing")
