@@ -16,9 +16,7 @@ from agenttop.core.paths import Paths
 URL = "http://127.0.0.1:7171/a/SECRET"
 ALLOWED = "--dangerously-skip-permissions"
 ASKING = ("--permission-mode", "default")
-MCP = (
-    '--mcp-config={"mcpServers":{"agenttop":{"type":"http","url":"${AGENTTOP_URL}/mcp","alwaysLoad":true}}}'
-)
+MCP = '--mcp-config={"mcpServers":{"agenttop":{"type":"http","url":"${AGENTTOP_URL}/mcp","alwaysLoad":true}}}'
 
 
 @pytest.fixture
