@@ -318,7 +318,7 @@ class Deliveries:
         message = self._pipe.books.messages[seq]
         found = await self._with_payloads([letter])
         await self._pipe.mark(seq, box.number, ACKED, self._pipe.clock.time())
-        self._desk.reading[name] = (seq, message.hops, message.trace)
+        self._desk.answered(name, message)
         return found[0]
 
 

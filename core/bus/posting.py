@@ -35,6 +35,27 @@ class Desk:
         self._prefix = trace_prefix()
         #: The last message handed out to each mailbox: what its agent sends next is caused by it.
         self.reading: dict[str, tuple[int, int, str]] = {}
+        #: What each agent's run or turn was begun by: what it sends in that is caused by it, read or not.
+        self._begun: dict[str, tuple[int, int, str]] = {}
+        self.person: Callable[[str], bool] = lambda mailbox: mailbox.startswith("@")
+        """Whether whoever has this mailbox is a person: what a person says is always a beginning."""
+
+    def began(self, name: str, cause: Message) -> None:
+        """This message is what ``name`` works on from now on, acknowledged or not, until it is ``over``."""
+        self._begun[name] = (cause.seq, cause.hops, cause.trace)
+
+    def answered(self, name: str, reply: Message) -> None:
+        """``name`` has the reply it waited for: what it says next goes on with that trace.
+
+        It is no further from the first message: who asks ten things in a row is one agent at work, not
+        two that answer each other.
+        """
+        if name not in self.reading and name not in self._begun:
+            self.reading[name] = (reply.seq, -1, reply.trace)
+
+    def over(self, name: str) -> None:
+        """What it does from now on was begun by nobody's message."""
+        self._begun.pop(name, None)
 
     def admit(self, sender: str, mode: str, to: str, draft: Draft) -> None:
         """May this be sent?
@@ -84,11 +105,20 @@ class Desk:
         """
         now = self._clock.time()
         payload, type_, priority, expires, cause_id, key, given = draft
-        if not cause_id and not given and reply_to is None and sender not in self.reading:
+        if (
+            not cause_id
+            and not given
+            and reply_to is None
+            and sender not in self.reading
+            and sender not in self._begun
+        ):
             cause, hops, trace = None, 0, first_trace(self._prefix, seq)
         else:
             cause, hops, trace = self._origin(books, sender, draft, reply_to)
-            if hops > self.limits.hops:
+            if self.person(sender):
+                hops = 0
+            # Who was asked may always answer: there are no more replies than questions.
+            if hops > self.limits.hops and reply_to is None:
                 raise TooManyHops(
                     f"this message is {hops} hops from the first one",
                     f"{self.limits.hops} are allowed, so that agents do not answer each other for ever",
@@ -113,7 +143,7 @@ class Desk:
         """
         cause = reply_to if reply_to is not None else seq_of(draft.cause) if draft.cause else None
         if cause is None:
-            reading = self.reading.get(sender)
+            reading = self.reading.get(sender) or self._begun.get(sender)
             if reading is None:
                 return None, 0, ""
             cause, hops, trace = reading
