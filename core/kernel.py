@@ -481,6 +481,8 @@ class Kernel:
             healthy=not self.problem,
             problem=self.books.problem,
             gateway_problem=self.doors.problem,
+            memory_problem=self.recorder.problem,
+            recall_dropped=self.recorder.dropped,
             cpu_seconds=used.ru_utime + used.ru_stime,
             memory=self.feed.header("run").kernel_memory,
             missing_keys=sorted(self.desk.missing_keys),
@@ -503,7 +505,8 @@ class Kernel:
 
     def checks(self) -> list[CheckInfo]:
         """The kernel's own lines of ``doctor``."""
-        checks = [CheckInfo(group="kernel", name="gateway", level="ok", found=f"127.0.0.1:{self.doors.port}")]
+        gateway = f"127.0.0.1:{self.doors.port}"
+        checks = [CheckInfo(group="kernel", name="gateway", level="ok", found=gateway), self.recorder.check()]
         for name, provider in self.config.providers.items():
             try:
                 key = self.keys.get(provider)

@@ -67,11 +67,18 @@ def insert(file: Path, text: str) -> None:
     after = rest.partition(_END)[2] if begun else ""
     if not text and not begun:
         return
-    body = f"{_BEGIN}\n{text.replace(_BEGIN, '').replace(_END, '').strip()}\n{_END}" if text else ""
+    body = f"{_BEGIN}\n{_unmarked(text).strip()}\n{_END}" if text else ""
     whole = before + body + after
     if before and not begun and not before.endswith("\n"):
         whole = f"{before}\n{body}"
     write(file, whole)
+
+
+def _unmarked(text: str) -> str:
+    """Without the marks, also those that begin to be one when another is taken out of them."""
+    while _BEGIN in text or _END in text:
+        text = text.replace(_BEGIN, "").replace(_END, "")
+    return text
 
 
 def _replace(file: Path, data: bytes) -> None:

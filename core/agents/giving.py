@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -35,6 +36,23 @@ def markdown(blocks: Iterable[Block]) -> str:
         " The tool memory_read (or `agenttop mem`) has them as they are now.\n"
     )
     return "\n".join([head, *parts])
+
+
+async def texts(memory: Memory, agents: Sequence[str], *, used: bool = False) -> dict[str, str]:
+    """The working memory of those of these agents that have some, as they read it.
+
+    Args:
+        used: It goes into their context now.
+    """
+    sql = f"SELECT DISTINCT agent FROM block WHERE agent IN ({', '.join('?' * len(agents))})"
+
+    def remembering(db: Any) -> list[str]:
+        return [name for (name,) in db.execute(sql, agents)]
+
+    found: dict[str, str] = {}
+    for agent in await memory.look(remembering):
+        found[agent] = markdown(await memory.blocks(Who(None), agent, used=used))
+    return found
 
 
 class Giving:
@@ -70,20 +88,12 @@ class Giving:
             return None
 
     async def _texts(self, agents: Sequence[Agent]) -> dict[str, str]:
-        found: dict[str, str] = {}
         try:
             await self._make(agents)
-            for agent in await self._remembering([agent.id for agent in agents]):
-                found[agent] = markdown(await self._memory.blocks(Who(None), agent, used=True))
+            return await texts(self._memory, [agent.id for agent in agents], used=True)
         except (AgentTopError, OSError) as error:
             log.warning("agents begin without their memory: %s", error)
-        return found
-
-    async def _remembering(self, agents: Sequence[str]) -> list[str]:
-        """Those of them that have blocks."""
-        marks = ", ".join("?" * len(agents))
-        sql = f"SELECT DISTINCT agent FROM block WHERE agent IN ({marks})"
-        return await self._memory.look(lambda db: [name for (name,) in db.execute(sql, agents)])
+            return {}
 
     async def _make(self, agents: Sequence[Agent]) -> None:
         """Make the blocks that agents were declared with, once."""

@@ -85,6 +85,18 @@ class Launcher:
             conversation_files.settle(template, agent.origin.session, folder, os.path.realpath(launch.cwd))
         return Prepared(launch, self.first_input(agent), self.waits(agent))
 
+    def remind(self, agent: Agent, memory: str) -> None:
+        """Put its memory as it is now where it was put when its last run began; elsewhere nothing is put.
+
+        For what was forgotten: the copies in its folder are to lose it too. Blocking.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        file = self.memory_of(agent)
+        if agent.spec.backend != "docker" and file.exists():
+            self._remind(agent, memory)
+
     def _remind(self, agent: Agent, memory: str) -> None:
         """Put its working memory where its program looks, and where everybody else may."""
         folder = self._paths.agent_dir(agent.id)

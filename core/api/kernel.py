@@ -27,6 +27,10 @@ class KernelStatus(Model):
     """What ails the journal."""
     gateway_problem: str = ""
     """What ails the gateway's listeners or their holder."""
+    memory_problem: str = ""
+    """Why nothing can be remembered now."""
+    recall_dropped: dict[str, int] = Field(default_factory=dict)
+    """Calls, mail and pieces of output that were not remembered since its start: they came too fast."""
     cpu_seconds: float = 0.0
     memory: int = 0
     missing_keys: list[str] = Field(default_factory=list)

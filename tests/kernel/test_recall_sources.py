@@ -315,7 +315,9 @@ async def test_what_does_not_fit_is_counted_and_nobody_waits(
     async with kernels() as kernel:
         _, url = await caller(kernel)
         await messages(url, streamed=False)
-        await until(lambda: _true(kernel.recorder.dropped >= 3), "three calls being counted", 30)
+        await until(
+            lambda: _true(kernel.recorder.dropped.get("calls", 0) >= 3), "three calls being counted", 30
+        )
 
 
 # --- output

@@ -43,7 +43,17 @@ def status(as_json: Json = False) -> None:
     printing.line(f"gateway   127.0.0.1:{found['port']}{', ' if ails else ''}{ails}")
     printing.line(f"state     {found['state_dir']}")
     printing.line(f"journal   {found['seq']} rows, {f.clean(found['problem']) or 'healthy'}")
+    printing.line(f"memory    {_memory(found)}")
     printing.line(f"uses      {f.size(found['memory'])} of memory, {found['cpu_seconds']:.1f} s of CPU")
+
+
+def _memory(found: dict[str, Any]) -> str:
+    """How recall fares; a kernel of another version may say nothing of it."""
+    lost = ", ".join(
+        f"{count} {f.clean(source)}" for source, count in found.get("recall_dropped", {}).items()
+    )
+    ails = f.clean(found.get("memory_problem", "")) or "healthy"
+    return f"{ails}, {lost} not remembered: they came too fast" if lost else ails
 
 
 @kernel.command()

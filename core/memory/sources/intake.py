@@ -136,14 +136,18 @@ class Intake:
             while (self._waiting or self._unwritten) and await self.write():
                 pass
 
+    async def catch_up(self) -> None:
+        """Return when what was offered until now is written, or the memory takes nothing now."""
+        for _ in range(len(self._waiting) // BATCH + 2):  # one batch may be half written
+            if not (self._waiting or self._unwritten or self._writing.locked()) or not await self.write():
+                return
+
     async def write(self) -> bool:
         """Read and write one batch; false where the memory takes nothing now."""
         async with self._writing:
             if not self._unwritten and self._waiting:
-                items = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                self._size -= sum(item.size for item in items)
-                redact = self._redaction()
-                self._unwritten = await anyio.to_thread.run_sync(partial(self._read, items, redact))
+                with anyio.CancelScope(shield=True):  # what was taken is not lost by whoever goes away
+                    await self._take()
             if not self._unwritten:
                 return True
             try:
@@ -165,6 +169,12 @@ class Intake:
                 written(agents)
             return True
 
+    async def _take(self) -> None:
+        items = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._size -= sum(item.size for item in items)
+        read = partial(self._read, items, self._redaction())
+        self._unwritten = await anyio.to_thread.run_sync(read)
+
     async def _one_by_one(self) -> None:
         """One of them breaks a rule: the others are remembered."""
         for one in self._unwritten:
@@ -184,5 +194,5 @@ class Intake:
             except Exception:
                 # Whatever is in a hostile body: the others are remembered.
                 log.exception("something of %s could not be read", item.source)
-                self.dropped[item.source] += 1
+                self.drop(item.source)
         return found

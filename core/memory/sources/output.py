@@ -130,6 +130,7 @@ class OutputReader:
         self._saved: dict[str, dict[str, int]] = {}
         self._turn = 0
         self._news = anyio.Event()
+        self._looking = anyio.Lock()
         intake.written.append(self._written)
         books.listen(self._committed)
 
@@ -172,8 +173,18 @@ class OutputReader:
 
     # --- looking ---------------------------------------------------------------------------------
 
+    async def catch_up(self) -> None:
+        """Look at every run once, as far as there is room for what they printed."""
+        for _ in range(len(self._runs) // LOOKS + 1):
+            if self._intake.room:
+                await self.look()
+
     async def look(self) -> None:
         """One look at the runs whose turn it is."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         readings = list(self._runs.values())
         first = self._turn % max(1, len(readings))
         mine = (readings[first:] + readings[:first])[:LOOKS]

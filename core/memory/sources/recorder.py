@@ -10,6 +10,7 @@ from typing import Literal
 import anyio
 
 from ...agents.agent import Agent
+from ...api.kernel import CheckInfo
 from ...backend import Backend, Launch
 from ...bus.bus import Bus
 from ...clock import Clock
@@ -85,9 +86,24 @@ class Recorder:
         return self.intake.problem
 
     @property
-    def dropped(self) -> int:
-        """Calls, messages and pieces of output that were not remembered since the start."""
-        return sum(self.intake.dropped.values())
+    def dropped(self) -> dict[str, int]:
+        """How many calls, messages (``mail``) and pieces of output were not remembered since the start."""
+        return {source: count for source, count in sorted(self.intake.dropped.items()) if count}
+
+    def check(self) -> CheckInfo:
+        """Its line of ``doctor``."""
+        if self.problem:
+            return CheckInfo(group="kernel", name="memory", level="warn", found=self.problem)
+        if self.dropped:
+            counts = ", ".join(f"{count} {source}" for source, count in self.dropped.items())
+            return CheckInfo(
+                group="kernel",
+                name="memory",
+                level="warn",
+                found=f"{counts} were not remembered since its start: they came too fast",
+                hint="Calls, mail and agents are not held up by it; [memory] recall says what is remembered",
+            )
+        return CheckInfo(group="kernel", name="memory", level="ok", found="remembers all that it is told")
 
     async def run(self) -> None:
         """Remember what comes, for as long as the kernel lives."""
@@ -95,6 +111,15 @@ class Recorder:
             tasks.start_soon(self.intake.run, name="intake")
             if self._output is not None:
                 tasks.start_soon(self._output.run, name="output")
+
+    async def catch_up(self) -> None:
+        """Return when what was said, printed and sent until now is in recall, as far as it ever will be.
+
+        For whoever forgets: what is on its way would be remembered afterwards.
+        """
+        if self._output is not None:
+            await self._output.catch_up()
+        await self.intake.catch_up()
 
     async def finish(self) -> None:
         """Write what waits, within a few seconds."""
