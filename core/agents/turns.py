@@ -8,6 +8,7 @@ makes a call after it was told. Whatever dies before that, the mail is told once
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -60,7 +61,8 @@ class _Told:
 
     run: int
     seqs: list[int]
-    typed: bool
+    until: float
+    """Monotonic seconds; without a call until then it is told again."""
 
 
 class Turns:
@@ -119,14 +121,25 @@ class Turns:
         deliveries = await self._take(agent)
         if not deliveries:
             return None
-        self._told[agent.id] = _Told(run.number, [d.message.seq for d in deliveries], typed=False)
+        self._tells(agent.id, run.number, deliveries)
         return mailtext.told(deliveries, self._name)
 
+    def _tells(self, agent: str, run: int, deliveries: Sequence[Delivery]) -> _Told:
+        """What it does from now on is caused by this mail, also once that is acknowledged."""
+        until = self._clock.monotonic() + LEASE
+        told = self._told[agent] = _Told(run, [one.message.seq for one in deliveries], until)
+        self._bus.desk.began(agent, max((one.message for one in deliveries), key=lambda one: one.hops))
+        return told
+
     async def _take(self, agent: Agent) -> list[Delivery]:
+        mail = self._bus.mail
+        mail.telling.add(agent.id)  # one frozen for being idle is thawed to be told
         try:
-            return await self._bus.mail.take(agent.id, mailtext.MOST, run=mailtext.MOST, visible_after=LEASE)
+            return await mail.take(agent.id, mailtext.MOST, run=mailtext.MOST, visible_after=LEASE)
         except NoSuchMailbox:
             return []
+        finally:
+            mail.telling.discard(agent.id)
 
     # --- following -------------------------------------------------------------------------------
 
@@ -151,6 +164,8 @@ class Turns:
             elif isinstance(event, ev.AgentRemoved):
                 self._woken.pop(agent, None)
                 self._told.pop(agent, None)
+            if _begins_anew(event):
+                self._bus.desk.over(agent)
             if agent in self._books.committed.agents:
                 self._look(agent)
 
@@ -198,19 +213,24 @@ class Turns:
             if had:
                 await self._bus.mail.ack(agent, told.seqs)
             else:
-                for seq in told.seqs:
-                    self._bus.mail.release(agent, seq)
-        except (NoSuchMessage, NoSuchMailbox):
-            pass  # it has lapsed, or its mailbox was closed meanwhile
+                self._give_back(agent, told.seqs)
+        except NoSuchMailbox:
+            pass  # closed meanwhile
         except AgentTopError as error:
             log.warning("mail of %s was told and will be told again: %s", agent, error)
         self._look(agent)
+
+    def _give_back(self, agent: str, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            with contextlib.suppress(NoSuchMessage):  # it has lapsed, or was given back with one before it
+                self._bus.mail.release(agent, seq)
 
     async def _consider(self, agent_id: str) -> None:
         async with self._slots:
             again: float | None = None
             try:
                 agent = self._books.pending.agents.get(agent_id)
+                self._let_lapse(agent_id)
                 if agent is not None and agent_id not in self._told and self._ready(agent_id):
                     again = await (self._type(agent) if _at_prompt(agent) else self._wake(agent))
             except AgentTopError as error:
@@ -220,8 +240,14 @@ class Turns:
                 self._busy.discard(agent_id)
             if again is not None:
                 self._look(agent_id, again)
-            elif agent_id in self._told:
-                self._look(agent_id, LEASE)
+            elif (told := self._told.get(agent_id)) is not None:
+                self._look(agent_id, max(AGAIN, told.until - self._clock.monotonic()))
+
+    def _let_lapse(self, agent: str) -> None:
+        """What was told and led to no call is told again, unless the agent is stopped meanwhile."""
+        told = self._told.get(agent)
+        if told is not None and told.until <= self._clock.monotonic() and not self._bus.mail.held(agent):
+            self._decide(agent, had=False)
 
     def _ready(self, agent: str) -> bool:
         """Whether something in its mailbox is in nobody's hands."""
@@ -242,11 +268,10 @@ class Turns:
         record = self._books.pending.agents.get(agent.id)
         if not deliveries:
             return None
-        told = _Told(run.number, [d.message.seq for d in deliveries], typed=True)
         if record is None or not _at_prompt(record):  # meanwhile
-            await self._settle(agent.id, told, False)
+            self._give_back(agent.id, [one.message.seq for one in deliveries])
             return AGAIN
-        self._told[agent.id] = told
+        told = self._tells(agent.id, run.number, deliveries)
         try:
             await self._terminals.tell(record, mailtext.told(deliveries, self._name), BY)
         except BaseException:
@@ -292,6 +317,13 @@ class Turns:
 def _called(event: Event, run: int) -> bool:
     """Whether an agent asks its model something: what it was told before is part of that."""
     return isinstance(event, ev.CallHeld) or (isinstance(event, ev.CallStarted) and event.run == run)
+
+
+def _begins_anew(event: Event) -> bool:
+    """Whether what an agent does from here on has nothing to do with the mail it was told before."""
+    if isinstance(event, ev.TerminalTyped):
+        return event.by != BY
+    return isinstance(event, ev.RunExited | ev.AgentRemoved)
 
 
 def _at_prompt(agent: Agent) -> bool:

@@ -47,6 +47,8 @@ class Deliveries:
         self.on_due: Callable[[float], None] = lambda _: None
         #: Whether a receiver is stopped: it is handed nothing, and what it has does not run out.
         self.held: Callable[[str], bool] = lambda _: False
+        #: Receivers that are handed theirs although they are stopped: they go on to be told of it.
+        self.telling: set[str] = set()
 
     def let_go(self, names: Iterable[str] | None = None) -> None:
         """These receivers (default: all) are stopped no longer."""
@@ -91,7 +93,7 @@ class Deliveries:
 
     def _hand_out(self, name: str, limit: int, run: int, visible_after: float | None) -> list[Letter]:
         box = known(self._pipe.books, name)
-        if self.held(name):
+        if self.held(name) and name not in self.telling:
             return []
         clock = self._pipe.clock
         seconds = self._pipe.limits.visible_after if visible_after is None else visible_after

@@ -11,10 +11,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from agenttop.core.agents import beginnings
+from agenttop.core.agents import beginnings, turns
 from agenttop.core.agents.spec import AgentSpec
 from agenttop.core.api import AgentInfo, RunRequest
-from agenttop.core.bus.message import Draft
+from agenttop.core.bus.errors import TooManyHops
+from agenttop.core.bus.message import Draft, next_trace
 from agenttop.core.journal import events as ev
 from agenttop.core.kernel import Kernel
 from agenttop.core.memory.model import Who
@@ -236,6 +237,46 @@ async def test_a_run_that_ends_before_its_first_call_gives_its_mail_back(
         assert "told for the 2. time" in said
 
 
+async def test_a_run_that_ends_gives_all_its_mail_back_of_whomever_it_is(
+    kernels: KernelMaker, templated: Paths
+) -> None:
+    async with kernels() as kernel:
+        others = [await start(kernel, name, prompt="hi") for name in ("ann", "eve")]
+        agent = await start(kernel, "bob", prompt="go")
+        await called(kernel, agent.id, 1)
+        for other in (others[0], others[0], others[1]):
+            await kernel.bus.send(other.id, agent.id, Draft(payload=b'"hello"'))
+        await kernel.supervisor.stop(agent.id, how="kill", grace=0.0)
+        await kernel.supervisor.start(agent.id, "restart", resume="conversation-1")
+        await output(kernel, agent.id, 2, "3 messages")
+        await kernel.supervisor.stop(agent.id, how="kill", grace=0.0)
+        letters = kernel.bus.pipeline.books.names[agent.id].letters.values()
+        await until(lambda: yes(not any(one.until for one in letters)), "all of it being back", 30)
+
+
+async def test_agents_that_wake_each_other_are_stopped_by_their_hops(
+    kernels: KernelMaker, templated: Paths
+) -> None:
+    async with kernels() as kernel:
+        other = await start(kernel, "ann", prompt="hi")
+        agent = await start(kernel, "bob", prompt="go")
+        await called(kernel, agent.id, 1)
+        most = kernel.bus.limits.hops
+        kernel.bus.desk.reading[other.id] = (1, most - 1, next_trace(""))
+        await kernel.bus.send(other.id, agent.id, Draft(payload=b'"hello"'))
+        await kernel.supervisor.stop(agent.id, how="kill", grace=0.0)
+        await kernel.supervisor.start(agent.id, "restart", resume="conversation-1")
+        await output(kernel, agent.id, 2, "«hello»")
+        await called(kernel, agent.id, 2)
+        await until(lambda: yes(depth(kernel, agent.id) == 0), "the mail being acknowledged", 30)
+        # It is acknowledged, and still what this run works on.
+        with pytest.raises(TooManyHops):
+            await kernel.bus.send(agent.id, other.id, Draft(payload=b'"thank you"'))
+        await kernel.supervisor.stop(agent.id, how="kill", grace=0.0)
+        await kernel.supervisor.start(agent.id, "restart", resume="conversation-1")
+        await kernel.bus.send(agent.id, other.id, Draft(payload=b'"something else"'))
+
+
 async def test_a_kernel_that_is_killed_in_between_tells_the_mail_again(
     kernels: KernelMaker, templated: Paths
 ) -> None:
@@ -334,6 +375,19 @@ async def test_nothing_is_typed_into_a_question_nor_while_a_call_runs(
         assert depth(kernel, agent.id) == 1
         await called(kernel, agent.id, 1)
         await until(lambda: yes(depth(kernel, agent.id) == 0), "it being acknowledged", 30)
+
+
+@pytest.mark.tmux
+async def test_mail_that_was_typed_in_and_led_to_no_call_is_typed_in_again(
+    kernels: KernelMaker, templated: Paths, tmux: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "LEASE", 0.5)
+    async with kernels() as kernel:
+        other = await start(kernel, "ann", prompt="hi")
+        agent = await start(kernel, "bob", backend="terminal")
+        await waiting(kernel, agent.id)
+        await kernel.bus.send(other.id, agent.id, Draft(payload=b'"hello"'))
+        await shown(kernel, "bob", "told for the 2. time")
 
 
 @pytest.mark.tmux
