@@ -14,7 +14,7 @@ import anyio
 
 from ..clock import Clock
 from ..errors import Forbidden
-from . import facts, forgetting, names, recall, scope, words
+from . import archival, facts, forgetting, names, recall, scope, words
 from .meaning import Meaning
 from .model import Entry, Forgotten, Limits, MemoryRefused, Who
 from .names import Access, Verb
@@ -103,7 +103,7 @@ class Forgets:
             ]
 
         def job(db: sqlite3.Connection) -> Forgotten:
-            return forgetting.entries(db, self._store.salt, select(db))
+            return forgetting.entries(db, self._store.salt, select(db), for_good=True)
 
         if dry:
             found = await self._store.read(select, patient=True)
@@ -125,9 +125,10 @@ class Forgets:
         if not query.wanted:
             raise MemoryRefused("nothing was forgotten", f"There is no word in {text[:80]!r}")
         agents = self._whose(who, agents)
+        spaces = await self._writable(who)
 
         def look(db: sqlite3.Connection) -> scope.Scope:
-            return scope.with_words(db, query, agents, sole=who.agent is not None)
+            return scope.with_words(db, query, agents, agent=who.agent, spaces=spaces)
 
         found = await self._store.read(look, patient=True)
         if dry:
@@ -206,10 +207,20 @@ class Forgets:
         """When ``retain`` was through last, seconds since the epoch; 0 if never."""
         return await self._store.read(forgetting.retained_at)
 
+    async def _writable(self, who: Who) -> frozenset[str] | None:
+        if who.agent is None:
+            return None
+        there = await self._store.read(archival.namespaces)
+        return frozenset(name for name in there if self._access(who, "write", name))
+
     def _words(self, text: str) -> words.Query:
         query = words.parse(text, self.limits.query_chars)
         if text.strip() and not query.wanted:
             raise MemoryRefused("nothing was forgotten", f"There is no word in {text[:80]!r}")
+        if query.cut:
+            raise MemoryRefused(
+                "nothing was forgotten", "Of so many words not all count, and fewer take more", "Give fewer"
+            )
         return query
 
     def _whose(self, who: Who, agents: Sequence[str] | None) -> Sequence[str] | None:

@@ -11,7 +11,8 @@ That is as much work as the file is large. A small file is scrubbed where it lie
 writer waits; of a large one a copy is (``rewrite``), while its writer goes on. The rows go in one
 transaction with a mark that the file is to be scrubbed; a crash between the two is made good when the file
 is opened again.
-What stays: salted digests of the keys, so that a call that repeats a conversation does not bring it back.
+What stays: salted digests of the keys, and of what was said in calls, so that a call that repeats a
+conversation does not bring it back, were it as another conversation.
 The disk's own free blocks, file system snapshots and backups are out of reach here.
 """
 
@@ -93,9 +94,9 @@ def retained_at(db: sqlite3.Connection) -> float:
     return float(row[0]) if row is not None else 0.0
 
 
-def entries(db: sqlite3.Connection, salt: bytes, found: Sequence[Entry]) -> Forgotten:
-    """Forget these entries of recall."""
-    recall.remove(db, salt, found)
+def entries(db: sqlite3.Connection, salt: bytes, found: Sequence[Entry], *, for_good: bool) -> Forgotten:
+    """Forget these entries of recall; ``for_good``: as ``recall.remove`` has it."""
+    recall.remove(db, salt, found, for_good=for_good)
     if found:
         mark(db)
     return Forgotten(entries=len(found))
@@ -114,7 +115,7 @@ def block(db: sqlite3.Connection, salt: bytes, agent: str, name: str) -> Forgott
         )
         if entry.source == source or entry.source.startswith(source + "@")
     ]
-    recall.remove(db, salt, moved)
+    recall.remove(db, salt, moved, for_good=True)
     if blocks or moved:
         mark(db)
     return Forgotten(blocks=blocks, entries=len(moved))
@@ -149,7 +150,7 @@ def agent(db: sqlite3.Connection, salt: bytes, name: str) -> Forgotten:
     db.execute("DELETE FROM block_version WHERE agent = ?", (name,))
     db.execute("DELETE FROM move WHERE agent = ?", (name,))
     said = recall.select(db, words.Query([], []), agents=[name], roles=None, since=None, until=None)
-    recall.remove(db, salt, said)
+    recall.remove(db, salt, said, for_good=True)
     mark(db)
     return Forgotten(blocks, len(said), namespace(db, f"private/{name}").notes)
 
@@ -175,4 +176,4 @@ def expired(
                 (name, min(number - per_agent, most)),
             )
             old += [id for (id,) in rows]
-    return entries(db, salt, recall.get(db, list(dict.fromkeys(old))[:most]))
+    return entries(db, salt, recall.get(db, list(dict.fromkeys(old))[:most]), for_good=False)

@@ -49,14 +49,29 @@ def add(db: sqlite3.Connection, salt: bytes, said: Iterable[Said], part_chars: i
         if key is not None and _known(db, salt, one.agent, key):
             continue
         for number, text in enumerate(parts(clean(one.text), part_chars)):
+            if _repeated(one.source) and _gone(db, salt, one.agent, _words_of(salt, one.role, text)):
+                continue
             ids.append(_insert(db, one, text, key if number == 0 else None))
     return ids
 
 
 def _known(db: sqlite3.Connection, salt: bytes, agent: str, key: bytes) -> bool:
     here = db.execute("SELECT 1 FROM entry WHERE agent = ? AND key = ?", (agent, key)).fetchone()
+    return here is not None or _gone(db, salt, agent, key)
+
+
+def _gone(db: sqlite3.Connection, salt: bytes, agent: str, key: bytes) -> bool:
     gone = "SELECT 1 FROM forgotten WHERE agent = ? AND key = ?"
-    return here is not None or db.execute(gone, (digest(salt, agent), key)).fetchone() is not None
+    return db.execute(gone, (digest(salt, agent), key)).fetchone() is not None
+
+
+def _repeated(source: str) -> bool:
+    """Whether clients repeat what comes from there; in a fork of a conversation as another one's."""
+    return source.startswith("call:")
+
+
+def _words_of(salt: bytes, role: str, text: str) -> bytes:
+    return digest(salt, f"{role} {text}")
 
 
 def _insert(db: sqlite3.Connection, one: Said, text: str, key: bytes | None) -> int:
@@ -232,12 +247,19 @@ def _by_words(db: sqlite3.Connection, query: words.Query, ids: list[int], limit:
     return get(db, sorted(ids, key=lambda id: (-scores[id], -id))[:limit])
 
 
-def remove(db: sqlite3.Connection, salt: bytes, entries: Sequence[Entry]) -> None:
-    """Take entries out of table and index, for ever. The file still has to be scrubbed."""
+def remove(db: sqlite3.Connection, salt: bytes, entries: Sequence[Entry], *, for_good: bool) -> None:
+    """Take entries out of table and index, for ever. The file still has to be scrubbed.
+
+    ``for_good``: the agent's calls never bring the same words of the same role back, as whichever
+    conversation's they come.
+    """
     for entry in entries:
         (key,) = db.execute("SELECT key FROM entry WHERE id = ?", (entry.id,)).fetchone()
-        if key is not None:
-            db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (digest(salt, entry.agent), key))
+        gone = [key] if key is not None else []
+        if for_good and _repeated(entry.source):
+            gone.append(_words_of(salt, entry.role, entry.text))
+        for one in gone:
+            db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (digest(salt, entry.agent), one))
         db.execute(
             "INSERT INTO entry_text (entry_text, rowid, text, tags) VALUES ('delete', ?, ?, ?)",
             (entry.id, entry.text, f"{tag('a', entry.agent)} {tag('r', entry.role)}"),

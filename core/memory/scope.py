@@ -10,6 +10,8 @@ from ..errors import Forbidden
 from . import archival, forgetting, passages, recall, words
 from .model import Forgotten, NotRemembered
 
+_NOTE = "id, namespace, key, text"
+
 
 class Scope(NamedTuple):
     """What a forgetting by words takes."""
@@ -32,14 +34,24 @@ class Scope(NamedTuple):
 
 
 def with_words(
-    db: sqlite3.Connection, query: words.Query, agents: Sequence[str] | None, *, sole: bool
+    db: sqlite3.Connection,
+    query: words.Query,
+    agents: Sequence[str] | None,
+    *,
+    agent: str | None,
+    spaces: frozenset[str] | None,
 ) -> Scope:
     """All that has all words of a search. Looks at every block and note of these agents.
 
-    ``sole``: of notes outside of ``private/`` only those that nobody else wrote to.
+    Args:
+        agent: Who asks, if it is an agent: of notes outside of ``private/`` it gets those that nobody else
+            wrote to; a person gets what these agents wrote wherever others wrote, too.
+        spaces: The namespaces that may be written to; ``None``: all.
     """
     blocks, block_versions = _blocks(db, query, agents)
-    notes, note_versions = _notes(db, query, agents, sole)
+    notes, note_versions = _notes(db, query, agents, agent is not None, spaces)
+    if agent is None and agents is not None:
+        note_versions += _elsewhere(db, query, agents, notes, note_versions)
     entries = recall.select(db, query, agents=agents, roles=None, since=None, until=None)
     return Scope(blocks, block_versions, [entry.id for entry in entries], notes, note_versions)
 
@@ -67,11 +79,17 @@ def _blocks(
 
 
 def _notes(
-    db: sqlite3.Connection, query: words.Query, agents: Sequence[str] | None, sole: bool
+    db: sqlite3.Connection,
+    query: words.Query,
+    agents: Sequence[str] | None,
+    sole: bool,
+    spaces: frozenset[str] | None,
 ) -> tuple[list[int], list[tuple[int, int]]]:
     notes: list[int] = []
     versions: list[tuple[int, int]] = []
-    for id, key, text in db.execute(*_notes_of(agents, sole)):
+    for id, namespace, key, text in db.execute(*_notes_of(agents, sole)):
+        if spaces is not None and namespace not in spaces:
+            continue
         if passages.has(f"{key}\n{text}", query):
             notes.append(id)
             continue
@@ -80,10 +98,31 @@ def _notes(
     return notes, versions
 
 
+def _elsewhere(
+    db: sqlite3.Connection,
+    query: words.Query,
+    agents: Sequence[str],
+    notes: list[int],
+    found: list[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """Old versions by these agents of notes whose newest is by others."""
+    known, whole = set(found), set(notes)
+    old = db.execute(
+        "SELECT old.note, old.version, old.text FROM note_version AS old JOIN note ON note.id = old.note"
+        f" WHERE old.by IN ({', '.join('?' * len(agents))}) AND old.version < note.version",
+        list(agents),
+    )
+    return [
+        (id, version)
+        for id, version, text in old
+        if id not in whole and (id, version) not in known and passages.has(text, query)
+    ]
+
+
 def _notes_of(agents: Sequence[str] | None, sole: bool) -> tuple[str, list[str]]:
     """The query for the notes of these agents: private ones, and those that they wrote elsewhere."""
     if agents is None:
-        return "SELECT id, key, text FROM note", []
+        return f"SELECT {_NOTE} FROM note", []
     marks = ", ".join("?" * len(agents))
     others = (
         " AND NOT EXISTS (SELECT 1 FROM note_version AS old"
@@ -91,7 +130,7 @@ def _notes_of(agents: Sequence[str] | None, sole: bool) -> tuple[str, list[str]]
         if sole
         else ""
     )
-    query = f"SELECT id, key, text FROM note WHERE namespace IN ({marks}) OR (by IN ({marks}){others})"
+    query = f"SELECT {_NOTE} FROM note WHERE namespace IN ({marks}) OR (by IN ({marks}){others})"
     return query, [*(f"private/{one}" for one in agents), *agents, *(agents if sole else ())]
 
 
@@ -103,7 +142,7 @@ def forget(db: sqlite3.Connection, salt: bytes, scope: Scope) -> Forgotten:
         db.execute("DELETE FROM move WHERE agent = ? AND what = ? AND source = 'working'", (agent, name))
     for version in scope.block_versions:
         db.execute("DELETE FROM block_version WHERE agent = ? AND name = ? AND version = ?", version)
-    recall.remove(db, salt, recall.get(db, scope.entries))
+    recall.remove(db, salt, recall.get(db, scope.entries), for_good=True)
     for note in archival.by_ids(db, scope.notes).values():
         archival.remove(db, note)
         db.execute("DELETE FROM move WHERE what = ?", (f"{note.namespace}/{note.key}",))

@@ -21,6 +21,8 @@ class Query(NamedTuple):
     wanted: list[str]
     """FTS5 strings, quoted; some with ``*`` behind them."""
     unwanted: list[str]
+    cut: bool = False
+    """More was given than counts."""
 
     def strict(self) -> str:
         """The FTS5 expression for all that is wanted; empty if nothing is."""
@@ -52,4 +54,5 @@ def parse(text: str, limit: int) -> Query:
             '"' + phrase.replace('"', " ").encode("utf-8", "replace").decode() + '"' + ("*" if star else "")
         )
         (unwanted if minus else wanted)[quoted] = None
-    return Query(list(wanted)[:_PARTS], list(unwanted)[:_PARTS])
+    cut = len(text.rstrip()) > limit or max(len(wanted), len(unwanted)) > _PARTS
+    return Query(list(wanted)[:_PARTS], list(unwanted)[:_PARTS], cut)

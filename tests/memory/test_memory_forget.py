@@ -131,6 +131,64 @@ async def test_what_was_forgotten_does_not_come_back_with_the_next_call(memory: 
     assert await memory.remember([said]) == []
 
 
+async def test_what_was_forgotten_does_not_come_back_with_a_copy_of_its_conversation(
+    memory: Memory, clock: ManualClock
+) -> None:
+    """A client that goes on in a fork calls it another conversation, and repeats the first."""
+    text = "xyzzyplugh " * 5_000  # more than one part
+    now = clock.time()
+
+    def said(conversation: str, source: str = "call:1") -> list[Said]:
+        return [
+            Said("a1", "user", text, now, source=source, key=f"said:{conversation}:user:0"),
+            Said("a1", "user", "kept", now, source=source, key=f"said:{conversation}:user:1"),
+        ]
+
+    assert len(await memory.remember(said("one"))) == 3
+    await memory.forget_words(PERSON, "xyzzyplugh")
+    assert len(await memory.remember(said("two"))) == 1
+    assert (await memory.recall(PERSON, "xyzzyplugh")).entries == []
+    # Printed or sent once more, it is another thing; and retention is no wish that it be never said again.
+    assert await memory.remember([Said("a1", "output", text, now, source="output", key="output:1")])
+    await memory.retain(-1.0)
+    assert (await memory.recall(PERSON)).entries == []
+    assert await memory.remember(said("three"))
+    assert [entry.text for entry in (await memory.recall(PERSON)).entries] == ["kept"]
+
+
+async def test_a_search_that_is_cut_forgets_nothing(memory: Memory) -> None:
+    """With fewer words than were given it would be more than was meant."""
+    await memory.remember([Said("a1", "user", " ".join(f"w{n}" for n in range(32)), 1000.0)])
+    for text in (" ".join(f"w{n}" for n in range(33)), "w1 " + " " * 1_000 + "other"):
+        with pytest.raises(MemoryRefused, match="nothing was forgotten"):
+            await memory.forget_words(PERSON, text)
+    assert (await memory.forget_words(PERSON, " ".join(f"w{n}" for n in range(32)))).entries == 1
+
+
+async def test_an_agent_forgets_nothing_where_it_may_not_write_any_more(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    teams = {"a1": ["red"]}
+    async with Memory(
+        tmp_path / "m.db", clock, access_by_teams(lambda agent: teams.get(agent, []))
+    ) as memory:
+        await memory.write_note(A1, "team/red", "ours", "plugh")
+        teams.clear()
+        assert await memory.forget_words(A1, "plugh") == Forgotten()
+        assert await memory.forget_words(PERSON, "plugh", ["a1"]) == Forgotten(notes=1)
+
+
+async def test_a_person_has_an_agents_old_words_forgotten_in_notes_that_others_wrote_on(
+    memory: Memory,
+) -> None:
+    a2 = Who("a2", 1)
+    await memory.write_note(A1, "shared", "both", "xyzzyplugh")
+    await memory.write_note(a2, "shared", "both", "other words")
+    assert await memory.forget_words(A1, "xyzzyplugh") == Forgotten()
+    assert await memory.forget_words(PERSON, "xyzzyplugh", ["a1"]) == Forgotten(notes=1)
+    assert [one.by for one in await memory.note_versions(A1, "shared", "both")] == ["a2"]
+
+
 async def test_forgetting_needs_a_word_that_says_what(memory: Memory) -> None:
     await memory.remember([Said("a1", "user", "hello there", 1000.0)])
     for text in ("", '"" *'):
@@ -166,7 +224,7 @@ async def test_a_forgetting_that_a_crash_cut_is_finished_at_the_next_start(
         salt = memory._store.salt
         # The first half of a forgetting; the crash comes before the second.
         found = (await memory.recall(PERSON, "xyzzyplugh")).entries
-        await memory._store.write(lambda db: forgetting.entries(db, salt, found))
+        await memory._store.write(lambda db: forgetting.entries(db, salt, found, for_good=True))
     async with Memory(tmp_path / "memory.db", ManualClock(), access):
         assert traces(tmp_path) == []
 
