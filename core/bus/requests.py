@@ -96,10 +96,8 @@ class Requests:
         """Agents wait for each other: report the rings that are still there, break them if so decided."""
         waits = self._pipe.books.waits
         for ring in rings:
-            requests = waits.requests(ring)
-            still = all(
-                b in waits.waiting().get(a, ()) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)
-            )
-            if still and self._on_deadlock(ring):
-                # The youngest has waited least, and closed the ring.
-                self.cancel(max(requests), "deadlock")
+            edges = [waits.of(a).get(b, set()) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)]
+            if all(edges) and self._on_deadlock(ring):
+                # The youngest has waited least, and closed the ring; one beside it would keep it closed.
+                for request in sorted(max(edges, key=max)):
+                    self.cancel(request, "deadlock")

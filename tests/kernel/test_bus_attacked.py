@@ -1,0 +1,48 @@
+"""The bus against bad luck and those who mean it harm: rings closed twice, too much."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agenttop.core.bus.bus import Bus
+from agenttop.core.bus.errors import Deadlock
+from agenttop.core.bus.message import Draft
+from agenttop.core.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+DRAFT = Draft(b"1")
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    async with await Bus.open(tmp_path / "mail.db", ManualClock(), on_deadlock=lambda _: True) as bus:
+        for name in ("a", "b"):
+            await bus.open_mailbox(name)
+        yield bus
+
+
+async def test_a_ring_that_is_closed_twice_at_once_is_broken_all_the_same(bus: Bus) -> None:
+    ended: list[str] = []
+
+    async def ask(asker: str, asked: str) -> None:
+        try:
+            await bus.ask(asker, asked, DRAFT, 60)
+        except Deadlock:
+            ended.append(asker)
+
+    async with anyio.create_task_group() as tasks:
+        for asker, asked in ("ab", "ba", "ba"):  # one turn of the loop, one commit
+            tasks.start_soon(ask, asker, asked)
+        with anyio.fail_after(30):
+            while not ended:
+                await anyio.lowlevel.checkpoint()
+            await bus.pipeline.run(lambda db: None)
+            await bus.pipeline.run(lambda db: None)
+        assert bus.pipeline.books.waits.ring("a", "b") == []
+        tasks.cancel_scope.cancel()
+    assert set(ended) == {"b"}
