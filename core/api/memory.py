@@ -123,7 +123,7 @@ class EntryInfo(Model):
     role: str
     """``user assistant system tool output message working``."""
     source: str
-    """``call:<id>``, ``message:<id>``, ``output``, ``block:<name>``."""
+    """``call:<id>``, ``message:<id>``, ``output``, ``working:<name>``, ``import:<file>``."""
     text: str
 
 

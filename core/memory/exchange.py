@@ -11,15 +11,16 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
 
 from ..errors import AgentTopError
-from .model import Block, Entry, Limits, MemoryRefused, Note
+from .model import ROLES, Block, Entry, Limits, MemoryRefused, Note, bounded
 from .names import block_name, namespace, note_key
 
 _LINE = 24 << 20
@@ -84,22 +85,23 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
     Raises:
         MemoryRefused: The file is there already, or cannot be written.
     """
-    partly = path.with_name(path.name + ".part")
+    partly = path.with_name(f".agenttop-{secrets.token_hex(8)}.part")
     number = 0
     try:
         with _new(partly) as file:
-            for line in lines:
-                file.write(line)
-                number += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(partly, path)  # unlike a rename it never replaces
+            try:
+                for line in lines:
+                    file.write(line)
+                    number += 1
+                file.flush()
+                os.fsync(file.fileno())
+                os.link(partly, path)  # unlike a rename it never replaces
+            finally:
+                partly.unlink(missing_ok=True)
     except OSError as error:
         raise MemoryRefused(
             f"{path} was not written", error.strerror or str(error), "Choose another"
         ) from error
-    finally:
-        partly.unlink(missing_ok=True)
     return number
 
 
@@ -159,7 +161,7 @@ def read_lines(path: Path, limits: Limits) -> Iterator[Line]:
                 if number > limits.import_lines or len(raw) > _LINE:
                     raise _wrong(path, number, "It goes on too long")
                 if raw.strip():
-                    yield _line(path, number, raw)
+                    yield _line(path, number, raw, limits)
     except OSError as error:
         raise MemoryRefused(f"{path} cannot be imported", error.strerror or str(error)) from error
 
@@ -168,7 +170,7 @@ def _wrong(path: Path, number: int, why: str) -> MemoryRefused:
     return MemoryRefused(f"{path}, line {number}, cannot be imported", why, "Correct it, and import again")
 
 
-def _line(path: Path, number: int, raw: bytes) -> Line:
+def _line(path: Path, number: int, raw: bytes, limits: Limits) -> Line:
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -182,20 +184,49 @@ def _line(path: Path, number: int, raw: bytes) -> Line:
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
             raise _wrong(path, number, f"Its {name} is missing or no {kind.__name__}")
     try:
-        if tier == "archival":
-            namespace(fields["namespace"])
-            note_key(fields["key"])
-            fields["content"] = _content(fields)
-        elif tier == "working":
-            block_name(fields["name"])
+        _CHECKS[tier](fields, limits)
     except (AgentTopError, binascii.Error, ValueError) as error:
         raise _wrong(path, number, str(error)) from error
     return Line(number, tier, fields)
 
 
+def _check_block(fields: dict[str, Any], limits: Limits) -> None:
+    namespace(f"private/{fields['agent']}")
+    block_name(fields["name"])
+    bounded(fields["text"], limits.write_bytes, "its text")
+
+
+def _check_entry(fields: dict[str, Any], limits: Limits) -> None:
+    namespace(f"private/{fields['agent']}")
+    if fields["role"] not in ROLES:
+        raise ValueError(f"Its role is none of {', '.join(sorted(ROLES))}")
+    if not 0 < fields["at"] < 1e11:
+        raise ValueError("Its time is not counted in seconds since 1970")
+    bounded(fields["text"], limits.file_bytes, "its text")
+
+
+def _check_note(fields: dict[str, Any], limits: Limits) -> None:
+    namespace(fields["namespace"])
+    note_key(fields["key"])
+    content = fields["content"] = _content(fields)
+    if isinstance(content, str):
+        bounded(content, limits.write_bytes, "its text")
+    elif len(content) > limits.file_bytes:
+        raise ValueError(f"Its file has more than {limits.file_bytes} bytes")
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any], Limits], None]] = {
+    "working": _check_block,
+    "recall": _check_entry,
+    "archival": _check_note,
+}
+
+
 def _content(fields: dict[str, Any]) -> str | bytes:
-    if fields.get("file") is not None:
-        return base64.b64decode(fields["file"], validate=True)
+    if (file := fields.get("file")) is not None:
+        if not isinstance(file, str):
+            raise ValueError("Its file is not in base64")
+        return base64.b64decode(file, validate=True)
     if not isinstance(fields.get("text"), str):
         raise ValueError("Its text is missing")
     text: str = fields["text"]

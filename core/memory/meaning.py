@@ -36,6 +36,8 @@ class Meaning:
         self._embedder = embedder
         self._matrix: Matrix | None = None
         self._generation = 0
+        self._dimension = 0
+        """Of the model's vectors, when notes waited for some last."""
         self._failed = ""
         """Why the embedder gave nothing when it was asked last; empty if it did."""
         self._failures = 0
@@ -215,7 +217,9 @@ class Meaning:
         matrix, near, waiting = await self._store.read(look)
         if self._generation == generation:  # nothing was forgotten meanwhile
             self._matrix = matrix
-        if waiting:  # what was made when this model had another dimension is made anew
+        if waiting and self._dimension != len(vector):
+            # What was made when this model had another dimension is made anew.
+            self._dimension = len(vector)
             await self._store.write(lambda db: vectors.outgrow(db, model, len(vector)))
             self._generation += 1
         return near, f"{waiting} notes have no embedding yet" if waiting else ""

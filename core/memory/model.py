@@ -122,7 +122,7 @@ class Said(NamedTuple):
     """Seconds since the epoch."""
     run: int | None = None
     source: str = ""
-    """Where it came from: ``call:<id>``, ``message:<id>``, ``output``."""
+    """Where it came from; see ``EntryInfo``."""
     key: str | None = None
     """The same key of the same agent is remembered once, and never again once it was forgotten: calls
     repeat the whole conversation each time."""

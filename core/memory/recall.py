@@ -55,6 +55,16 @@ def add(db: sqlite3.Connection, salt: bytes, said: Iterable[Said], part_chars: i
     return ids
 
 
+def there(db: sqlite3.Connection, one: Said) -> bool:
+    """Whether an entry has just this, said at this moment; a time that was a float is off by one or two."""
+    id = int(one.at * 1e6)
+    row = db.execute(
+        "SELECT 1 FROM entry WHERE id BETWEEN ? AND ? AND agent = ? AND role = ? AND text = ?",
+        (id - 2, id + 2, one.agent, one.role, clean(one.text)),
+    ).fetchone()
+    return row is not None
+
+
 def _known(db: sqlite3.Connection, salt: bytes, agent: str, key: bytes) -> bool:
     here = db.execute("SELECT 1 FROM entry WHERE agent = ? AND key = ?", (agent, key)).fetchone()
     return here is not None or _gone(db, salt, agent, key)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from . import exchange
+from . import exchange, recall
 from .exchange import Line, Skipped
 from .memory import Memory
 from .model import Note, NotRemembered, Said, Who
@@ -52,6 +52,7 @@ async def import_lines(memory: Memory, who: Who, path: Path, agent: str = "") ->
         said = [_said(line, source) for line in page if line.tier == "recall"]
         for agent in {one.agent for one in said}:
             memory.check_own(who, "write", agent)
+        said = await _missing(memory, said)
         entries += len(await memory.remember(said))
         for line in page:
             if line.tier == "archival":
@@ -75,6 +76,11 @@ def _said(line: Line, source: str) -> Said:
     agent, role, text, at = (fields[name] for name in ("agent", "role", "text", "at"))
     key = f"import {at!r} {role} {text}"
     return Said(agent, role, text, float(at), None, source, key)
+
+
+async def _missing(memory: Memory, said: list[Said]) -> list[Said]:
+    """Those that are not there: what was exported here is brought back only where it is lacking."""
+    return await memory.look(lambda db: [one for one in said if not recall.there(db, one)])
 
 
 async def _block(memory: Memory, who: Who, line: Line) -> bool:

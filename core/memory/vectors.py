@@ -13,6 +13,8 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import anyio.to_thread
+
 from ..errors import AgentTopError
 from .model import MemoryUnavailable
 
@@ -67,7 +69,12 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> list[array[float]]:
         AgentTopError: As the embedder says.
     """
     raw = await embedder.embed(texts)
-    hint = f"See what the provider of {embedder.model} answers"
+    # A thousand vectors are half a second's work: not while all agents' tokens wait.
+    return await anyio.to_thread.run_sync(_checked, embedder.model, texts, raw)
+
+
+def _checked(model: str, texts: Sequence[str], raw: Sequence[Sequence[float]]) -> list[array[float]]:
+    hint = f"See what the provider of {model} answers"
     if len(raw) != len(texts):
         raise EmbeddingFailed(
             "no embedding was made", f"{len(raw)} vectors came for {len(texts)} texts", hint

@@ -140,6 +140,19 @@ async def test_a_model_that_changes_its_dimension_gets_all_notes_anew(tmp_path: 
         assert (await memory.search(A1, "cat", mode="meaning")).hits[0].note.key == "pet"
 
 
+async def test_notes_that_wait_for_vectors_cost_a_search_no_writes_and_no_loading(tmp_path: Path) -> None:
+    opened, _ = await semantic(tmp_path)
+    async with opened as memory:
+        await memory.write_note(A1, "shared", "pet", "the feline sleeps")
+        await memory.embed()
+        await memory.write_note(A1, "shared", "late", "an engine roars")
+        for _ in range(2):  # the first one looks whether the model has another dimension than before
+            assert "1 notes" in (await memory.search(A1, "cat", mode="meaning")).degraded
+        loaded = memory._meaning._matrix
+        assert "1 notes" in (await memory.search(A1, "cat", mode="meaning")).degraded
+        assert memory._meaning._matrix is loaded is not None
+
+
 @pytest.mark.parametrize("vector", [[], [float("nan")], [0.0, 0.0], ["x"], [1e39], [1.0] * 9000])
 async def test_vectors_that_are_none_are_refused(tmp_path: Path, vector: list[float]) -> None:
     opened, model = await semantic(tmp_path)

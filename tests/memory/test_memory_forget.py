@@ -178,7 +178,7 @@ async def test_an_agent_forgets_nothing_where_it_may_not_write_any_more(
         assert await memory.forget_words(PERSON, "plugh", ["a1"]) == Forgotten(notes=1)
 
 
-async def test_a_person_has_an_agents_old_words_forgotten_in_notes_that_others_wrote_on(
+async def test_an_agents_old_words_are_forgotten_where_others_wrote_on(
     memory: Memory,
 ) -> None:
     a2 = Who("a2", 1)

@@ -53,6 +53,11 @@ async def test_lines_come_in_as_they_went_out_and_once(memory: Memory, tmp_path:
         b'{"tier": "archival", "namespace": "shared", "key": "k", "file": "%%"}',
         b'{"tier": "working", "agent": "a1", "name": "a/b", "text": "x"}',
         b'{"tier": ["x"]}',
+        b'{"tier": "recall", "agent": "a1", "role": "boss", "text": "x", "at": 2}',
+        b'{"tier": "recall", "agent": "a1", "role": "user", "text": "x", "at": 1e300}',
+        b'{"tier": "recall", "agent": "../x", "role": "user", "text": "x", "at": 2}',
+        b'{"tier": "working", "agent": "", "name": "b", "text": "x"}',
+        b'{"tier": "archival", "namespace": "shared", "key": "k2", "file": 7}',
     ],
 )
 async def test_one_bad_line_and_nothing_is_taken(memory: Memory, tmp_path: Path, line: bytes) -> None:
@@ -61,6 +66,28 @@ async def test_one_bad_line_and_nothing_is_taken(memory: Memory, tmp_path: Path,
     with pytest.raises(MemoryRefused, match="line 2"):
         await trade.import_lines(memory, PERSON, path)
     assert await memory.namespaces(PERSON) == []
+
+
+async def test_an_export_brought_back_where_it_came_from_doubles_nothing(
+    memory: Memory, tmp_path: Path
+) -> None:
+    """Also where entries came within one microsecond, and times as floats are off by one."""
+    said = [Said("a1", "user", f"n {n}", 1_763_700_000.1 + n * 0.37) for n in range(50)]
+    await memory.remember([*said, *said[:3]])
+    out = tmp_path / "out.jsonl"
+    assert (await trade.export_lines(memory, PERSON, out, ["a1"])).entries == 53
+    assert await trade.import_lines(memory, PERSON, out) == trade.Imported(0, 0, 0, [])
+    assert (await trade.import_lines(memory, PERSON, out, "a2")).entries == 53
+    assert (await trade.import_lines(memory, PERSON, out, "a2")).entries == 0
+
+
+async def test_an_export_leaves_the_files_beside_it_alone(memory: Memory, tmp_path: Path) -> None:
+    mine = tmp_path / "out.jsonl.part"
+    mine.write_text("mine")
+    await memory.write_note(PERSON, "shared", "k", "x")
+    await trade.export_lines(memory, PERSON, tmp_path / "out.jsonl")
+    assert mine.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl", "out.jsonl.part"]
 
 
 async def test_a_folder_of_markdown_goes_out_and_comes_in(memory: Memory, tmp_path: Path) -> None:

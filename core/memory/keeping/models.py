@@ -51,6 +51,8 @@ class GatewayEmbedder:
         vectors = [row.get("embedding") for row in ordered]
         if not all(isinstance(vector, list) for vector in vectors):
             raise self._wrong("a row of its answer has no list of numbers")
+        if len(vectors) != len(texts):  # of several requests one could make up for another
+            raise self._wrong(f"{len(vectors)} vectors came for {len(texts)} texts")
         return vectors
 
     def _wrong(self, why: str) -> EmbeddingFailed:
