@@ -42,6 +42,7 @@ class Deliveries:
         self._pipe = pipeline
         self._desk = desk
         self._news: dict[int, anyio.Event] = {}
+        self._watching: dict[int, list[Callable[[], None]]] = {}
         self._leases: list[tuple[float, int, int]] = []
         #: Called with monotonic seconds at which there will be something to do.
         self.on_due: Callable[[float], None] = lambda _: None
@@ -63,6 +64,28 @@ class Deliveries:
                 news = self._news.pop(number, None)
                 if news is not None:
                     news.set()
+        if self._watching:
+            for number in numbers:
+                for call in self._watching.pop(number, ()):
+                    call()
+
+    def watch(self, name: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Call back once when there may be something to take; returns a function that ends it.
+
+        Raises:
+            NoSuchMailbox: There is none (any more).
+        """
+        number = known(self._pipe.books, name).number
+        self._watching.setdefault(number, []).append(call)
+
+        def end() -> None:
+            calls = self._watching.get(number)
+            if calls is not None and call in calls:
+                calls.remove(call)
+                if not calls:
+                    del self._watching[number]
+
+        return end
 
     async def take(
         self,
@@ -82,16 +105,21 @@ class Deliveries:
             NoSuchMailbox: There is none (any more).
             BusUnavailable: A payload cannot be read.
         """
-        letters = self._hand_out(name, limit, run, visible_after)
+        letters = self.hand_out(name, limit, run, visible_after)
         if not letters and wait > 0:
             with anyio.move_on_after(wait):
                 while not letters:
                     box = known(self._pipe.books, name)
                     await self._news.setdefault(box.number, anyio.Event()).wait()
-                    letters = self._hand_out(name, limit, run, visible_after)
+                    letters = self.hand_out(name, limit, run, visible_after)
         return await self._with_payloads(letters)
 
-    def _hand_out(self, name: str, limit: int, run: int, visible_after: float | None) -> list[Letter]:
+    def hand_out(self, name: str, limit: int, run: int, visible_after: float | None = None) -> list[Letter]:
+        """``take`` without waiting: what there is now, its payloads perhaps in the store only.
+
+        Raises:
+            NoSuchMailbox: There is none (any more).
+        """
         box = known(self._pipe.books, name)
         if self.held(name) and name not in self.telling:
             return []
@@ -108,12 +136,16 @@ class Deliveries:
         return letters
 
     async def _with_payloads(self, letters: Sequence[Letter]) -> list[Delivery]:
-        books = self._pipe.books
-        found = [Delivery(books.messages[one.seq], one.attempts) for one in letters]
+        found = self.deliveries(letters)
         if all(one.message.payload is not None for one in found):
             return found
         whole = await self.whole([one.message for one in found])
         return [Delivery(message, one.attempt) for message, one in zip(whole, found, strict=True)]
+
+    def deliveries(self, letters: Sequence[Letter]) -> list[Delivery]:
+        """What was handed out, just now."""
+        messages = self._pipe.books.messages
+        return [Delivery(messages[one.seq], one.attempts) for one in letters]
 
     async def whole(self, messages: Sequence[Message]) -> list[Message]:
         """The messages with those payloads read from the store that are not in memory.

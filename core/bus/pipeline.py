@@ -58,6 +58,8 @@ class Pipeline:
         self._batch: Batch | None = None
         self._waiting = 0
         self._seq = 0
+        self.after = 0
+        """Numbers begin behind it, also in a store that knows of none."""
         self._reopening = anyio.Lock()
 
     async def open(self) -> None:
@@ -71,7 +73,7 @@ class Pipeline:
             self.flush()
             books: Books = await self._writer.open(partial(tables.load, limits=self.limits))
             self.books = books
-            self._seq = books.seq
+            books.seq = self._seq = max(books.seq, self.after)
             self.pending_keys.clear()
             self.problem = None
         self._follow()
@@ -148,9 +150,13 @@ class Pipeline:
         Raises:
             BusUnavailable: The store takes nothing now.
         """
+        return await self.ask(job)
+
+    def ask(self, job: Callable[..., object]) -> asyncio.Future[object]:
+        """``run``, for who does not wait in a task."""
         self.check()
         self.flush()
-        return await self._writer.run(job)
+        return self._writer.ask(job)
 
     # --- told by the writer, on the loop ---------------------------------------------------
 

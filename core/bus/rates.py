@@ -25,6 +25,12 @@ class Rates:
         bucket[1] = now
         return 0.0
 
+    def give_back(self, sender: str) -> None:
+        """Take back one ``take``: nothing came of it."""
+        bucket = self._buckets.get(sender)
+        if bucket is not None:
+            bucket[0] += 1.0
+
     def trim(self, now: float) -> None:
         """Forget those who have their whole burst back."""
         rate, burst = self._rate, self._burst

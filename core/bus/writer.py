@@ -20,6 +20,9 @@ from .books import Mark
 from .errors import BusUnavailable
 from .message import Message
 
+#: What is told of a batch: ``None`` when it is durable and in the books, else why it is not.
+Settled = Callable[[BusUnavailable | None], None]
+
 #: Rows in one transaction, so that a long queue is not one long wait.
 GROUP = 8_192
 
@@ -27,7 +30,7 @@ GROUP = 8_192
 class Batch:
     """Rows that are committed together or not at all; ``await`` it to know that they are durable."""
 
-    __slots__ = ("_error", "_waiting", "done", "items", "marks", "messages")
+    __slots__ = ("_calls", "_error", "_waiting", "done", "items", "marks", "messages")
 
     def __init__(self) -> None:
         self.items: list[Message | Mark] = []
@@ -36,6 +39,7 @@ class Batch:
         self.done = False
         self._error: BusUnavailable | None = None
         self._waiting: list[asyncio.Future[None]] = []
+        self._calls: list[Settled] = []
 
     def __await__(self) -> Generator[Any, None, None]:
         """Return when durable and in the books. Cancelling an ``await`` takes nothing back.
@@ -50,6 +54,13 @@ class Batch:
         if self._error is not None:
             raise BusUnavailable(self._error.what, self._error.why, self._error.hint)
 
+    def then(self, call: Settled) -> None:
+        """Call back where a task would ``await``: at once if it is settled already."""
+        if self.done:
+            call(self._error)
+        else:
+            self._calls.append(call)
+
     def settle(self, error: BusUnavailable | None = None) -> None:
         """The writer's word; once, on the loop."""
         self.done = True
@@ -58,6 +69,13 @@ class Batch:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+        calls, self._calls = self._calls, []
+        for call in calls:
+            try:
+                call(error)
+            except Exception as fault:  # noqa: BLE001 - handed on; the others are told all the same
+                said = {"message": "a callback after a commit failed", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(said)
 
 
 class Listener(Protocol):
@@ -109,14 +127,18 @@ class Writer:
         Raises:
             BusUnavailable: The store cannot be read or written.
         """
-        return await self._ask(job, reopens=False)
+        return await self.ask(job)
 
-    async def _ask(self, job: Callable[[sqlite3.Connection], Any], *, reopens: bool) -> Any:
+    def ask(self, job: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
+        """``run``, for who does not wait in a task."""
+        return self._ask(job, reopens=False)
+
+    def _ask(self, job: Callable[[sqlite3.Connection], Any], *, reopens: bool) -> asyncio.Future[Any]:
         if self._stopped or not self._thread.is_alive():
             raise BusUnavailable(f"the mail store {self._path} is not open", "The bus has ended")
         done: asyncio.Future[Any] = self._loop.create_future()
         self._queue.put(_Job(job, done, reopens))
-        return await done
+        return done
 
     def stop(self) -> None:
         """Let the thread end behind what is queued."""

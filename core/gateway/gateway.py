@@ -160,6 +160,8 @@ class Gateway:
             await self._until_quiet()
         for exchange in list(self._exchanges):
             exchange.shut_down()
+        for connection in list(self._connections):
+            connection.drop_short()
         await self._until_quiet()
         for connection in list(self._connections):
             connection.abort()
@@ -177,6 +179,8 @@ class Gateway:
     def closed(self, connection: ClientConnection) -> None:
         """A client's connection ended."""
         self._connections.discard(connection)
+        if self._closing:
+            self._quiet.set()
 
     def accept(self, connection: ClientConnection, request: Request) -> Exchange:
         """Begin to work on a request."""
@@ -234,7 +238,7 @@ class Gateway:
             self._quiet.set()
 
     async def _until_quiet(self) -> None:
-        while self._exchanges:
+        while self._exchanges or any(connection.short for connection in self._connections):
             self._quiet = anyio.Event()
             await self._quiet.wait()
 

@@ -67,6 +67,18 @@ def reason(status: int) -> bytes:
         return b"Overloaded" if status == 529 else b"Unknown"
 
 
+_AGAIN = {429: b"1", 503: b"1"}
+"""Seconds after which a client may come again, by status."""
+
+
+def headers_of(status: int) -> list[Header]:
+    """The headers that go with a system call's answer, beside the usual ones."""
+    if status == 405:
+        return [(b"Allow", b"POST")]
+    again = _AGAIN.get(status)
+    return [] if again is None else [(b"Retry-After", again)]
+
+
 class Body:
     """A request body on its way in: fed by the parser, read by one exchange, with back-pressure.
 
@@ -197,6 +209,8 @@ class Request:
     length: int | None = None
     """Declared body length."""
     chunked: bool = False
+    head: bytes = b""
+    """Its bytes, without the digits of the length, where it came whole and alone (see ``shortcuts.py``)."""
 
     @property
     def has_body(self) -> bool:

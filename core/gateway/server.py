@@ -11,8 +11,9 @@ from typing import Protocol, cast
 import httptools
 
 from ..clock import Clock
-from .http1 import LAST_CHUNK, Body, Header, Request, chunk, reason, render
+from .http1 import LAST_CHUNK, Body, Header, Request, chunk, headers_of, reason, render
 from .limits import Limits
+from .shortcuts import Shortcuts, alone
 
 log = logging.getLogger("agenttop.gateway")
 
@@ -68,6 +69,10 @@ class ClientConnection(asyncio.Protocol):
         self.full = False
         self.agent: str | None = None
         """Whose connection this is, once a request has shown that agent's secret with right."""
+        self.shortcuts = Shortcuts()
+        self.short = False
+        """Whether the present answer is that of a call which was begun without a task."""
+        self._head = b""
         self._acceptor = acceptor
         self._limits = acceptor.limits
         self._clock = acceptor.clock
@@ -110,6 +115,11 @@ class ClientConnection(asyncio.Protocol):
         if self._lingering or self._refusal is not None:
             self._swallow(data)
             return
+        self._head = b""
+        if self._handler is None and (call := alone(data)) is not None and self._idle:
+            if self._begin(data, *call):
+                return
+            self._head = call[0]
         if self._in_head:
             self._head_bytes += len(data)
         else:
@@ -204,6 +214,7 @@ class ClientConnection(asyncio.Protocol):
             body=body,
             keep_alive=self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1",
             old=self._parser.get_http_version() != "1.1",
+            head=self._head,
         )
         for name, value in self._headers:
             lower = name.lower()
@@ -217,6 +228,7 @@ class ClientConnection(asyncio.Protocol):
                 if value.strip().lower() != b"100-continue":
                     raise _Refuse(417, "only Expect: 100-continue is understood")
                 request.expects_continue = not request.old
+        self._head = b""
         self._receiving = request
         self._framing = 0
         self._queue.append(request)
@@ -325,14 +337,10 @@ class ClientConnection(asyncio.Protocol):
                 self._steer()
             else:
                 self._linger()
-        elif not request.keep_alive or self._closing:
+        elif not request.keep_alive:
             self._transport.close()
-        elif self._queue:
-            self._next()
-        elif self._refusal is not None:
-            self._answer_refusal()
         else:
-            self._steer()
+            self._go_on()
 
     def reply(self, status: int, body: bytes, headers: list[Header] | None = None) -> None:
         """Write a whole answer of the gateway's own."""
@@ -342,6 +350,32 @@ class ClientConnection(asyncio.Protocol):
         sent = b"" if bodyless else body
         self.start(status, reason(status), headers, length=len(body), bodyless=bodyless, body=sent)
         self.answered()
+
+    def told(self, status: int, body: bytes) -> None:
+        """Write the whole answer of a call that was begun without a task."""
+        self.short = False
+        self._handler = None
+        self._since = self._clock.monotonic()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if status == 200 and not self._closing:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            self._transport.write(head % len(body) + body)
+        else:
+            headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
+            headers += headers_of(status)
+            if self._closing:
+                headers.append((b"Connection", b"close"))
+            self._write(render(b"HTTP/1.1 %d %b" % (status, reason(status)), headers) + body)
+        self._go_on()
+
+    def drop_short(self) -> None:
+        """Give up a call that was begun without a task; its client sees the connection end."""
+        if self.short and self._handler is not None:
+            handler = self._handler
+            self.cut()
+            self.short = False
+            handler.client_gone()
 
     def cut(self) -> None:
         """End the connection so that the client sees the answer is incomplete; what was written goes out."""
@@ -401,6 +435,39 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     # --- inside
+
+    @property
+    def _idle(self) -> bool:
+        """Whether what comes now is a request from its first byte on, with none to be answered before."""
+        nothing = self._receiving is None and not self._in_head and not self._queue
+        return nothing and self._refusal is None and not self.full and not self._closing
+
+    def _begin(self, data: bytes, head: bytes, body: int) -> bool:
+        """Begin a call whose like was made on this connection before; false if it is to be parsed."""
+        known = self.shortcuts.find(head)
+        if known is None or known[0] != self.agent or len(data) - body > self._limits.syscall_bytes:
+            return False
+        call = known[1](known[0], data[body:], self.told)
+        if call is None:
+            return False
+        if not call.done:
+            self.short = True
+            self._handler = call
+            self._since = self._clock.monotonic()
+        return True
+
+    def _go_on(self) -> None:
+        """An answer is complete: what is next?"""
+        if self._transport is None:
+            return
+        if self._closing:
+            self._transport.close()
+        elif self._queue:
+            self._next()
+        elif self._refusal is not None:
+            self._answer_refusal()
+        else:
+            self._steer()
 
     def _next(self) -> None:
         self._current = self._queue.popleft()

@@ -12,12 +12,10 @@ from typing import ClassVar, Protocol
 import orjson
 
 from ..errors import AgentTopError, UsageError
-from .http1 import BodyTooLarge, Header
+from .http1 import BodyTooLarge, Header, headers_of
 from .passage import Passage
 from .routes import Answer
-
-_AGAIN = {429: b"1", 503: b"1"}
-"""Seconds after which a client may come again, by status."""
+from .shortcuts import Shortcut
 
 
 class TooLarge(AgentTopError):
@@ -48,6 +46,10 @@ class SyscallDoor(Protocol):
         """Status and JSON for one call; never raises. Cancelled when the client leaves, or the kernel."""
         ...
 
+    def shortcut(self, name: str) -> Shortcut | None:
+        """How this call can be begun without a task, if there is a way."""
+        ...
+
 
 def error_json(error: AgentTopError) -> bytes:
     """How an error is told."""
@@ -72,14 +74,6 @@ class Refusal(Answer):
         return headers_of(self.status)
 
 
-def headers_of(status: int) -> list[Header]:
-    """The headers that go with an answer, beside the usual ones."""
-    if status == 405:
-        return [(b"Allow", b"POST")]
-    again = _AGAIN.get(status)
-    return [] if again is None else [(b"Retry-After", again)]
-
-
 class Syscall(Passage):
     """One system call: read whole, answered whole. No time limit but the call's own."""
 
@@ -93,9 +87,10 @@ class Syscall(Passage):
         if parts.syscalls is None:
             raise Refusal(NoDoor("there are no system calls here", "The kernel gave this gateway none"))
         body = await self._body(parts.limits.syscall_bytes)
-        status, answer = await parts.syscalls.answer(
-            route.caller.agent, route.caller.run, route.syscall or "", body
-        )
+        agent, name = route.caller.agent, route.syscall or ""
+        status, answer = await parts.syscalls.answer(agent, route.caller.run, name, body)
+        if request.head and (shortcut := parts.syscalls.shortcut(name)) is not None:
+            self._client.shortcuts.learn(request, agent, shortcut)
         if not self._client.gone:
             self._client.reply(status, answer, headers_of(status))
 

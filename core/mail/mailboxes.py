@@ -97,6 +97,15 @@ class Mailboxes:
         await self._ensure(mailbox)
         return mailbox
 
+    def ready(self, mailbox: str) -> bool:
+        """Whether ``own`` and ``find`` would return at once: it is open, and whoever reads it is there."""
+        if mailbox not in self._bus.pipeline.books.names:
+            return False
+        if mailbox.startswith("@"):
+            return True
+        agent = self._books.pending.agents.get(mailbox)
+        return agent is not None and not agent.over
+
     async def _ensure(self, mailbox: str) -> None:
         is_open = mailbox in self._bus.pipeline.books.names
         if mailbox.startswith("@"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -15,13 +16,13 @@ from ..bus.rates import Rates
 from ..errors import AgentTopError, Forbidden, UsageError
 from ..journal import events as ev
 from .caller import Caller
+from .under_way import Tell, UnderWay, failed, said
 
 if TYPE_CHECKING:
     from ..api.verbs import Verb
     from ..kernel import Kernel
+    from .hot import Begin
     from .table import Syscalls
-
-log = logging.getLogger(__name__)
 
 BATCHED = frozenset({"bus.send", "bus.publish"})
 """Calls of which several may be made in one request, as a list."""
@@ -33,6 +34,8 @@ RATE, BURST = 2_000.0, 4_000
 """Requests one agent may make in a second on average, and at once."""
 
 Said = tuple[int, bytes]
+
+Shortcut = Callable[[str, bytes, Tell], UnderWay | None]
 
 
 class TooMany(AgentTopError):
@@ -53,7 +56,7 @@ class AgentDoor:
         self._rates = Rates(RATE, BURST)
         self._under_way: Counter[str] = Counter()
         self._verbs: dict[str, Verb[Any, Any]] = {}
-        self._hot: Mapping[str, Callable[[Caller, bytes], Awaitable[bytes | None]]] = {}
+        self._hot: Mapping[str, Begin] = {}
         self._trimmed = 0.0
 
     def follow(self) -> None:
@@ -79,15 +82,55 @@ class AgentDoor:
         self._under_way[agent] += 1
         try:
             caller = Caller(agent, await self._let(agent), run)
-            return 200, await self._made(caller, name, body)
+            return await self._made(caller, name, body)
         except AgentTopError as error:
             return error.status, said(error)
         except Exception as error:  # noqa: BLE001 - logged, and told to the agent
             return failed(name, error)
         finally:
-            self._under_way[agent] -= 1
-            if not self._under_way[agent]:
-                del self._under_way[agent]
+            self._over(agent)
+
+    def shortcut(self, name: str) -> Shortcut | None:
+        """See ``SyscallDoor``: for the calls that come by the thousand, once somebody has made one."""
+        hot = self._hot.get(name)
+        return None if hot is None else partial(self._begin, name, hot)
+
+    def _begin(self, name: str, hot: Begin, agent: str, body: bytes, tell: Tell) -> UnderWay | None:
+        """The same as ``answer`` without a task; ``None``, with nothing done, where that cannot be."""
+        gate = self._kernel.desk.gate
+        record = self._kernel.books.pending.agents.get(agent)
+        if record is None or not record.live or record.freeze is not None or gate.closed(record):
+            return None
+        many = self._under_way.get(agent, 0)
+        if many >= AT_ONCE or self._taken(agent):
+            return None
+        self._under_way[agent] = many + 1
+        call = UnderWay(name, agent, tell, self._over)
+        try:
+            if hot(agent, body, call):
+                return call
+        except Exception as error:  # noqa: BLE001 - told to the agent, and logged if it is the kernel's
+            call.fail(error)
+            return call
+        self._over(agent)
+        self._rates.give_back(agent)
+        return None
+
+    def _over(self, agent: str) -> None:
+        many = self._under_way[agent] - 1
+        if many:
+            self._under_way[agent] = many
+        else:
+            del self._under_way[agent]
+
+    def _taken(self, agent: str) -> float:
+        """Take one call of the agent's rate: 0, or the seconds it has to wait."""
+        now = self._kernel.clock.monotonic()
+        wait = self._rates.take(agent, now)
+        if now - self._trimmed > BURST / RATE:
+            self._trimmed = now
+            self._rates.trim(now)
+        return wait
 
     def _bounded(self, agent: str) -> None:
         if self._under_way[agent] >= AT_ONCE:
@@ -96,11 +139,7 @@ class AgentDoor:
                 "No more are taken until one of them is answered",
                 "Wait for an answer; read mail with one call at a time",
             )
-        now = self._kernel.clock.monotonic()
-        wait = self._rates.take(agent, now)
-        if now - self._trimmed > BURST / RATE:
-            self._trimmed = now
-            self._rates.trim(now)
+        wait = self._taken(agent)
         if wait:
             raise TooMany(
                 f"this agent makes more than {RATE:g} calls a second",
@@ -121,17 +160,17 @@ class AgentDoor:
             record = gate.agent(agent)
         return record.owner
 
-    async def _made(self, caller: Caller, name: str, body: bytes) -> bytes:
+    async def _made(self, caller: Caller, name: str, body: bytes) -> Said:
         hot = self._hot.get(name)
-        if hot is not None and (answer := await hot(caller, body)) is not None:
+        if hot is not None and (answer := await awaited(name, hot, caller, body)) is not None:
             return answer
         if not self._verbs:
             await self._open()
         calls = self._kernel.syscalls
         verb = self._verb(name)
         if body.lstrip(b" \t\r\n")[:1] == b"[":
-            return await self._several(calls, caller, verb, body)
-        return await self._one(calls, caller, verb, body)
+            return 200, await self._several(calls, caller, verb, body)
+        return 200, await self._one(calls, caller, verb, body)
 
     async def _one(self, calls: Syscalls, caller: Caller, verb: Verb[Any, Any], body: bytes) -> bytes:
         request = checked(verb, body)
@@ -159,7 +198,13 @@ class AgentDoor:
                 "Those behind it would overtake it",
                 "Send it alone, or without wait",
             )
-        return await self._one(calls, caller, verb, orjson.dumps(item))
+        try:
+            body = orjson.dumps(item)
+        except TypeError as error:  # it can be read deeper than written
+            raise UsageError(
+                "the request is not valid", str(error), "Send it flatter, or as a text"
+            ) from error
+        return await self._one(calls, caller, verb, body)
 
     def _verb(self, name: str) -> Verb[Any, Any]:
         """The verb an agent may ask by this name.
@@ -181,24 +226,26 @@ class AgentDoor:
         # The models behind the verbs take a while to be made, which no stream is to notice.
         await anyio.to_thread.run_sync(_import_models)
         from .hot import HotCalls
-        from .mail import MailCalls
 
-        room = self._kernel.mailroom
-        self._hot = HotCalls(MailCalls(room), room).named
+        self._hot = HotCalls(self._kernel.mailroom).named
         self._verbs = {verb.name: verb for verb in self._kernel.syscalls.verbs}
 
 
-def said(error: AgentTopError) -> bytes:
-    """How an error is told."""
-    return orjson.dumps({"error": error.to_dict()})
+async def awaited(name: str, hot: Begin, caller: Caller, body: bytes) -> Said | None:
+    """A hot call, waited for; ``None`` where it has to go the usual way. Cancelling is leaving."""
+    answer: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
 
+    def tell(status: int, answered: bytes) -> None:
+        if not answer.done():
+            answer.set_result((status, answered))
 
-def failed(name: str, error: Exception) -> Said:
-    """The answer where the kernel failed as nobody thought of; the log has the traceback."""
-    log.error("the system call %.80s failed", name, exc_info=error)
-    why, hint = type(error).__name__, "Tell the person who started you: the kernel's log says more"
-    fault = AgentTopError("the kernel failed at this call", why, hint)
-    return fault.status, said(fault)
+    call = UnderWay(name, caller.mailbox, tell, lambda agent: None)
+    if not hot(caller.mailbox, body, call):
+        return None
+    try:
+        return await answer
+    finally:
+        call.client_gone()
 
 
 async def told(name: str, make: Callable[[], Awaitable[bytes]]) -> bytes:

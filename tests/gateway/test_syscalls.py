@@ -35,6 +35,9 @@ class Door:
                 self.ended.set()
         return (429, b'{"error": {}}') if name == "full" else (200, json.dumps({"size": len(body)}).encode())
 
+    def shortcut(self, name: str) -> None:
+        """Nothing is begun without a task."""
+
 
 def call(secret: str, name: str, body: bytes = b"{}", method: str = "POST", headers: str = "") -> bytes:
     return (

@@ -252,6 +252,123 @@ async def test_the_door_is_reached_over_the_gateway_with_an_agents_secret(
         b.close()
 
 
+@asynccontextmanager
+async def lines(kernels: KernelMaker, paths: Paths) -> AsyncIterator[tuple[Rig, Line, Line]]:
+    """Connections of ``a`` and ``b`` whose calls are begun without a task."""
+    paths.config_file.parent.mkdir(parents=True, exist_ok=True)
+    paths.config_file.write_text("[gateway]\ncheck_peers = false\n")
+    async with agents(kernels, "a", "b") as rig:
+        rig.door = rig.kernel.gateway._parts.syscalls  # type: ignore[assignment]
+        port = rig.kernel.doors.port
+        a, b = [await Line.open(port, rig.kernel.identity.secret(rig.ids[name])) for name in "ab"]
+        with anyio.fail_after(60):
+            for line in (a, b):
+                await line.call("bus.inbox", {})
+            await a.call("bus.send", {"to": "@me", "payload": 1})
+            yield rig, a, b
+        a.close()
+        b.close()
+        with anyio.fail_after(60):
+            while rig.door._under_way:
+                await asyncio.sleep(0.001)
+
+
+async def test_begun_without_a_task_a_wait_ends_with_mail_or_with_its_time(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, b):
+        assert await b.call("bus.inbox", {"wait": 0.01}) == []
+        waiting = asyncio.ensure_future(b.call("bus.inbox", {"wait": 60}))
+        while not rig.kernel.bus.mail._watching:
+            await asyncio.sleep(0.001)
+        sent = await a.call("bus.send", {"to": "b", "payload": "come"})
+        got = await waiting
+        assert [(one["id"], one["payload"]) for one in got] == [(sent["id"], "come")]
+        assert await b.call("bus.inbox", {"ack": [sent["id"]]}) == []
+        assert not rig.kernel.bus.pipeline.books.names[rig.ids["b"]].letters
+        with pytest.raises(Refused) as refused:
+            await a.call("bus.send", {"to": "nobody", "payload": 1})
+        assert refused.value.status == 404
+
+
+async def test_begun_without_a_task_mail_is_not_handed_to_who_has_left(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, b):
+        waiting = asyncio.ensure_future(b.call("bus.inbox", {"wait": 60}))
+        while not rig.kernel.bus.mail._watching:
+            await asyncio.sleep(0.001)
+        b.close()
+        with pytest.raises(ConnectionResetError):
+            await waiting
+        while rig.kernel.bus.mail._watching:
+            await asyncio.sleep(0.001)
+        await a.call("bus.send", {"to": "b", "payload": "kept"})
+        (one,) = await rig.ok("b", "bus.inbox", {})
+        assert (one["payload"], one["attempt"]) == ("kept", 1)
+
+
+async def test_begun_without_a_task_nothing_is_handed_out_while_the_agent_is_stopped(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, b):
+        client = rig.kernel.client()
+        waiting = asyncio.ensure_future(b.call("bus.inbox", {"wait": 60}))
+        while not rig.kernel.bus.mail._watching:
+            await asyncio.sleep(0.001)
+        await client.pause(PauseRequest(refs=["b"], how=Pause.FREEZE))
+        await a.call("bus.send", {"to": "b", "payload": 1})
+        other = await Line.open(rig.kernel.doors.port, rig.kernel.identity.secret(rig.ids["b"]))
+        asking = asyncio.ensure_future(other.call("whoami", {}))
+        await anyio.wait_all_tasks_blocked()
+        assert not waiting.done()
+        assert not asking.done()
+        await client.resume(Target(refs=["b"]))
+        assert [one["payload"] for one in await waiting] == [1]
+        assert (await asking)["name"] == "b"
+        other.close()
+
+
+async def test_begun_without_a_task_nothing_is_acknowledged_that_the_disk_did_not_take(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, b):
+        bus = rig.kernel.bus
+        await bus.pipeline.run(lambda db: db.execute("PRAGMA query_only = on") and None)
+        with pytest.raises(Refused) as refused:
+            await a.call("bus.send", {"to": "b", "payload": "lost"})
+        assert (refused.value.status, refused.value.error["code"]) == (503, "bus_unavailable")
+        await bus.reopen()
+        await a.call("bus.send", {"to": "b", "payload": "kept"})
+        assert [one["payload"] for one in await b.call("bus.inbox", {"wait": 30})] == ["kept"]
+
+
+async def test_begun_without_a_task_a_payload_that_is_not_in_memory_is_read(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, b):
+        books = rig.kernel.bus.pipeline.books
+        sent = await a.call("bus.send", {"to": "b", "payload": {"n": 7}})
+        seq = int(sent["id"][1:])
+        books.messages[seq] = books.messages[seq]._replace(payload=None)
+        assert [one["payload"] for one in await b.call("bus.inbox", {})] == [{"n": 7}]
+
+
+async def test_begun_without_a_task_an_agent_asks_no_faster_than_it_may(
+    kernels: KernelMaker, paths: Paths
+) -> None:
+    async with lines(kernels, paths) as (rig, a, _):
+        rig.door._rates = doors.Rates(0.001, 2)
+        statuses = []
+        for _number in range(3):
+            try:
+                await a.call("bus.inbox", {})
+                statuses.append(200)
+            except Refused as refused:
+                statuses.append(refused.status)
+        assert statuses == [200, 200, 429]
+
+
 async def test_mail_to_all_of_a_thousand_does_not_stall_the_kernel(rig: Rig) -> None:
     """The longest stall is printed; what is asserted is that everybody got it."""
     bus = rig.kernel.bus
@@ -356,7 +473,7 @@ async def compared(rig: Rig, long: AgentDoor, short: AgentDoor) -> int:
             answers.append((status, shape(orjson.loads(answer))))
         assert answers[0] == answers[1], (name, body)
         if answers[0][0] == 200 and name != "bus.ack":
-            taken += await short._hot[name](caller, body) is not None
+            taken += await doors.awaited(name, short._hot[name], caller, body) is not None
     return taken
 
 
