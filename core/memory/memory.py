@@ -107,6 +107,11 @@ class Memory(Notes):
         """Whether there is a file."""
         return self._store.path.exists()
 
+    @property
+    def problem(self) -> str:
+        """Why the file could not be used when that was tried last; empty if it could."""
+        return self._store.problem
+
     async def settle(self) -> None:
         """Finish the forgetting that a crash left half done; nothing where there is no file yet."""
         if self.begun:

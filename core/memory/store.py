@@ -90,6 +90,7 @@ class Store:
 
     Attributes:
         salt: 16 random bytes of this file, for digests that tell nothing.
+        problem: Why the file could not be used when that was tried last; empty if it could.
     """
 
     def __init__(self, path: Path, *, lazy: bool = False) -> None:
@@ -98,6 +99,7 @@ class Store:
         self._ready = False
         self._starting = anyio.Lock()
         self.salt = b""
+        self.problem = ""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="memory-writer", daemon=True)
         self._room = anyio.Semaphore(_PENDING)
@@ -148,15 +150,16 @@ class Store:
         if not self._open:
             return
         self._open = False
-        self._queue.put(None)
         with anyio.CancelScope(shield=True):
-            if self._thread.is_alive():
-                await anyio.to_thread.run_sync(self._thread.join)
             for _ in range(_READERS):
                 await self._reading.acquire()
-        for db in self._idle:
-            db.close()
-        self._idle.clear()
+            # Before the writer: only who can write and is the last folds the log into the file.
+            for db in self._idle:
+                db.close()
+            self._idle.clear()
+            self._queue.put(None)
+            if self._thread.is_alive():
+                await anyio.to_thread.run_sync(self._thread.join)
         for _ in range(_READERS):  # who waited to read is told that it is closed
             self._reading.release()
 
@@ -203,6 +206,7 @@ class Store:
                 db, result = await anyio.to_thread.run_sync(self._read, db, job, patient)
                 if db is not None:
                     self._idle.append(db)
+            self._fares(result)
             if isinstance(result, BaseException):
                 raise result
             return result
@@ -271,6 +275,9 @@ class Store:
             return False
         self._replaced = True  # or it has left WAL mode: in any case it is opened anew
         return rewriting.replace(db, made, self.path, jobs)
+
+    def _fares(self, outcome: object) -> None:
+        self.problem = str(outcome) if isinstance(outcome, MemoryUnavailable) else ""
 
     def _read(
         self, db: sqlite3.Connection | None, job: Job[T], patient: bool
@@ -400,6 +407,7 @@ class Store:
     def _tell(self, group: list[_Item], outcomes: list[Any]) -> None:
         def tell() -> None:
             for item, outcome in zip(group, outcomes, strict=True):
+                self._fares(outcome)
                 if item.done.done():
                     continue  # whoever asked was cancelled
                 if isinstance(outcome, BaseException):

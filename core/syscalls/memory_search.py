@@ -74,6 +74,8 @@ class SearchCalls:
     async def _recall(
         self, caller: Caller, ask: api.SearchRequest, agents: list[str] | None, query: words.Query
     ) -> tuple[list[api.HitInfo], bool]:
+        if not (query.wanted or query.unwanted):
+            return [], False  # nothing that is a word was asked for; recall alone would tell its newest
         found = await self._memory.recall(
             who(caller),
             ask.query,

@@ -138,3 +138,25 @@ async def test_a_full_store_says_so_and_takes_writes_again_when_there_is_room(tm
         await memory.remember([Said("a1", "user", "after", 3000.0)])
         assert (await memory.recall(Who(None), "before")).entries
         assert (await memory.recall(Who(None), "after")).entries
+
+
+async def test_closed_it_is_one_file_that_can_be_copied(tmp_path: Path) -> None:
+    """Whoever backs up ``memory.db`` of a kernel that has ended has all of it."""
+    access = access_by_teams(lambda _: [])
+    async with Memory(tmp_path / "memory.db", ManualClock(), access) as memory:
+        await memory.write_note(Who(None), "shared", "k", "x")
+        assert await memory.keys(Who(None), "shared") == ["k"]
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.db"]
+
+
+async def test_a_file_that_cannot_be_used_is_a_problem_as_long_as_it_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    path.mkdir()
+    access = access_by_teams(lambda _: [])
+    async with Memory(path, ManualClock(), access, lazy=True) as memory:
+        with pytest.raises(MemoryUnavailable):
+            await memory.settle()
+        assert "memory.db" in memory.problem
+        path.rmdir()
+        await memory.write_note(Who(None), "shared", "k", "x")
+        assert memory.problem == ""

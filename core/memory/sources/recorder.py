@@ -64,6 +64,7 @@ class Recorder:
         backend: Callable[[str], Backend],
         prints: Callable[[Agent], bool],
     ) -> None:
+        self._memory = memory
         self._books = books
         self._bus = bus
         self._clock = clock
@@ -82,8 +83,8 @@ class Recorder:
 
     @property
     def problem(self) -> str:
-        """Why nothing is remembered now; empty if all is well."""
-        return self.intake.problem
+        """Why nothing is remembered now, or could be; empty if all is well."""
+        return self.intake.problem or self._memory.problem
 
     @property
     def dropped(self) -> dict[str, int]:
