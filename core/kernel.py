@@ -462,7 +462,7 @@ class Kernel:
     @property
     def problem(self) -> str:
         """What ails the journal or the doors, or empty."""
-        ailing = (self.books.problem, self.doors.problem, self.recorder.problem)
+        ailing = (self.books.problem, self.doors.problem, self.recorder.problem, self.mailroom.problem)
         return "; ".join(text for text in ailing if text)
 
     def status(self) -> KernelStatus:
@@ -481,6 +481,7 @@ class Kernel:
             healthy=not self.problem,
             problem=self.books.problem,
             gateway_problem=self.doors.problem,
+            mail_problem=self.mailroom.problem,
             memory_problem=self.recorder.problem,
             recall_dropped=self.recorder.dropped,
             cpu_seconds=used.ru_utime + used.ru_stime,

@@ -27,6 +27,8 @@ class KernelStatus(Model):
     """What ails the journal."""
     gateway_problem: str = ""
     """What ails the gateway's listeners or their holder."""
+    mail_problem: str = ""
+    """Why no mail is taken now, or that the store was damaged and put aside."""
     memory_problem: str = ""
     """Why nothing can be remembered now."""
     recall_dropped: dict[str, int] = Field(default_factory=dict)

@@ -60,13 +60,18 @@ class Bus:
         limits: Limits | None = None,
         permit: Permit = anyone,
         on_deadlock: OnDeadlock = lambda _: False,
+        after: int = 0,
     ) -> Bus:
         """Open or create the mail store at ``path`` (mode 0600) and fold it.
 
+        Numbers up to ``after`` are not given again, whatever the store knows of them.
+
         Raises:
-            BusUnavailable: It cannot be opened. StoreTooNew: a newer version wrote it.
+            BusUnavailable: It cannot be opened; ``MailDamaged``: it cannot be read.
+            StoreTooNew: A newer version wrote it.
         """
         bus = cls(path, clock, limits or Limits(), permit, on_deadlock)
+        bus.pipeline.after = after
         try:
             await bus.pipeline.open()
             await bus._clear_closed()

@@ -13,6 +13,12 @@ class BusUnavailable(JournalUnavailable):
     code: ClassVar[str] = "bus_unavailable"
 
 
+class MailDamaged(BusUnavailable):
+    """What is in the mail store is not what was written there."""
+
+    code: ClassVar[str] = "mail_damaged"
+
+
 class BadMessage(UsageError):
     """A message out of bounds: its address, type, payload, trace or times."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -20,7 +21,7 @@ from .. import store
 from ..errors import JournalUnavailable
 from ..store import Migration
 from .books import Books, Mark
-from .errors import BusUnavailable
+from .errors import BusUnavailable, MailDamaged
 from .message import Limits, Message
 
 _CALLED = "the mail store"
@@ -63,10 +64,18 @@ MIGRATIONS = [Migration("m0001_mail", _m0001_mail)]
 
 def unavailable(path: Path, error: Exception) -> BusUnavailable:
     """The error a person can act on for what SQLite said about the mail store."""
+    if isinstance(error, BusUnavailable):
+        return error
+    cause = error
+    said = error
     if isinstance(error, JournalUnavailable):
-        return BusUnavailable(error.what, error.why, error.hint)
-    said = store.unavailable(path, error, f"the mail store {path} cannot be written")
-    return BusUnavailable(said.what, said.why, said.hint)
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    else:
+        said = store.unavailable(path, error, f"the mail store {path} cannot be written")
+    assert isinstance(said, JournalUnavailable)
+    code = getattr(cause, "sqlite_errorcode", None)
+    damaged = isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return (MailDamaged if damaged else BusUnavailable)(said.what, said.why, said.hint)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -125,7 +134,20 @@ def _statements(table: str, width: int, rows: Sequence[Any]) -> Iterator[tuple[s
 
 
 def load(db: sqlite3.Connection, limits: Limits) -> Books:
-    """Fold the whole store."""
+    """Fold the whole store.
+
+    Raises:
+        MailDamaged: Its rows cannot be read.
+    """
+    try:
+        return _fold(db, limits)
+    except (ValueError, TypeError, LookupError, struct.error) as error:
+        raise MailDamaged(
+            "the mail store is damaged", f"{type(error).__name__}: {error}", "Move mail.db away and keep it"
+        ) from error
+
+
+def _fold(db: sqlite3.Connection, limits: Limits) -> Books:
     books = Books(limits)
     for number, name, gone in db.execute("SELECT number, name, closed FROM mailboxes ORDER BY number"):
         books.open(number, name)

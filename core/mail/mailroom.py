@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from ..agents.agent import Agent
 from ..bus.books import Books as MailBooks
 from ..bus.bus import Bus
+from ..bus.errors import MailDamaged
 from ..bus.message import unpack
 from ..clock import Clock
 from ..errors import JournalUnavailable
@@ -72,6 +75,7 @@ class Mailroom:
         self._owed: list[ev.Event] = []
         """What the journal has not taken yet."""
         self._waiting: frozenset[str] = frozenset()
+        self._damaged = ""
         books.on_post(self._posted)
 
     async def open(self, path: Path) -> Bus:
@@ -82,9 +86,14 @@ class Mailroom:
             ConfigError: The schema of a message type is none.
         """
         self.trace.news = self.deadlocks.news = self._something
-        self.bus = await Bus.open(
-            path, self.clock, self._config.bus.limits(), self.rules.permit, self.deadlocks.found
-        )
+        try:
+            self.bus = await self._open(path)
+        except MailDamaged as error:
+            # Agents' calls are metered and forwarded by this kernel, too: they do not wait for a repair.
+            aside = await anyio.to_thread.run_sync(_put_aside, path, self.clock.time())
+            self._damaged = f"the mail store was damaged ({error.why}) and put aside as {aside}"
+            log.error("%s; what was not read yet is in there", self._damaged)
+            self.bus = await self._open(path)
         try:
             shapes.register(self._config, self.bus.schemas)
         except BaseException:
@@ -105,6 +114,22 @@ class Mailroom:
         self.trace.seal = self._sealer.add
         self.bus.pipeline.listen(self.trace.heard)
         return self.bus
+
+    async def _open(self, path: Path) -> Bus:
+        return await Bus.open(
+            path,
+            self.clock,
+            self._config.bus.limits(),
+            self.rules.permit,
+            self.deadlocks.found,
+            self._books.committed.sealed,
+        )
+
+    @property
+    def problem(self) -> str:
+        """Why no mail is taken now, or what was lost; empty where all is well."""
+        ailing = self.bus.pipeline.problem
+        return "; ".join(text for text in (str(ailing) if ailing is not None else "", self._damaged) if text)
 
     async def run(self) -> None:
         """Keep mailboxes and agents together, and tell of what happens, for as long as the kernel lives."""
@@ -265,3 +290,13 @@ class Mailroom:
                 if newest is not None and newest.at > young:
                     return True
         return False
+
+
+def _put_aside(path: Path, now: float) -> Path:
+    """Rename a damaged store with all that belongs to it; nothing of it is deleted."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}")
+    for end in ("-wal", "-shm", ""):
+        old = path.with_name(path.name + end)
+        if old.exists():
+            old.rename(aside.with_name(aside.name + end))
+    return aside

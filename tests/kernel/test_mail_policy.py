@@ -162,7 +162,7 @@ async def test_a_wrong_table_is_named(paths: Paths, kernels: KernelMaker, text: 
 
 async def test_errors_of_the_mail_store_speak_of_the_mail_store(paths: Paths, kernels: KernelMaker) -> None:
     paths.make_state()
-    paths.mail.write_bytes(b"this is no database" * 100)
+    paths.mail.mkdir()
     with pytest.raises(BusUnavailable, match="mail store") as raised:
         async with kernels():
             pass

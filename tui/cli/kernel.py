@@ -43,6 +43,7 @@ def status(as_json: Json = False) -> None:
     printing.line(f"gateway   127.0.0.1:{found['port']}{', ' if ails else ''}{ails}")
     printing.line(f"state     {found['state_dir']}")
     printing.line(f"journal   {found['seq']} rows, {f.clean(found['problem']) or 'healthy'}")
+    printing.line(f"mail      {f.clean(found.get('mail_problem', '')) or 'healthy'}")
     printing.line(f"memory    {_memory(found)}")
     printing.line(f"uses      {f.size(found['memory'])} of memory, {found['cpu_seconds']:.1f} s of CPU")
 
