@@ -66,6 +66,13 @@ async def rig(kernels: KernelMaker) -> AsyncIterator[Rig]:
         yield rig
 
 
+async def test_one_of_a_list_that_is_nested_too_deep_is_told_so(rig: Rig) -> None:
+    deep = b'{"to": "b", "payload": ' + b"[" * 400 + b"]" * 400 + b"}"
+    status, (bad, good) = await rig.raw("a", "bus.send", b"[" + deep + b', {"to": "b", "payload": 1}]')
+    assert (status, bad["error"]["code"]) == (200, "usage")
+    assert good["to"] == rig.ids["b"]
+
+
 async def test_mail_goes_from_agent_to_agent_and_is_acknowledged_with_the_next_reading(rig: Rig) -> None:
     sent = await rig.ok("a", "bus.send", {"to": "b", "payload": {"n": 1}})
     assert sent == {"id": "m1", "to": rig.ids["b"], "receivers": 1, "full": 0, "again": False}

@@ -119,7 +119,7 @@ async def _memory_read(ask: Asker, said: given.MemoryRead) -> Any:
         blocks = [block for block in blocks if block.name == said.block]
         if not blocks:
             raise AgentTopError(
-                f"you have no block {said.block!r}", "", "memory_read without arguments shows your blocks"
+                f"you have no block {said.block!r}", "", "Call memory_read without arguments: it shows them"
             )
     return answers.blocks(blocks, said.offset, given.ROOM)
 
