@@ -6,12 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 import orjson
 
+from ..bus.errors import TooFast
 from ..bus.rates import Rates
 from ..errors import AgentTopError, Forbidden, UsageError
 from ..journal import events as ev
@@ -38,11 +39,8 @@ Said = tuple[int, bytes]
 Shortcut = Callable[[str, bytes, Tell], UnderWay | None]
 
 
-class TooMany(AgentTopError):
+class TooMany(TooFast):
     """This agent asks more at once, or faster, than it may."""
-
-    status: ClassVar[int] = 429
-    code: ClassVar[str] = "too_fast"
 
 
 class AgentDoor:
