@@ -40,6 +40,7 @@ def add(db: sqlite3.Connection, salt: bytes, said: Iterable[Said], part_chars: i
         MemoryRefused: No such role, or a time before 1970.
     """
     ids: list[int] = []
+    counts: dict[str, list[int]] = {}
     for one in said:
         if one.role not in ROLES:
             raise MemoryRefused(f"{one.role!r} is no role", f"There are {', '.join(sorted(ROLES))}")
@@ -52,7 +53,28 @@ def add(db: sqlite3.Connection, salt: bytes, said: Iterable[Said], part_chars: i
             if _repeated(one.source) and _gone(db, salt, one.agent, _words_of(salt, one.role, text)):
                 continue
             ids.append(_insert(db, one, text, key if number == 0 else None))
+            _count(counts, one.agent, text, 1)
+    _book(db, counts)
     return ids
+
+
+def _count(counts: dict[str, list[int]], agent: str, text: str, sign: int) -> None:
+    size = len(text.encode())
+    sums = counts.setdefault(agent, [0, 0, 0])
+    for place, number in enumerate((1, size, (size + 3) // 4)):
+        sums[place] += sign * number
+
+
+def _book(db: sqlite3.Connection, counts: dict[str, list[int]]) -> None:
+    """Add to what each agent has, once for all that was written: no trigger, as ``schema`` says."""
+    for agent, sums in counts.items():
+        db.execute(
+            "INSERT INTO tally VALUES (?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET"
+            " entries = entries + excluded.entries, bytes = bytes + excluded.bytes,"
+            " tokens = tokens + excluded.tokens",
+            (agent, *sums),
+        )
+        db.execute("DELETE FROM tally WHERE agent = ? AND entries = 0", (agent,))
 
 
 def there(db: sqlite3.Connection, one: Said) -> bool:
@@ -263,6 +285,7 @@ def remove(db: sqlite3.Connection, salt: bytes, entries: Sequence[Entry], *, for
     ``for_good``: the agent's calls never bring the same words of the same role back, as whichever
     conversation's they come.
     """
+    counts: dict[str, list[int]] = {}
     for entry in entries:
         (key,) = db.execute("SELECT key FROM entry WHERE id = ?", (entry.id,)).fetchone()
         gone = [key] if key is not None else []
@@ -275,3 +298,5 @@ def remove(db: sqlite3.Connection, salt: bytes, entries: Sequence[Entry], *, for
             (entry.id, entry.text, f"{tag('a', entry.agent)} {tag('r', entry.role)}"),
         )
         db.execute("DELETE FROM entry WHERE id = ?", (entry.id,))
+        _count(counts, entry.agent, entry.text, -1)
+    _book(db, counts)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .model import MemoryUnavailable
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -69,23 +69,14 @@ CREATE INDEX note_at ON note (at);
 CREATE INDEX note_by ON note (by);
 CREATE TABLE fact (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)
 """
-"""Since version 2: what recall has of each agent, kept by triggers; and what the journal is still to hear."""
+"""Since version 2: what recall has of each agent, and what the journal is still to hear."""
 
-_TRIGGERS = (
-    """CREATE TRIGGER entry_said AFTER INSERT ON entry BEGIN
-    INSERT INTO tally VALUES (new.agent, 1, length(CAST(new.text AS BLOB)),
-        (length(CAST(new.text AS BLOB)) + 3) / 4)
-    ON CONFLICT (agent) DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes,
-        tokens = tokens + excluded.tokens;
-    END""",
-    """CREATE TRIGGER entry_gone AFTER DELETE ON entry BEGIN
-    UPDATE tally SET entries = entries - 1, bytes = bytes - length(CAST(old.text AS BLOB)),
-        tokens = tokens - (length(CAST(old.text AS BLOB)) + 3) / 4 WHERE agent = old.agent;
-    DELETE FROM tally WHERE agent = old.agent AND entries = 0;
-    END""",
-    """INSERT INTO tally SELECT agent, count(*), sum(length(CAST(text AS BLOB))),
-    sum((length(CAST(text AS BLOB)) + 3) / 4) FROM entry GROUP BY agent""",
-)
+_COUNTED = """INSERT INTO tally SELECT agent, count(*), sum(length(CAST(text AS BLOB))),
+    sum((length(CAST(text AS BLOB)) + 3) / 4) FROM entry GROUP BY agent"""
+
+_DROPPED = ("DROP TRIGGER IF EXISTS entry_said", "DROP TRIGGER IF EXISTS entry_gone")
+"""Of version 2, where triggers counted. A statement with one is a savepoint of its own, and at each of them
+FTS5 writes out what it has: that made remembering three times as dear."""
 
 
 def version_problem(db: sqlite3.Connection, path: Path) -> MemoryUnavailable | None:
@@ -111,7 +102,10 @@ def make(db: sqlite3.Connection, salt: bytes) -> None:
             for statement in _TABLES.split(";"):
                 db.execute(statement)
             db.execute("INSERT INTO meta VALUES ('salt', ?)", (salt,))
-        for statement in (*_ADDED.split(";"), *_TRIGGERS):
+        if found < 2:
+            for statement in (*_ADDED.split(";"), _COUNTED):
+                db.execute(statement)
+        for statement in _DROPPED:
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")

@@ -27,6 +27,7 @@ VOCABULARY = 50_000
 WORDS = 40
 BATCH = 500
 SEARCHES = 100
+COUNTED = 20
 
 
 def sentence(chance: random.Random) -> str:
@@ -55,6 +56,18 @@ async def fill(memory: Memory, entries: int) -> None:
         await memory.remember(said)
     seconds = time.perf_counter() - begun
     print(f"{entries} entries remembered, {BATCH} at a time (with making them): {entries / seconds:,.0f}/s")
+
+
+async def counted(memory: Memory) -> None:
+    """What remembering costs in batches."""
+    chance = random.Random(3)
+    busy = 0.0
+    for batch in range(COUNTED):
+        said = [Said("a1", "user", sentence(chance), 3e9 + batch * BATCH + at) for at in range(BATCH)]
+        begun = time.process_time()
+        await memory.remember(said)
+        busy += time.process_time() - begun
+    print(f"an entry in batches of {BATCH}: {busy / COUNTED / BATCH * 1e6:.1f} us of CPU")
 
 
 async def main(entries: int) -> None:
@@ -86,9 +99,13 @@ async def main(entries: int) -> None:
             await timed(
                 "one entry made durable", SEARCHES, lambda at: memory.remember([said._replace(at=2e9 + at)])
             )
-            begun = time.perf_counter()
+            await timed("how full an agent's tiers are", SEARCHES, lambda at: memory.fill(PERSON, one[at]))
+            await timed("the newest of everybody", SEARCHES, lambda at: memory.recall(PERSON))
+            await counted(memory)
+            begun, busy = time.perf_counter(), time.process_time()
             await memory.forget_entries(PERSON, ids=[int(1e9 * 1e6)])
-            print(f"one entry forgotten, to the last byte: {time.perf_counter() - begun:.2f} s")
+            took, busy = time.perf_counter() - begun, time.process_time() - busy
+            print(f"one entry forgotten, to the last byte: {took:.2f} s, {busy:.2f} s of CPU")
         db = sqlite3.connect(path)
         begun = time.perf_counter()
         db.execute("SELECT id FROM entry WHERE text LIKE '%w31415 %' LIMIT 20").fetchall()

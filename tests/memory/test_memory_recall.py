@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -151,3 +153,38 @@ def test_no_text_is_a_syntax_error(queries: list[str]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         anyio.run(run, Path(folder))
+
+
+async def test_what_is_counted_is_what_is_there_whatever_was_said_and_forgotten(memory: Memory) -> None:
+    chance = random.Random(7)
+    texts = ["x", "größe", "", "y\n" * 40_000]
+    for number in range(40):
+        said = [
+            Said(f"a{chance.randrange(3)}", "user", chance.choice(texts), 1e9 + number)
+            for _ in range(chance.randrange(1, 4))
+        ]
+        ids = await memory.remember(said)
+        if chance.random() < 0.5:
+            await memory.forget_entries(PERSON, ids=chance.sample(ids, chance.randrange(len(ids))) or ids)
+    await memory.write_block(PERSON, "a2", "b", "z" * 400)
+    await memory.forget_agent(PERSON, "a0")
+    sums = "sum(length(CAST(text AS BLOB))), sum((length(CAST(text AS BLOB)) + 3) / 4)"
+    sql = f"SELECT agent, count(*), {sums} FROM entry GROUP BY agent ORDER BY agent"
+    there = await memory.look(lambda db: db.execute(sql).fetchall())
+    assert there == await memory.look(lambda db: db.execute("SELECT * FROM tally ORDER BY agent").fetchall())
+    assert [row[0] for row in there] == ["a1", "a2"]
+
+
+async def test_a_file_whose_triggers_counted_is_not_counted_twice(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "memory.db"
+    access = access_by_teams(lambda _: [])
+    async with Memory(path, clock, access) as memory:
+        await memory.remember([Said("a1", "user", "one", 1000.0)])
+    db = sqlite3.connect(path)
+    db.execute("CREATE TRIGGER entry_said AFTER INSERT ON entry BEGIN UPDATE tally SET entries = 99; END")
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    async with Memory(path, clock, access) as memory:
+        await memory.remember([Said("a1", "user", "two", 1001.0)])
+        assert (await memory.fill(PERSON, "a1")).recall_entries == 2
