@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import anyio
 from . import tables
 from .books import ACKED, CLOSED, DEAD, DROPPED, LAPSED, REVIVED
 from .errors import NoSuchMessage, OutOfOrder
-from .mailbox import Letter, Mailbox
+from .mailbox import Lane, Letter, Mailbox
 from .message import Message, unpack
 from .pipeline import Pipeline
 from .posting import Desk, known
@@ -176,12 +176,13 @@ class Deliveries:
         """
         box = known(self._pipe.books, name)
         count, batch = 0, None
+        rests: dict[Lane, Iterator[Letter]] = {}
         reading = self._desk.reading.get(name)
         for seq in seqs:
             letter = box.letters.get(seq)
             if letter is None or letter.leaving:
                 continue
-            _check_order(box, letter)
+            _check_order(box, letter, rests)
             batch = self._pipe.mark(seq, box.number, ACKED, letter.taken or None)
             letter.leaving = True
             count += 1
@@ -356,8 +357,8 @@ class Deliveries:
         return found[0]
 
 
-def _check_order(box: Mailbox, letter: Letter) -> None:
-    earlier = box.before(letter)
+def _check_order(box: Mailbox, letter: Letter, rests: dict[Lane, Iterator[Letter]] | None = None) -> None:
+    earlier = box.before(letter, rests)
     if earlier is not None:
         raise OutOfOrder(
             f"m{letter.seq} cannot be acknowledged yet",

@@ -102,9 +102,19 @@ class Mailbox:
             return None
         return queue
 
-    def before(self, letter: Letter) -> Letter | None:
-        """The first letter in front of it in its lane whose acknowledgement is not on its way."""
-        for other in self._lanes.get(letter.lane, ()):
+    def before(self, letter: Letter, rests: dict[Lane, Iterator[Letter]] | None = None) -> Letter | None:
+        """The first letter in front of it in its lane whose acknowledgement is not on its way.
+
+        ``rests``, empty at first, makes asking for many, each marked ``leaving`` behind its question, one
+        walk through each lane and not one for each letter.
+        """
+        lane = letter.lane
+        rest = rests.get(lane) if rests is not None else None
+        if rest is None:
+            rest = iter(self._lanes.get(lane, ()))
+            if rests is not None:
+                rests[lane] = rest
+        for other in rest:
             if other is letter:
                 return None
             if not other.leaving:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,7 @@ class AgentDoor:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._rates = Rates(RATE, BURST)
-        self._under_way: Counter[str] = Counter()
+        self._under_way: dict[str, int] = {}
         self._verbs: dict[str, Verb[Any, Any]] = {}
         self._hot: Mapping[str, Begin] = {}
         self._trimmed = 0.0
@@ -77,7 +76,7 @@ class AgentDoor:
             self._bounded(agent)
         except AgentTopError as error:
             return error.status, said(error)
-        self._under_way[agent] += 1
+        self._under_way[agent] = self._under_way.get(agent, 0) + 1
         try:
             caller = Caller(agent, await self._let(agent), run)
             return await self._made(caller, name, body)
@@ -131,7 +130,7 @@ class AgentDoor:
         return wait
 
     def _bounded(self, agent: str) -> None:
-        if self._under_way[agent] >= AT_ONCE:
+        if self._under_way.get(agent, 0) >= AT_ONCE:
             raise TooMany(
                 f"{AT_ONCE} calls of this agent are under way",
                 "No more are taken until one of them is answered",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pydantic import BaseModel
 
 from agenttop.core.bus.errors import BadMessage
-from agenttop.core.bus.mailbox import Mailbox
+from agenttop.core.bus.mailbox import Letter, Mailbox
 from agenttop.core.bus.message import Draft, Limits, check, next_trace, pack, seq_of, unpack
 from agenttop.core.bus.rates import Rates
 from agenttop.core.bus.schemas import Schemas
@@ -256,3 +257,18 @@ def test_a_payload_must_fit_the_schema_of_its_type() -> None:
     with pytest.raises(BadMessage):
         schemas.check("other", b"{")
     assert schemas.json_schema("verdict") is not None
+
+
+def test_acknowledging_a_long_lane_walks_through_it_once() -> None:
+    box = Mailbox(1, "b")
+    for seq in range(1, 501):
+        box.push(seq, ("a" if seq % 2 else "c", 4))
+    rests: dict[tuple[str, int], Iterator[Letter]] = {}
+    for seq in (1, 2, 3, 5, 4, 6, 7):
+        letter = box.letters[seq]
+        assert box.before(letter, rests) is None
+        letter.leaving = True
+    first = box.before(box.letters[13], rests)
+    assert first is not None
+    assert first.seq == 9
+    assert next(rests["c", 4]).seq == 8
