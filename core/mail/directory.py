@@ -37,6 +37,16 @@ class Directory:
             return self._names.get(mailbox, mailbox)
         return agent.spec.name
 
+    def run(self, mailbox: str, at: float) -> int | None:
+        """Which run of an agent it was that spoke at this moment, as far as the books know."""
+        agent = self._books.pending.agents.get(mailbox)
+        if agent is None or agent.run is None:
+            return None
+        for run in (agent.run, *reversed(agent.past)):
+            if run.starting <= at:
+                return run.number if run.ended is None or at <= run.ended else None
+        return None
+
     def remember(self, mailbox: str, name: str) -> None:
         """What somebody is called; for when they are gone."""
         if self._names.get(mailbox) != name:

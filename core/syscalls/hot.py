@@ -269,7 +269,7 @@ def _plain(message: Message, directory: Directory, attempt: int) -> dict[str, An
         "sender": sender,
         "sender_name": directory.name(sender),
         "from_person": sender.startswith("@"),
-        "run": None,
+        "run": directory.run(sender, message.at),
         "kind": kind,
         "to": to,
         "to_name": to if kind in ("topic", "broadcast") else directory.name(to),

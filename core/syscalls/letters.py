@@ -53,6 +53,7 @@ def info(message: Message, directory: Directory, attempt: int = 0, payload: Any 
         sender=message.sender,
         sender_name=directory.name(message.sender),
         from_person=message.sender.startswith("@"),
+        run=directory.run(message.sender, message.at),
         kind=kind_,
         to=to,
         to_name=to if kind_ in ("topic", "broadcast") else directory.name(to),

@@ -116,6 +116,18 @@ async def test_a_filter_leaves_out_what_does_not_fit(client: KernelClient) -> No
             assert [row.text for row in (await anext(picture)).rows] == ["green Apples"]
 
 
+async def test_a_message_tells_the_run_it_was_sent_in(kernel: Kernel) -> None:
+    ann, bob = await agent(kernel, "ann"), await agent(kernel, "bob")
+    calls = kernel.syscalls
+    await calls.call(ann, api.SEND, api.SendRequest(to="bob", payload=1))
+    await kernel.supervisor.stop(str(ann.agent), how="kill", grace=0.0)
+    await kernel.supervisor.start(str(ann.agent), "restart")
+    await calls.call(ann, api.SEND, api.SendRequest(to="bob", payload=2))
+    await kernel.client().call(api.SEND, api.SendRequest(to="bob", payload=3))
+    found = await calls.call(bob, api.INBOX, api.InboxRequest(run=10))
+    assert {one.payload: one.run for one in found} == {1: 1, 2: 2, 3: None}
+
+
 async def test_the_inbox_of_a_person_is_their_own(client: KernelClient) -> None:
     mine = await client.call(selves.WHOAMI, api.NoRequest())
     assert mine.id.startswith("@")
