@@ -19,6 +19,9 @@ from .pipeline import Pipeline
 from .posting import Desk, known
 from .writer import Batch
 
+#: Bytes of payload that are handed out at once: what everybody else waits for while it is written.
+ANSWER = 8 << 20
+
 
 class Delivery(NamedTuple):
     """A message as it is handed to its receiver; ``attempt`` is 1 the first time."""
@@ -127,12 +130,26 @@ class Deliveries:
         seconds = self._pipe.limits.visible_after if visible_after is None else visible_after
         until = clock.monotonic() + seconds
         letters = box.take(limit, run, clock.time(), until)
+        if len(letters) * self._pipe.limits.payload > ANSWER:
+            letters = self._fitting(box, letters)
         for letter in letters:
             heapq.heappush(self._leases, (until, box.number, letter.seq))
         if letters:
             last = self._pipe.books.messages[letters[-1].seq]
             self._desk.reading[name] = (last.seq, last.hops, last.trace)
             self.on_due(until)
+        return letters
+
+    def _fitting(self, box: Mailbox, letters: list[Letter]) -> list[Letter]:
+        """As many of these as one answer may hold, one at least; the others were never handed out."""
+        messages, left = self._pipe.books.messages, ANSWER
+        for count, letter in enumerate(letters):
+            payload = messages[letter.seq].payload
+            # One that is in the store only may be as large as any.
+            left -= self._pipe.limits.payload if payload is None else len(payload)
+            if left < 0 and count:
+                box.put_back(letters[count:])
+                return letters[:count]
         return letters
 
     async def _with_payloads(self, letters: Sequence[Letter]) -> list[Delivery]:

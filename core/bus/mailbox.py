@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .message import pack
 
@@ -94,6 +94,14 @@ class Mailbox:
                 letter.taken, letter.until = now, until
                 taken.append(letter)
         return taken
+
+    def put_back(self, letters: Sequence[Letter]) -> None:
+        """These were taken, and nobody has seen them."""
+        for letter in letters:
+            letter.attempts -= 1
+            letter.until = 0.0
+        for lane in {letter.lane for letter in letters}:
+            self._offer(lane)
 
     def _front(self, entry: tuple[int, int, Lane]) -> deque[Letter] | None:
         """The lane of an entry, unless the entry is out of date."""

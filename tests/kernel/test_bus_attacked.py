@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from agenttop.core.bus.bus import Bus
+from agenttop.core.bus.delivery import ANSWER
 from agenttop.core.bus.errors import Deadlock
 from agenttop.core.bus.message import Draft
 from agenttop.core.clock import ManualClock
@@ -46,3 +47,17 @@ async def test_a_ring_that_is_closed_twice_at_once_is_broken_all_the_same(bus: B
         assert bus.pipeline.books.waits.ring("a", "b") == []
         tasks.cancel_scope.cancel()
     assert set(ended) == {"b"}
+
+
+async def test_one_answer_holds_so_many_bytes_and_the_next_one_the_rest(bus: Bus) -> None:
+    size = 200_000
+    await bus.open_mailbox("c")
+    for number in range(100):
+        bus.post("ac"[number % 2], "b", Draft(b'"%s"' % (b"x" * size), priority=number % 5))
+    await bus.pipeline.run(lambda db: None)
+    got = 0
+    while found := await bus.mail.take("b", 500, run=500):
+        assert {one.attempt for one in found} == {1}
+        assert 1 < len(found) <= ANSWER // size + 1
+        got += await bus.mail.ack("b", [one.message.seq for one in found])
+    assert got == 100
