@@ -15,7 +15,7 @@ from .errors import BadMessage
 ANY, REST = "*", "**"
 LEVELS, LENGTH = 16, 256
 _LEVEL = re.compile(r"[A-Za-z0-9_.:@-]+")
-_CACHE = 4_096
+_CACHE, _MEMBERS = 4_096, 200_000
 
 S = TypeVar("S")
 
@@ -62,6 +62,8 @@ class Topics(Generic[S]):
         self._root: _Node[S] = _Node()
         self._patterns: dict[S, set[str]] = {}
         self._found: dict[str, frozenset[S]] = {}
+        self._members = 0
+        """Subscribers in all that was found and is remembered."""
 
     def add(self, pattern: str, subscriber: S) -> bool:
         """Subscribe; false if it was already.
@@ -133,8 +135,10 @@ class Topics(Generic[S]):
         found = self._found.get(topic)
         if found is None:
             found = frozenset(self._match([self._root], levels(topic)))
-            if len(self._found) >= _CACHE:
+            self._members += len(found)
+            if len(self._found) >= _CACHE or self._members > _MEMBERS:
                 self._found.clear()
+                self._members = len(found)
             self._found[topic] = found
         return found
 

@@ -109,6 +109,9 @@ class Caller:
             raise self._forbidden("an agent cannot hand out provider keys")
         if spec.nice < 0:
             raise self._forbidden("an agent cannot raise its children's priority")
+        team = spec.labels.get("team")
+        if team is not None and (own is None or team != own.labels.get("team")):
+            raise self._forbidden(f"it is not of the team {team!r}, so its children are not either")
         parent = spec.parent or self.agent
         return request.model_copy(update={"spec": spec.model_copy(update={"parent": parent})})
 

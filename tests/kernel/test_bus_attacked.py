@@ -12,6 +12,7 @@ from agenttop.core.bus.bus import Bus
 from agenttop.core.bus.delivery import ANSWER
 from agenttop.core.bus.errors import Deadlock
 from agenttop.core.bus.message import Draft
+from agenttop.core.bus.topics import Topics
 from agenttop.core.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -61,3 +62,12 @@ async def test_one_answer_holds_so_many_bytes_and_the_next_one_the_rest(bus: Bus
         assert 1 < len(found) <= ANSWER // size + 1
         got += await bus.mail.ack("b", [one.message.seq for one in found])
     assert got == 100
+
+
+def test_what_is_remembered_of_topics_is_bounded_by_their_subscribers() -> None:
+    topics: Topics[int] = Topics()
+    for number in range(5_000):
+        topics.add("**", number)
+    for number in range(100):
+        assert len(topics.subscribers(f"results/{number}")) == 5_000
+    assert sum(map(len, topics._found.values())) <= 200_000

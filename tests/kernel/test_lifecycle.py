@@ -322,3 +322,15 @@ async def test_an_agent_in_a_sandbox_starts_nobody_outside_of_it(
     for asked in (sh("true"), sh("true", sandbox=True, cwd="/etc")):
         with pytest.raises(Forbidden, match="sandbox"):
             await Caller(client, "caged1").child(asked)
+
+
+async def test_an_agent_makes_no_child_that_belongs_to_anothers_team(
+    kernel: Kernel, client: KernelClient
+) -> None:
+    for name, labels in (("red", {"team": "red"}), ("none", {})):
+        spec = AgentSpec(name=name, command=["/bin/true"], cwd="/tmp", labels=labels)
+        await kernel.books.commit(ev.AgentCreated(agent=f"{name}1", spec=spec, owner="ana"))
+    assert await Caller(client, "red1").child(sh("true", labels={"team": "red", "role": "any"}))
+    for parent, team in (("red1", "blue"), ("none1", "red")):
+        with pytest.raises(Forbidden, match="team"):
+            await Caller(client, parent).child(sh("true", labels={"team": team}))
