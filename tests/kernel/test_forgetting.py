@@ -35,6 +35,8 @@ async def test_what_was_said_a_moment_ago_and_is_not_written_yet_is_forgotten_to
     await client.call(api.FORGET, api.ForgetRequest(query="zanzibar"))
     await client.call(api.FORGET, api.ForgetRequest(query="quokka"))
     await kernel.recorder.catch_up()
+    read = json.loads((kernel.paths.state / "recalled.json").read_bytes())
+    assert read[f"{agent.id}.1"]["out"] == len(b"zanzibar\n")  # the next kernel begins behind it
     for word in ("zanzibar", "quokka"):
         assert (await client.call(api.SEARCH, api.SearchRequest(query=word))).hits == [], word
 

@@ -128,9 +128,12 @@ class OutputReader:
         self._done: dict[str, dict[str, int]] = {}
         """The same, of what is durable."""
         self._saved: dict[str, dict[str, int]] = {}
+        self._begun = False
+        """It is known how far the last kernel read."""
         self._turn = 0
         self._news = anyio.Event()
         self._looking = anyio.Lock()
+        self._saving = anyio.Lock()
         intake.written.append(self._written)
         books.listen(self._committed)
 
@@ -143,14 +146,15 @@ class OutputReader:
         for agent in list(self._books.committed.agents.values()):
             if agent.run is not None and agent.run.live:
                 self._begin(agent.id, agent.run.number)
+        self._begun = True
         while True:
             if not self._runs:
                 self._news = anyio.Event()
-                await self._save()
+                await self.save()
                 await self._news.wait()
             if self._intake.room:
                 await self.look()
-                await self._save()
+                await self.save()
             await anyio.sleep(EVERY)
 
     def _committed(self, batch: Sequence[tuple[Record, Event]]) -> None:
@@ -176,7 +180,7 @@ class OutputReader:
     async def catch_up(self) -> None:
         """Look at every run once, as far as there is room for what they printed."""
         for _ in range(len(self._runs) // LOOKS + 1):
-            if self._intake.room:
+            if self._begun and self._intake.room:
                 await self.look()
 
     async def look(self) -> None:
@@ -276,8 +280,13 @@ class OutputReader:
             log.warning("%s cannot be used: %s", self._file, error)
             return {}
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
         """Put down how far all runs are, where that changed."""
+        async with self._saving:
+            if self._begun:
+                await self._save()
+
+    async def _save(self) -> None:
         live = {reading.name for reading in self._runs.values()}
         now = {name: dict(at) for name, at in self._done.items() if name in live}
         self._done = {name: dict(at) for name, at in now.items()}

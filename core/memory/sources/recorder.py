@@ -121,6 +121,8 @@ class Recorder:
         if self._output is not None:
             await self._output.catch_up()
         await self.intake.catch_up()
+        if self._output is not None:
+            await self._output.save()  # a kernel after this one is not to read it again, cut in other places
 
     async def finish(self) -> None:
         """Write what waits, within a few seconds."""
