@@ -49,6 +49,8 @@ class Limits:
     burst: int = 4_000
     #: Messages that wait for the disk before senders are refused.
     waiting: int = 50_000
+    #: Payload bytes that wait for it, likewise.
+    waiting_bytes: int = 64 << 20
     #: Seconds that an idempotency key is remembered, and how many at most.
     remembered: float = 86_400.0
     keys: int = 200_000

@@ -21,7 +21,7 @@ from .books import Books, Ended, Mark
 from .errors import BusUnavailable
 from .mailbox import Mailbox
 from .message import Limits, Message
-from .posting import healthy
+from .posting import refuse
 from .writer import Batch, Writer
 
 Listener = Callable[[Sequence[Message | Mark]], None]
@@ -57,6 +57,7 @@ class Pipeline:
         self._writer = Writer(path, self)
         self._batch: Batch | None = None
         self._waiting = 0
+        self._waiting_bytes = 0
         self._seq = 0
         self.after = 0
         """Numbers begin behind it, also in a store that knows of none."""
@@ -99,12 +100,18 @@ class Pipeline:
 
     def check(self) -> None:
         """Raises ``BusUnavailable`` while nothing can be posted."""
-        if self.problem is not None or self._waiting >= self.limits.waiting:
-            healthy(self.problem, self._waiting, self.limits)
+        limits = self.limits
+        if (
+            self.problem is not None
+            or self._waiting >= limits.waiting
+            or self._waiting_bytes >= limits.waiting_bytes
+        ):
+            refuse(self.problem, self._waiting)
 
     def message(self, message: Message, boxes: Iterable[Mailbox]) -> Posted:
         """Post a message to ``boxes`` whose number is ``next_seq``; its places in them are reserved."""
         self._waiting += 1
+        self._waiting_bytes += len(message.payload or b"")
         batch = self._batch or self._open_batch()
         seq = self._seq = message.seq
         batch.items.append(message)
@@ -169,7 +176,7 @@ class Pipeline:
         try:
             for batch in batches:
                 self._fold(batch)
-                self._waiting -= len(batch.items)
+                self._settled(batch)
         except Exception as error:  # noqa: BLE001 - handed on: to the loop's handler and as a problem
             self.problem = BusUnavailable("the mail books do not follow their store", f"{error!r}")
             self._loop.call_exception_handler({"message": "the mail books failed", "exception": error})
@@ -191,6 +198,10 @@ class Pipeline:
             else:
                 marked(item)  # type: ignore[arg-type]
 
+    def _settled(self, batch: Batch) -> None:
+        self._waiting -= len(batch.items)
+        self._waiting_bytes -= sum([len(message.payload or b"") for message in batch.messages])
+
     def _follow(self) -> None:
         books = self.books
         if books.arrived:
@@ -207,7 +218,7 @@ class Pipeline:
         """A group failed; nothing is taken until ``open`` has folded what is really there."""
         self.problem = error
         for batch in batches:
-            self._waiting -= len(batch.items)
+            self._settled(batch)
             batch.settle(error)
 
     async def purge(self) -> int:

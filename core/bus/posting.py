@@ -4,6 +4,7 @@ what is accepted and not durable yet counts."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from ..clock import Clock
 from .books import Books
@@ -171,11 +172,10 @@ def known(books: Books, name: str) -> Mailbox:
     return box
 
 
-def healthy(problem: BusUnavailable | None, waiting: int, limits: Limits) -> None:
-    """Raises ``BusUnavailable`` while the store takes nothing, and when too much waits for the disk."""
+def refuse(problem: BusUnavailable | None, waiting: int) -> NoReturn:
+    """Raises ``BusUnavailable``: the store takes nothing, or too much waits for the disk."""
     if problem is not None:
         raise BusUnavailable(problem.what, problem.why, problem.hint)
-    if waiting >= limits.waiting:
-        raise BusUnavailable(
-            "the bus is behind", f"{waiting} messages wait for the disk", "Send it again in a moment"
-        )
+    raise BusUnavailable(
+        "the bus is behind", f"{waiting} messages wait for the disk", "Send it again in a moment"
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from agenttop.core.bus.bus import Bus
 from agenttop.core.bus.delivery import ANSWER
-from agenttop.core.bus.errors import Deadlock
+from agenttop.core.bus.errors import BusUnavailable, Deadlock
 from agenttop.core.bus.message import Draft
 from agenttop.core.bus.topics import Topics
 from agenttop.core.clock import ManualClock
@@ -71,3 +71,13 @@ def test_what_is_remembered_of_topics_is_bounded_by_their_subscribers() -> None:
     for number in range(100):
         assert len(topics.subscribers(f"results/{number}")) == 5_000
     assert sum(map(len, topics._found.values())) <= 200_000
+
+
+async def test_what_waits_for_the_disk_is_bounded_in_bytes(bus: Bus) -> None:
+    big = Draft(b'"%s"' % (b"x" * 250_000))
+    for _ in range(bus.limits.waiting_bytes // len(big.payload) + 1):
+        posted = bus.post("a", "b", big)
+    with pytest.raises(BusUnavailable, match="wait for the disk"):
+        bus.post("a", "b", big)
+    await posted.batch
+    await bus.send("a", "b", DRAFT)
