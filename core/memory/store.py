@@ -40,6 +40,7 @@ _STEPS = 10_000
 _WAL_LIMIT = 16 << 20
 _RECORDED = 50_000
 """Jobs that are done again on a copy; where more came meanwhile it is given up."""
+_TOO_LONG = f"Reading took longer than {_READ_SECONDS:g} s"
 _ENDED = "Its writer has ended or has not begun"
 
 
@@ -52,6 +53,8 @@ class _Item(NamedTuple):
 def _unavailable(path: Path, error: Exception) -> MemoryUnavailable:
     text = str(error)
     hint = f"See that {path} is yours, undamaged, and that its disk has space"
+    if text == "interrupted":
+        text, hint = _TOO_LONG, "Ask for less: fewer agents, a shorter time, rarer words"
     if "full" in text:
         hint = f"Free some space on the disk of {path.parent}"
     return MemoryUnavailable(f"the memory {path} cannot be used", text[:1].upper() + text[1:], hint)
@@ -277,7 +280,10 @@ class Store:
         return rewriting.replace(db, made, self.path, jobs)
 
     def _fares(self, outcome: object) -> None:
-        self.problem = str(outcome) if isinstance(outcome, MemoryUnavailable) else ""
+        if not isinstance(outcome, MemoryUnavailable):
+            self.problem = ""
+        elif outcome.why != _TOO_LONG:  # which one search took; the file is well
+            self.problem = str(outcome)
 
     def _read(
         self, db: sqlite3.Connection | None, job: Job[T], patient: bool

@@ -160,3 +160,14 @@ async def test_a_file_that_cannot_be_used_is_a_problem_as_long_as_it_cannot(tmp_
         path.rmdir()
         await memory.write_note(Who(None), "shared", "k", "x")
         assert memory.problem == ""
+
+
+async def test_a_search_that_takes_too_long_is_refused_and_no_problem_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agenttop.core.memory.store._READ_SECONDS", -1.0)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    async with Store(tmp_path / "m.db") as store:
+        with pytest.raises(MemoryUnavailable, match="took longer"):
+            await store.read(lambda db: db.execute(endless).fetchone())
+        assert store.problem == ""
