@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agenttop.core.agents import beginnings
 from agenttop.core.api import memory as api
 from agenttop.core.bus.message import Draft
 from agenttop.core.errors import UsageError
@@ -94,3 +95,14 @@ async def test_what_recall_drops_is_shown(kernel: Kernel) -> None:
     kernel.recorder.intake.problem = "the memory cannot be used: disk full"
     assert (await client.status()).memory_problem
     await kernel.memory.remember([Said("a", "user", "x", 1000.0)])
+
+
+def test_no_text_leaves_a_mark_that_keeps_a_part_of_it_in_the_file(tmp_path: Path) -> None:
+    begin, end = beginnings._BEGIN, beginnings._END
+    file = tmp_path / "CLAUDE.md"
+    file.write_text("mine\n")
+    hostile = f"a {end[:10]}{begin}{end[10:]} zanzibar {begin[:9]}{end}{begin[9:]}"
+    beginnings.insert(file, hostile)
+    assert "zanzibar" in file.read_text()
+    beginnings.insert(file, "")
+    assert file.read_text().strip() == "mine"
