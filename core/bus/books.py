@@ -164,13 +164,15 @@ class Books:
         elif what == LAPSED:
             self._lapsed(box, mark)
         elif what == DEAD:
+            if box.dying:
+                box.dying -= 1
             if box.bury(seq, str(mark.note)):
                 self._end(seq, None, str(mark.note))
         elif what == REVIVED:
             if box.revive(seq, mark.seq):
                 self.arrived.add(mark.mailbox)
         elif what == DROPPED:
-            if box.dead.pop(seq, None) is not None:
+            if box.drop(seq):
                 self._less(seq)
         elif what == CLOSED:
             gone = box.remove(seq) is not None

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import anyio
@@ -267,15 +268,23 @@ class Deliveries:
     def bury(self, box: Mailbox, letter: Letter, reason: str) -> Batch:
         """Make a dead letter of it; the oldest ones go when there are too many."""
         letter.leaving = True
-        over = len(box.dead) + 1 - self._pipe.limits.dead
-        for seq in list(box.dead)[: max(0, over)]:
-            self._pipe.mark(seq, box.number, DROPPED)
+        self._make_room(box)
         return self._pipe.mark(letter.seq, box.number, DEAD, reason)
+
+    def _make_room(self, box: Mailbox) -> None:
+        """Another one will be dead in there: the oldest go, each once however many are on their way."""
+        box.dying += 1
+        over = len(box.dead) - box.dropping + box.dying - self._pipe.limits.dead
+        if over > 0:
+            for seq in list(islice(box.dead, box.dropping, box.dropping + over)):
+                if not box.dead[seq].leaving:
+                    box.dead[seq].leaving = True
+                    box.dropping += 1
+                    self._pipe.mark(seq, box.number, DROPPED)
 
     def refuse(self, box: Mailbox, seq: int) -> None:
         """A published message finds the mailbox full: it becomes a dead letter as it arrives."""
-        for old in list(box.dead)[: max(0, len(box.dead) + 1 - self._pipe.limits.dead)]:
-            self._pipe.mark(old, box.number, DROPPED)
+        self._make_room(box)
         self._pipe.mark(seq, box.number, DEAD, "mailbox full")
 
     def fall_due(self, now: float) -> float:

@@ -50,6 +50,8 @@ class Mailbox:
         #: How a message to nobody else is addressed in the store.
         self.address = pack([number])
         self.reserved = 0
+        #: Letters whose death is on the way to the disk, and dead ones that are on their way out.
+        self.dying = self.dropping = 0
         self.letters: dict[int, Letter] = {}
         self.dead: dict[int, Letter] = {}
         self._lanes: dict[Lane, deque[Letter]] = {}
@@ -179,11 +181,19 @@ class Mailbox:
         self.dead[seq] = letter
         return True
 
+    def drop(self, seq: int) -> bool:
+        """A dead letter is gone; false if it was not dead here."""
+        letter = self.dead.pop(seq, None)
+        if letter is not None and letter.leaving:
+            self.dropping -= 1
+        return letter is not None
+
     def revive(self, seq: int, order: int) -> bool:
         """Put a dead letter back, behind what waits; false if it is not dead here."""
-        letter = self.dead.pop(seq, None)
+        letter = self.dead.get(seq)
         if letter is None:
             return False
+        self.drop(seq)
         self.push(seq, letter.lane)
         self.letters[seq].order = order
         if self._lanes[letter.lane][0].seq == seq:

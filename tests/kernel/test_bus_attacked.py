@@ -11,7 +11,7 @@ import pytest
 from agenttop.core.bus.bus import Bus
 from agenttop.core.bus.delivery import ANSWER
 from agenttop.core.bus.errors import BusUnavailable, Deadlock
-from agenttop.core.bus.message import Draft
+from agenttop.core.bus.message import Draft, Limits
 from agenttop.core.bus.topics import Topics
 from agenttop.core.clock import ManualClock
 
@@ -81,3 +81,22 @@ async def test_what_waits_for_the_disk_is_bounded_in_bytes(bus: Bus) -> None:
         bus.post("a", "b", big)
     await posted.batch
     await bus.send("a", "b", DRAFT)
+
+
+async def test_what_is_published_to_a_full_mailbox_costs_one_mark_to_bury_and_one_to_make_room(
+    tmp_path: Path,
+) -> None:
+    limits = Limits(depth=1, dead=10, burst=10_000)
+    async with await Bus.open(tmp_path / "full.db", ManualClock(), limits) as bus:
+        await bus.open_mailbox("b")
+        await bus.subscribe("b", "**")
+        for _ in range(4):
+            before = bus.pipeline.next_seq
+            for _ in range(100):
+                posted, _, _ = bus.post_all("a", "news", DRAFT)
+            await posted.batch
+            assert bus.pipeline.next_seq - before <= 300
+        for _ in range(3):
+            posted, _, _ = bus.post_all("a", "news", DRAFT)
+            await posted.batch
+        assert len(bus.pipeline.books.names["b"].dead) == limits.dead
