@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -154,7 +155,8 @@ class Server:
                 "Take one such as C-\\ or C-] or F12",
             )
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = self.folder / f"{_CONFIG}.new"
+        # Of each thread its own: several agents may be the first.
+        temporary = self.folder / f"{_CONFIG}.{threading.get_ident()}"
         temporary.write_text(
             _BASIC.format(term=term(), history=self._history, detach=_quoted(self.detach_key), left=LEFT)
         )

@@ -57,6 +57,8 @@ PICTURES = (
     Picture("details-120x34", WIDE, ("enter",), ("Calls", "sonnet")),
     Picture("launch-120x34", WIDE, ("n",), ("Template",)),
     Picture("help-120x34", WIDE, ("question_mark",), ("Look",)),
+    Picture("bus-120x34", WIDE, ("3",), ("Mailboxes", "Topics", "Conversation")),
+    Picture("memory-120x34", WIDE, ("4",), ("ARCHIVAL", "Movements"), at="api"),
     Picture("events-120x34", WIDE, ("6",), ("call",)),
     Picture("budgets-120x34", WIDE, ("5",), ("Burn-down", "shop")),
     Picture("theme-dusk", WIDE, theme="dusk"),

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
+from typing import Any
 
 import anyio
 
@@ -34,7 +35,9 @@ from agenttop.core.errors import BackendError
 from agenttop.tui.demo import agent as program
 from agenttop.tui.demo import messages
 from agenttop.tui.demo.agent import DemoAgent
+from agenttop.tui.demo.parts import PARTS, Line
 from agenttop.tui.demo.scripts import HAIKU, SCRIPTS, Script
+from agenttop.tui.demo.talk import Talk
 
 MiB = 1 << 20
 FOR_EVER = 1e12
@@ -55,6 +58,7 @@ class Actor:
         self.out = bytearray()
         self.err = bytearray()
         self.tool: list[str] = []
+        self.talk: _Talk | None = None
         self.stopped = False
         self.exit: Exit | None = None
         self.ended = anyio.Event()
@@ -67,10 +71,15 @@ class Actor:
         self._thread = threading.Thread(target=self._main, daemon=True)
 
     @property
-    def script(self) -> Script:
+    def part(self) -> str:
+        """The name of its script; empty in a container, which has none."""
         command = list(self.launch.command)
-        if "--script" in command:
-            return SCRIPTS[command[command.index("--script") + 1]]
+        return command[command.index("--script") + 1] if "--script" in command else ""
+
+    @property
+    def script(self) -> Script:
+        if self.part:
+            return SCRIPTS[self.part]
         return _BOX._replace(tasks=(self.launch.spec.prompt or "",))
 
     def step(self) -> float | None:
@@ -124,12 +133,26 @@ class Actor:
         return found
 
 
+class _Talk(Talk):
+    """Its part of the conversation; nobody else moves while it would wait for a reply, so it only tells."""
+
+    silent = False
+    """On hold: the kernel would let it wait with all it says, and nobody else would move."""
+
+    def _tell(self, line: Line) -> None:
+        super()._tell(line._replace(asks=False))
+
+    def _try(self, verb: str, /, **fields: Any) -> Any:
+        return None if self.silent else super()._try(verb, **fields)
+
+
 class _Played(DemoAgent):
     """The demo's agent; only what takes time is played."""
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor.launch.spec.name, actor.script, actor.launch.env)
         self._actor = actor
+        self._talk = actor.talk = _Talk(PARTS.get(actor.part), actor.launch.env, program.say, 1.0)
 
     def _run(self, command: str, share: float, workers: int = 1) -> None:
         seconds = self._script.tool_seconds * share * self._rng.uniform(0.6, 1.6)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
+import orjson
 from played import FOR_EVER, Actor, Cast, backends
 
 from agenttop.core import backend, config, rows
@@ -21,6 +22,7 @@ from agenttop.core import kernel as kernels
 from agenttop.core.agents.spec import Restart, RestartMode
 from agenttop.core.agents.states import Pause
 from agenttop.core.api import PauseRequest, RunRequest
+from agenttop.core.bus.message import Draft
 from agenttop.core.client import KernelClient
 from agenttop.core.clock import ManualClock
 from agenttop.core.errors import UsageError
@@ -129,11 +131,20 @@ class _Story:
         await self.go_on(START + 12 * 60 - 150)
         await self.client.pause(PauseRequest(refs=["sandbox-b"], how=Pause.FREEZE))
         await self.go_on(START + 12 * 60 - LAST)
+        for actor in self.cast.actors.values():
+            if actor.launch.agent == self.id("review") and actor.talk is not None:
+                actor.talk.silent = True
         await self.client.pause(PauseRequest(refs=["review"], how=Pause.HOLD))
         for name in ("api", "triage", "embed", "lead"):
             self.provider.conduct.add(Behaviour(do="hang", after=9, agent=self.id(name)))
         await self.go_on(START + 12 * 60)
+        self.ask("review", "api", "is retry safe here?")
         await self.measure()
+
+    def ask(self, asker: str, asked: str, text: str) -> None:
+        """A question that nobody has answered yet when the pictures are taken."""
+        draft = Draft(payload=orjson.dumps(text))
+        self.kernel.bus.post(self.id(asker), self.id(asked), draft, deadline=self.clock.time() + 480)
 
     def agent(self, ref: str):
         return self.kernel.books.committed.agents[ref]

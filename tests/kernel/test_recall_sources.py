@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import aiohttp
 import anthropic
 import anyio
-import httpx
 import openai
 import pytest
 
@@ -179,7 +179,7 @@ async def gemini(url: str, streamed: bool) -> int:
     history: list[Any] = [{"role": "user", "parts": [{"text": f"read it {TOOLS}"}]}]
     said = 0
     method = "streamGenerateContent?alt=sse" if streamed else "generateContent"
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as client:
         for turn in range(3):
             ask = {
                 "systemInstruction": {"parts": [{"text": SYSTEM}]},
@@ -187,13 +187,14 @@ async def gemini(url: str, streamed: bool) -> int:
                 "tools": [{"functionDeclarations": [{"name": "Read"}]}],
             }
             address = f"{url}/gemini/v1beta/models/gemini-3-pro:{method}"
-            answer = await client.post(address, json=ask, headers={"x-goog-api-key": "x"})
-            assert answer.status_code == 200, answer.text
-            lines = answer.text.splitlines()
+            async with client.post(address, json=ask, headers={"x-goog-api-key": "x"}) as answer:
+                body = await answer.text()
+            assert answer.status == 200, body
+            lines = body.splitlines()
             chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
             parts = [
                 part
-                for chunk in (chunks if streamed else [answer.json()])
+                for chunk in (chunks if streamed else [json.loads(body)])
                 for candidate in chunk.get("candidates", [])
                 for part in candidate.get("content", {}).get("parts", [])
                 if not part.get("thought") and part.get("text") != ""

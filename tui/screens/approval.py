@@ -97,7 +97,8 @@ class ApprovalScreen(Dialog[str]):
                 self.problem = ""
             except AgentTopError as error:
                 self.problem = str(error)
-            if not self.is_attached or not self._goes_on():
+            # An answer may come while the whole screen is being taken apart; there is nothing to leave then.
+            if not self.is_attached or not self.app.is_running or not self._goes_on():
                 return
             self._show()
             self._wanted = anyio.Event()
