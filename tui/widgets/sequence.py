@@ -183,9 +183,14 @@ class _Pen:
             canvas.put(low + 2, line + number, cut(clean(said), self.width - low - 3, self.marks.cut), shade)
         if below and row.kind == "request" and not ended(row):
             waits = f"waits {waited(self.now - row.at)}"
-            x = max(0, min(start - len(waits) // 2, self.width - len(waits)))
-            canvas.put(x, line + 1, waits, "state-waiting bold")
+            canvas.put(self._beside(start, low, waits, below[0][0]), line + 1, waits, "state-waiting bold")
         return 2 + len(below)
+
+    def _beside(self, start: int, low: int, waits: str, said: str) -> int:
+        """Where ``waits`` stands: at the asker's lifeline, never over what is ``said``."""
+        if start > low:
+            return max(0, min(start - len(waits) // 2, self.width - len(waits)))
+        return start - len(waits) - 1 if start > len(waits) else low + 4 + cell_len(clean(said))
 
     def _arrow(self, row: MessageRow) -> tuple[str, str]:
         """Ink of the arrow, and its head where that is no arrow head."""
