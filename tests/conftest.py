@@ -17,6 +17,9 @@ from agenttop.core.backend import state_name
 #: Parts that must be there: `AGENTTOP_TEST_REQUIRE=docker,tmux,claude` turns a skip into a failure.
 REQUIRED = frozenset(filter(None, os.environ.get("AGENTTOP_TEST_REQUIRE", "").split(",")))
 
+#: The long way too: every program where a few show it, every kill where some do.
+THOROUGH = os.environ.get("AGENTTOP_TEST_THOROUGH") == "1"
+
 #: Taken by CI: the same examples each time.
 hypothesis.settings.register_profile("ci", derandomize=True)
 

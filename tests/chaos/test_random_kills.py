@@ -19,11 +19,12 @@ from agenttop.core.journal.books import Books
 from agenttop.core.journal.events import RunStarted, RunStarting
 from agenttop.core.journal.journal import Journal
 
+from ..conftest import THOROUGH
 from .conftest import COMMAND, Shell, marked, until
 
 pytestmark = pytest.mark.timeout(240)
 
-ROUNDS = 20
+ROUNDS = 20 if THOROUGH else 8
 
 
 def verbs(file: Path, names: list[str], choice: random.Random) -> list[str]:

@@ -19,12 +19,15 @@ from agenttop.core.client import KernelClient
 from agenttop.tui.demo.cleanup import record_cgroups
 from agenttop.tui.demo.provider import INSTANT, MockProvider
 
-from ..conftest import missing
+from ..conftest import THOROUGH, missing
 from . import agent_clis
 from .managed import House, open_house
 from .test_claude_managed import kernel
 
 pytestmark = pytest.mark.anyio
+
+#: Those that go on with a conversation without a terminal.
+WOKEN = [*agent_clis.CLIS[:2], *agent_clis.CLIS[3:]]
 
 
 async def recalled(client: KernelClient, agent: str, text: str, *roles: str) -> memory.EntryInfo:
@@ -85,7 +88,7 @@ async def test_claude_in_a_terminal_is_typed_its_mail_and_knows_its_working_memo
         await recalled(client, agent.id, "", "assistant")
 
 
-@agent_clis.of_each(*agent_clis.CLIS[:1], *agent_clis.CLIS[1:2], *agent_clis.CLIS[3:])
+@agent_clis.of_each(*WOKEN if THOROUGH else WOKEN[:2])
 async def test_a_headless_cli_goes_on_with_its_conversation_when_mail_wakes_it(
     cli: agent_clis.Cli, search_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from agenttop.core.api.bus import WATCH, BusWatchRequest, MessageRow
 from agenttop.core.api.memory import BLOCKS, NOTES, BlocksRequest, NoteInfo, NotesRequest
 from agenttop.core.streams import closing
 
+from ..conftest import THOROUGH
 from .managed import House, open_house
 from .test_templates import CASES, SPEED, Case, asked, person
 
@@ -81,7 +82,7 @@ def by_mcp(folder: Path, name: str) -> tuple[Case, Mapping[str, str]]:
     return case, person(case, folder)
 
 
-@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("case", OTHERS if THOROUGH else OTHERS[:1])
 async def test_a_program_reads_mail_answers_and_remembers_by_mcp(
     case: Case, home: Path, tmp_path: Path
 ) -> None:
