@@ -13,8 +13,9 @@ from agenttop.core.api import ForkRequest, Target
 from agenttop.core.errors import Conflict
 from agenttop.tui.demo.provider import MockProvider
 
+from ..conftest import THOROUGH
 from .managed import House, open_house
-from .test_templates import CASES, SPEED, Case, answered, asked, person
+from .test_templates import CASES, SPEED, Case, answered, asked, of, person
 
 pytestmark = pytest.mark.anyio
 
@@ -52,14 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in found if not file.is_symlink()}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=case.template, marks=getattr(pytest.mark, case.template))
-        for case in CASES
-        if case.template in CAN
-    ],
-)
+@of(*(case for case in CASES if case.template in CAN and (THOROUGH or case in CASES[:2])))
 async def test_a_fork_begins_in_a_copy_of_the_conversation_and_the_original_goes_on_without_it(
     case: Case, home: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from agenttop.core.agents.states import State
 from agenttop.core.api import AgentInfo, PauseRequest, Target
 from agenttop.tui.demo.provider import Entry
 
-from ..conftest import missing
+from ..conftest import THOROUGH, missing
 from .agent_clis import look_for
 from .managed import KEY, House, agrees, is_sane, open_house
 
@@ -65,10 +65,17 @@ CASES = (
     Case("aider", "openai", greets=b"> ", leaves=(".aider",)),
 )
 
-of_each = pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=case.template, marks=getattr(pytest.mark, case.template)) for case in CASES],
-)
+
+def of(*cases: Case) -> pytest.MarkDecorator:
+    """One test for each of these programs."""
+    return pytest.mark.parametrize(
+        "case",
+        [pytest.param(case, id=case.template, marks=getattr(pytest.mark, case.template)) for case in cases],
+    )
+
+
+of_each = of(*CASES)
+of_some = of(*(CASES if THOROUGH else CASES[:4]))
 
 
 def person(case: Case, folder: Path, *more: str) -> dict[str, str]:
@@ -130,7 +137,7 @@ async def test_a_headless_agent_is_booked_to_the_token_and_leaves_a_persons_sett
     assert settings_of(folder) <= {".config", ".local", ".bun", *case.leaves}, settings_of(folder)
 
 
-@of_each
+@of_some
 async def test_a_restarted_agent_goes_on_with_its_conversation(
     case: Case, home: Path, tmp_path: Path
 ) -> None:
@@ -172,7 +179,7 @@ async def test_in_a_terminal_it_answers_what_it_is_told_and_what_is_typed(
         assert info.state in (State.IDLE, State.WAITING)
 
 
-@of_each
+@of_some
 @pytest.mark.tmux
 async def test_frozen_in_the_middle_of_an_answer_it_shows_nothing_more_until_it_is_resumed(
     case: Case, home: Path, tmp_path: Path
